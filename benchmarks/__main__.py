@@ -1,0 +1,13 @@
+"""``python -m benchmarks ingest``."""
+
+import sys
+
+from benchmarks import ingest
+
+BENCHMARKS = {"ingest": ingest.main}
+
+if __name__ == "__main__":
+    name = sys.argv[1] if len(sys.argv) > 1 else "ingest"
+    if name not in BENCHMARKS:
+        sys.exit(f"There is no benchmark {name!r}. There are: {', '.join(BENCHMARKS)}")
+    BENCHMARKS[name](sys.argv[2:])

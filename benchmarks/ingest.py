@@ -1,0 +1,302 @@
+"""From the broker to the committed row and its receipt, as ratios measured in one run.
+
+    make bench ARGS="ingest"            all of it (about four minutes)
+    make bench ARGS="ingest --quick"    a tenth of the messages
+
+What is measured against what:
+
+* *receive only*: the same MQTT client, handing messages to a function that only counts them, by its fastest public way
+  (``queue_type``), QoS 1, MQTT 3.1.1, uvloop. The bar for everything else.
+* *committed*: broker -> actor -> emission rate -> group commit -> receipt, all readings in the database.
+
+mosquitto, the database, the publisher and the core share the machine's cores, so each figure is a lower bound for a
+machine of its own. Each variant runs several times, in turn with its peer; the table gives medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from benchmarks.publisher import Load
+from carbontrack.device import Services
+from carbontrack.fleet import Fleet
+from carbontrack.ingest import BrokerSettings, Ingest, Receipts
+from carbontrack.live import Live
+from carbontrack.metrics import Metrics
+from carbontrack.model import Device, Factory, MonitoringPlan, Site, Stack
+from carbontrack.plugins import load_plugins
+from carbontrack.store import Store, migrate, open_store
+from tests.support.postgres import postgres_server
+from tests.support.system import Server, accepts_connections, free_port, needs
+
+MOSQUITTO = """\
+listener {port} 127.0.0.1
+allow_anonymous true
+persistence false
+max_queued_messages 0
+max_inflight_messages 1000
+set_tcp_nodelay true
+log_dest none
+"""
+STACKS = 268
+PATIENCE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One run's surroundings."""
+
+    broker_port: int
+    postgres_url: Callable[[], str]
+    folder: Path
+    scale: float
+
+
+@contextmanager
+def mosquitto(folder: Path) -> Iterator[int]:
+    """A broker on loopback without TLS: both sides of each ratio have the same one."""
+    port = free_port()
+    (folder / "mosquitto.conf").write_text(MOSQUITTO.format(port=port))
+    server = Server(
+        [needs("mosquitto", package="mosquitto"), "-c", folder / "mosquitto.conf"],
+        log=folder / "mosquitto.log",
+        is_ready=lambda: accepts_connections(port),
+    )
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop()
+
+
+@contextmanager
+def publishing(load: Load) -> Iterator[subprocess.Popen[str]]:
+    """The publisher as a process of its own, ended with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.publisher", json.dumps(asdict(load))], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def until(done: Callable[[], bool]) -> None:
+    """Wait for a condition; an error when it does not come true within the run's patience."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not done():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the messages did not all arrive")
+        await asyncio.sleep(0.01)
+
+
+# --- receive only
+
+
+async def receive_only(bench: Bench, load: Load) -> float:
+    """Messages a second that the client can hand to a function that counts them."""
+    counted = 0
+    first = last = 0.0
+
+    def count(_message: object) -> None:
+        nonlocal counted, first, last
+        last = time.perf_counter()
+        if not counted:
+            first = last
+        counted += 1
+
+    class Counting(Ingest):
+        def _on_message(self, message: object) -> None:  # type: ignore[override]
+            count(message)
+
+    metrics = Metrics()
+    settings = BrokerSettings("127.0.0.1", bench.broker_port, client_id=f"bench-{time.time_ns()}")
+    ingest = Counting(settings, None, Receipts(settings, metrics), metrics)  # type: ignore[arg-type]
+    async with running(ingest.consume()):
+        await until(lambda: ingest.connected)
+        with publishing(load):
+            await until(lambda: counted >= load.messages)
+    return counted / (last - first)
+
+
+# --- the whole way
+
+
+@asynccontextmanager
+async def running(work: Awaitable[None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@dataclass(frozen=True, slots=True)
+class CoreParts:
+    store: Store
+    fleet: Fleet
+    ingest: Ingest
+    live: Live
+    metrics: Metrics
+
+
+async def register(store: Store, devices: int) -> list[Site]:
+    """Sites for the load's devices on real stacks. The devices themselves are not in the database: only actors ask."""
+    known = await store.factories()
+    if not known:
+        factory = await store.add_factory(Factory(0, "Bench", "bench", "", "", None, None, 2000.0))
+        for number in range(STACKS):
+            await store.add_stack(factory.id, f"Boiler {number}", MonitoringPlan())
+    factory = (await store.factories())[0]
+    stacks: list[Stack] = await store.stacks()
+    return [
+        Site(factory, stacks[number % len(stacks)], Device(number + 1, f"dev-{number:05}", factory.id, number % STACKS))
+        for number in range(devices)
+    ]
+
+
+@asynccontextmanager
+async def core(bench: Bench, url: str, devices: int) -> AsyncIterator[CoreParts]:
+    """Store, fleet and ingest as ``carbontrack.app`` builds them, without the web part."""
+    await migrate(url)
+    metrics = Metrics()
+    settings = BrokerSettings("127.0.0.1", bench.broker_port, client_id=f"bench-{time.time_ns()}")
+    receipts = Receipts(settings, metrics)
+    live = Live()
+    async with open_store(url, metrics) as store:
+        services = Services(store=store, live=live, metrics=metrics, receipt=receipts.due, mailbox_size=4096)
+        fleet = Fleet(services, load_plugins(["ct_v1"]).sensors)
+        await fleet.sync(await register(store, devices))
+        ingest = Ingest(settings, fleet, receipts, metrics)
+        async with running(ingest.consume()):
+            await until(lambda: ingest.connected)
+            yield CoreParts(store, fleet, ingest, live, metrics)
+        await fleet.close()
+
+
+def committed(parts: CoreParts) -> float:
+    return parts.metrics.outcomes["committed"]._value.get()  # noqa: SLF001  # the client has no public way to read
+
+
+async def committed_per_s(bench: Bench, url: str, load: Load) -> float:
+    """Readings a second from the first message to the last commit, once each device has opened its stream."""
+    readings = load.messages * load.records
+    async with core(bench, url, load.devices) as parts:
+        opening = replace(load, messages=load.devices, records=1)
+        with publishing(opening):
+            await until(lambda: committed(parts) >= opening.messages)
+        gc.collect()
+        began = time.perf_counter()
+        with publishing(replace(load, first_seq=2)):
+            await until(lambda: committed(parts) > opening.messages)
+            began, already = time.perf_counter(), committed(parts)
+            await until(lambda: committed(parts) >= opening.messages + readings)
+            return (opening.messages + readings - already) / (time.perf_counter() - began)
+
+
+async def latency_ms(bench: Bench, url: str, load: Load) -> tuple[float, float]:
+    """Median and 99th percentile from publish to committed: the publisher puts its clock into each reading."""
+    delays: list[float] = []
+    async with core(bench, url, load.devices) as parts:
+        save = parts.store.commits.save
+
+        async def timed(work: object) -> None:
+            await save(work)  # type: ignore[arg-type]
+            now = time.time()
+            delays.extend(now - (r.measured_at.timestamp() + 5) for r in work.readings)  # type: ignore[attr-defined]
+
+        opening = replace(load, messages=load.devices, rate=0)
+        with publishing(opening):
+            await until(lambda: committed(parts) >= opening.messages)
+        parts.store.commits.save = timed  # type: ignore[method-assign, assignment]
+        with publishing(replace(load, first_seq=2)):
+            await until(lambda: committed(parts) >= opening.messages + load.messages)
+    delays.sort()
+    return 1000 * statistics.median(delays), 1000 * delays[int(len(delays) * 0.99)]
+
+
+async def kilobytes_per_idle_actor(bench: Bench, devices: int = 10_000) -> float:
+    """Resident memory of running, idle actors, the difference that 10,000 of them make."""
+
+    def resident_kb() -> int:
+        gc.collect()
+        text = Path("/proc/self/statm").read_text().split()
+        return int(text[1]) * resource.getpagesize() // 1024
+
+    url = f"sqlite://{bench.folder / 'idle.sqlite3'}"
+    async with core(bench, url, 1) as parts:
+        sites = await register(parts.store, devices)
+        before = resident_kb()
+        await parts.fleet.sync(sites)
+        await asyncio.sleep(1)
+        return (resident_kb() - before) / devices
+
+
+async def measure(bench: Bench, rounds: int) -> None:
+    count = int(200_000 * bench.scale)
+    load = Load(bench.broker_port, "bench", "bench", devices=268, messages=count)
+    many = replace(load, devices=10_000)
+    batches = replace(load, messages=int(16_000 * bench.scale), records=60)
+    received, one, tenk, batched = [], [], [], []
+    for _ in range(rounds):
+        received.append(await receive_only(bench, load))
+        one.append(await committed_per_s(bench, bench.postgres_url(), load))
+        tenk.append(await committed_per_s(bench, bench.postgres_url(), many))
+        batched.append(await committed_per_s(bench, bench.postgres_url(), batches))
+    sqlite = f"sqlite://{bench.folder / 'one.sqlite3'}"
+    sqlite_one = await committed_per_s(bench, sqlite, load)
+    sqlite_batched = await committed_per_s(bench, f"sqlite://{bench.folder / 'batch.sqlite3'}", batches)
+    bar, whole = statistics.median(received), statistics.median(one)
+    row("receive only, 268 devices", bar, "messages/s", "", "the bar")
+    row("PostgreSQL, 268 devices", whole, "messages/s", f"{whole / bar:.2f}", "0.7 of the bar")
+    ten = statistics.median(tenk)
+    row("PostgreSQL, 10,000 devices", ten, "messages/s", f"{ten / whole:.2f}", "0.8 of 268 devices")
+    row("PostgreSQL, batches of 60", statistics.median(batched), "readings/s", "", "40,000")
+    row("SQLite, 268 devices", sqlite_one, "messages/s", f"{sqlite_one / bar:.2f}", "")
+    row("SQLite, batches of 60", sqlite_batched, "readings/s", "", "")
+    for rate, seconds in ((54.0, 20), (whole / 2, 8)):
+        slow = replace(load, messages=int(rate * seconds), rate=rate)
+        p50, p99 = await latency_ms(bench, bench.postgres_url(), slow)
+        row(f"publish to committed, {rate:,.0f}/s, p50", p50, "ms", "", "")
+        row(f"publish to committed, {rate:,.0f}/s, p99", p99, "ms", "", "")
+    row("memory of an idle actor", await kilobytes_per_idle_actor(bench), "KB", "", "under 10")
+
+
+def row(what: str, value: float, unit: str, ratio: str, aim: str) -> None:
+    print(f"| {what:42} | {value:12,.1f} {unit:11} | {ratio:5} | {aim:20} |", flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks ingest")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the messages, one round")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name, postgres_server(
+        fsync="on", full_page_writes="on", shared_buffers="256MB", max_wal_size="2GB"
+    ) as postgres:
+        folder = Path(name)
+        with mosquitto(folder) as port:
+            row("what", 0, "unit", "ratio", "aim")
+            bench = Bench(port, postgres.new_url, folder, 0.1 if options.quick else 1.0)
+            structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+            uvloop.run(measure(bench, 1 if options.quick else 3))

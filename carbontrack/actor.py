@@ -1,0 +1,199 @@
+"""An actor: one task, one bounded mailbox, one failure policy. It knows nothing of devices.
+
+The life of an actor is ``on_start -> [handle | on_idle]* -> on_stop``. ``tell`` never waits: a message that does not
+fit is refused. Control messages always fit. Stopping is a message too, so what was told before it is handled first.
+
+What escapes ``handle`` is retried: back off, ``on_start`` again, and the same messages once more (handling must be
+idempotent). After ``max_failures`` in a row the actor parks: it stays, refuses messages and waits for :meth:`revive`.
+An error that :meth:`Actor.is_outage` calls an outage (the database is away) is retried for ever and never parks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+import structlog
+
+M = TypeVar("M")
+log = structlog.get_logger(__name__)
+
+FIRST_BACKOFF_S = 1.0
+LONGEST_BACKOFF_S = 60.0
+
+
+class ActorState(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKING_OFF = "backing_off"
+    PARKED = "parked"
+    STOPPED = "stopped"
+
+
+class Actor(Generic[M]):
+    """Base class: subclasses give ``handle`` and, where needed, ``on_start``, ``on_idle`` and ``on_stop``."""
+
+    __slots__ = (
+        "_control",
+        "_idle_timer",
+        "_stopping",
+        "_task",
+        "_waiter",
+        "failures",
+        "idle_after_s",
+        "last_error",
+        "mailbox",
+        "mailbox_size",
+        "max_failures",
+        "name",
+        "state",
+    )
+
+    def __init__(self, name: str, *, mailbox_size: int, idle_after_s: float, max_failures: int) -> None:
+        self.name = name
+        self.mailbox: deque[M] = deque()
+        self.mailbox_size = mailbox_size
+        self.idle_after_s = idle_after_s
+        self.max_failures = max_failures
+        self.state = ActorState.STARTING
+        self.failures = 0
+        self.last_error = ""
+        self._control: deque[M] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    # --- what others call: none of it waits, but for stop()
+
+    def start(self) -> None:
+        """Begin to run as a named task of the current loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"actor:{self.name}")
+
+    def tell(self, message: M) -> bool:
+        """Leave a message; False when the mailbox is full or the actor is parked."""
+        if len(self.mailbox) >= self.mailbox_size or self.state is ActorState.PARKED or self._stopping:
+            return False
+        self.mailbox.append(message)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        return True
+
+    def control(self, message: M) -> None:
+        """Leave a message that always fits and is handled before the mailbox."""
+        self._control.append(message)
+        self._wake()
+
+    def revive(self) -> None:
+        """Take a parked actor back to work."""
+        if self.state is ActorState.PARKED:
+            self.failures = 0
+            self.state = ActorState.STARTING
+            self._wake()
+
+    async def stop(self) -> None:
+        """Let the actor handle what waits, then end it. An actor that is backing off or parked ends at once."""
+        self._stopping = True
+        if self._task is None:
+            self.state = ActorState.STOPPED
+            return
+        if self.state in (ActorState.BACKING_OFF, ActorState.PARKED):
+            self._task.cancel()
+        self._wake()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    # --- what subclasses give
+
+    async def on_start(self) -> None:
+        """Called before the first message and again after each failure."""
+
+    async def handle(self, messages: list[M]) -> None:
+        """Called with all that waits, oldest first. Must be idempotent."""
+        raise NotImplementedError
+
+    async def on_idle(self) -> None:
+        """Called about every ``idle_after_s`` seconds, whether or not messages come."""
+
+    async def on_stop(self) -> None:
+        """Called once at the end, after the last message."""
+
+    def is_outage(self, error: Exception) -> bool:
+        """Whether an error is the fault of something that all actors share and that will come back."""
+        return False
+
+    # --- the loop
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        taken: list[M] = []
+        idle_at = loop.time() + self.idle_after_s
+        self._idle_timer = loop.call_at(idle_at, self._wake)
+        started = False
+        try:
+            while True:
+                try:
+                    if not started:
+                        await self.on_start()
+                        started = True
+                        self.state = ActorState.RUNNING
+                    if not taken:
+                        taken = [*self._control, *self.mailbox]
+                        self._control.clear()
+                        self.mailbox.clear()
+                    if taken:
+                        await self.handle(taken)
+                        taken = []
+                    if loop.time() >= idle_at:
+                        idle_at = loop.time() + self.idle_after_s
+                        self._idle_timer = loop.call_at(idle_at, self._wake)
+                        await self.on_idle()
+                    self.failures = 0
+                except Exception as error:
+                    started = False
+                    await self._fail(error)
+                    if self._stopping:
+                        return
+                    continue
+                if self._control or self.mailbox:
+                    continue
+                if self._stopping:
+                    await self.on_stop()
+                    return
+                await self._wait()
+        finally:
+            self.state = ActorState.STOPPED
+            self._idle_timer.cancel()
+
+    async def _fail(self, error: Exception) -> None:
+        """Back off, or park after too many failures in a row; each is logged when it begins, not when it repeats."""
+        self.failures += 1
+        self.last_error = f"{type(error).__name__}: {error}"
+        if self.failures == 1:
+            log.warning("actor failed, will retry", actor=self.name, error=self.last_error, exc_info=error)
+        if self.failures >= self.max_failures and not self.is_outage(error):
+            self.state = ActorState.PARKED
+            log.error("actor parked", actor=self.name, error=self.last_error, failures=self.failures)
+            while self.state is ActorState.PARKED:
+                await self._wait()
+            return
+        if self._stopping:
+            return
+        self.state = ActorState.BACKING_OFF
+        longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (self.failures - 1))
+        # Half fixed, half jitter: neighbours that failed together do not come back together.
+        await asyncio.sleep(longest * (0.5 + 0.5 * random.random()))

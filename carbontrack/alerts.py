@@ -1,0 +1,48 @@
+"""When an alert begins and ends: a pure step from one state to the next.
+
+``inactive -> pending -> firing -> inactive``. A breach must hold for ``hold_s`` before it fires; between the raise and
+the clear threshold nothing changes (hysteresis is the rule's: see :class:`carbontrack.hookspecs.Verdict`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from carbontrack.hookspecs import AlertRule, Verdict
+from carbontrack.model import AlertState
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInstance:
+    """One configured rule: the family, its options, and how it speaks."""
+
+    name: str
+    rule: AlertRule
+    options: Any
+    severity: str
+    hold_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one rule stands for one device; ``since`` is when the breach began, by measuring time."""
+
+    state: AlertState = AlertState.INACTIVE
+    since: datetime | None = None
+
+
+INACTIVE = Standing()
+
+
+def step(standing: Standing, instance: RuleInstance, verdict: Verdict, measured_at: datetime) -> Standing:
+    """Where the rule stands after one more live reading."""
+    if standing.state is AlertState.FIRING:
+        return INACTIVE if verdict.cleared else standing
+    if not verdict.breached:
+        return INACTIVE
+    since = standing.since or measured_at
+    if (measured_at - since).total_seconds() >= instance.hold_s:
+        return Standing(AlertState.FIRING, since)
+    return Standing(AlertState.PENDING, since)

@@ -1,0 +1,263 @@
+"""The composition root: the core as nested lifetimes, in the order in which it starts and the reverse of its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from zoneinfo import ZoneInfo
+
+import structlog
+from aiohttp import web
+from pydantic import ValidationError
+
+from carbontrack import ingest as mqtt
+from carbontrack.alerts import RuleInstance
+from carbontrack.config import Config
+from carbontrack.device import Services as DeviceServices
+from carbontrack.fleet import Fleet
+from carbontrack.ingest import BrokerSettings, Ingest, Receipts
+from carbontrack.live import Live
+from carbontrack.metrics import Metrics
+from carbontrack.plugins import Plugins, load_plugins
+from carbontrack.store import Store, open_store
+from carbontrack.web import DemoAccount, create_app
+from carbontrack.web import Services as WebServices
+
+log = structlog.get_logger(__name__)
+
+COMMIT_PATIENCE_S = 15.0
+"""Readings that wait this long for a commit make the core not ready."""
+SUMMARISE_EVERY_S = 10.0
+LAG_PROBE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The running parts, for whoever started them."""
+
+    config: Config
+    store: Store
+    fleet: Fleet
+    live: Live
+    metrics: Metrics
+    ingest: Ingest
+    plugins: Plugins
+
+    def not_ready(self) -> list[str]:
+        """Why the core is not ready to take readings; empty when it is."""
+        reasons = []
+        if not self.ingest.connected:
+            reasons.append("There is no connection to the MQTT broker.")
+        waiting_since = self.store.commits.waiting_since
+        if waiting_since is not None and time.monotonic() - waiting_since > COMMIT_PATIENCE_S:
+            waited_s = time.monotonic() - waiting_since
+            reasons.append(f"Readings arrive, but nothing was committed for {waited_s:.0f} s. Is the database there?")
+        return reasons
+
+
+@asynccontextmanager
+async def run_core(config: Config) -> AsyncIterator[Core]:
+    """The core without its web part: store, plugins, fleet, ingest, and the tasks that keep them in order."""
+    metrics = Metrics()
+    database = config.database
+    async with open_store(
+        database.url,
+        metrics,
+        linger_s=database.commit_linger_ms / 1000,
+        max_batch_readings=database.max_batch_readings,
+    ) as store:
+        plugins = load_plugins(config.plugins.enabled, config.plugins.disabled, config.plugins.folder)
+        settings = broker_settings(config)
+        receipts = Receipts(settings, metrics)
+        live = Live()
+        devices = config.devices
+        services = DeviceServices(
+            store=store,
+            live=live,
+            metrics=metrics,
+            receipt=receipts.due,
+            rules=rule_instances(config, plugins),
+            mailbox_size=devices.mailbox_size,
+            offline_after_s=devices.offline_after_s,
+            park_after_failures=devices.park_after_failures,
+            stuck_after_s=devices.stuck_after_s,
+        )
+        fleet = Fleet(services, plugins.sensors)
+        await fleet.sync(await store.sites())
+        ingest = Ingest(settings, fleet, receipts, metrics)
+        core = Core(config, store, fleet, live, metrics, ingest, plugins)
+        try:
+            async with _kept_running(
+                ingest=ingest.consume,
+                registry=lambda: _follow_registry(store, fleet, devices.registry_poll_s),
+                tiers=lambda: _summarise(store, metrics),
+                lag=lambda: _measure_lag(metrics),
+            ):
+                yield core
+        finally:
+            await fleet.close()
+
+
+async def serve(
+    config: Config, *, demo_accounts: Sequence[DemoAccount] = (), ready: Callable[[str], object] = lambda url: None
+) -> None:
+    """Run core and web until SIGINT or SIGTERM; ``ready`` is told the address once the pages are there."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with run_core(config) as core, run_web(core, demo_accounts) as url:
+        ready(url)
+        log.info("serving", url=url, devices=len(core.fleet.states()))
+        await stop.wait()
+        log.info("stopping")
+
+
+@asynccontextmanager
+async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> AsyncIterator[str]:
+    """The portals, the API and the metrics of a core; the address that they are at."""
+    http = core.config.http
+    services = WebServices(
+        store=core.store,
+        fleet=core.fleet,
+        live=core.live,
+        views=tuple(core.plugins.portals.values()),
+        formats=core.plugins.report_formats,
+        sensors=tuple(core.plugins.sensors),
+        metrics=core.metrics,
+        readiness=core.not_ready,
+        session_hours=http.session_hours,
+        secure_cookies=http.secure_cookies,
+        metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
+        time_zone=ZoneInfo(core.config.site.time_zone),
+        demo_accounts=demo_accounts,
+        version=version("carbontrack"),
+        clock=lambda: datetime.now(UTC),
+    )
+    runner = web.AppRunner(create_app(services), access_log=None, shutdown_timeout=3)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, http.host, http.port)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+# --- from the configuration
+
+
+def broker_settings(config: Config) -> BrokerSettings:
+    """The broker as the configuration describes it."""
+    mqtt_config = config.mqtt
+    tls = mqtt_config.tls
+    return BrokerSettings(
+        host=mqtt_config.host,
+        port=mqtt_config.port,
+        username=mqtt_config.username,
+        password=mqtt_config.password.get_secret_value() if mqtt_config.password else None,
+        tls=mqtt.tls_context(tls.ca_file, tls.cert_file, tls.key_file, check_hostname=tls.check_hostname)
+        if tls
+        else None,
+        client_id=mqtt_config.client_id,
+        keepalive_s=mqtt_config.keepalive_s,
+        max_payload_bytes=mqtt_config.max_payload_bytes,
+        receipt_interval_s=mqtt_config.receipt_interval_s,
+        receipts_per_s=mqtt_config.receipts_per_s,
+        credit=mqtt_config.credit,
+    )
+
+
+def rule_instances(config: Config, plugins: Plugins) -> tuple[RuleInstance, ...]:
+    """The configured alerts with their rules; one that cannot be used is reported and left out."""
+    instances = []
+    for entry in config.alerts:
+        rule = plugins.alert_rules.get(entry.rule)
+        if rule is None:
+            known = ", ".join(sorted(plugins.alert_rules)) or "none"
+            log.error("alert left out: no plugin brings its rule", alert=entry.name, rule=entry.rule, known=known)
+            continue
+        try:
+            options = rule.options_model.model_validate(entry.options)
+        except ValidationError as error:
+            problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+            log.error("alert left out: its options are wrong", alert=entry.name, problems=problems)
+            continue
+        instances.append(RuleInstance(entry.name, rule, options, entry.severity, entry.hold_s))
+    return tuple(instances)
+
+
+# --- what runs beside
+
+
+@asynccontextmanager
+async def _kept_running(**jobs: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Run jobs as named tasks; one that fails is logged and started again, the others never notice."""
+
+    async def keep(name: str, job: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await job()
+            except Exception:
+                log.exception("job failed, starting it again", job=name)
+            await asyncio.sleep(2)
+
+    tasks = [asyncio.create_task(keep(name, job), name=f"core:{name}") for name, job in jobs.items()]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _follow_registry(store: Store, fleet: Fleet, every_s: float) -> None:
+    """Take changes of the registry that came by another process or the command line."""
+    seen = -1  # whatever changed between the fleet's start and now is not missed
+    while True:
+        revision = await store.revision()
+        if revision != seen:
+            await fleet.sync(await store.sites())
+            await store.forget_sessions(datetime.now(UTC))
+            seen = revision
+        await asyncio.sleep(every_s)
+
+
+async def _summarise(store: Store, metrics: Metrics) -> None:
+    """Keep the 5-minute tier up to date; after a large backlog without pause, otherwise every few seconds."""
+    while True:
+        began = time.monotonic()
+        done = await store.summarise_touched()
+        metrics.tier_buckets.inc(done)
+        # At most a tenth of the time, so that a large backlog of buckets does not slow the commits of readings.
+        await asyncio.sleep(SUMMARISE_EVERY_S if not done else max(0.2, 9 * (time.monotonic() - began)))
+
+
+async def _measure_lag(metrics: Metrics) -> None:
+    """How late the loop wakes: what blocks it shows here first."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LAG_PROBE_S
+        await asyncio.sleep(LAG_PROBE_S)
+        metrics.loop_lag.observe(max(0.0, loop.time() - due))
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a coroutine on the fastest loop there is."""
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415  # there is none for Windows
+
+        uvloop.run(_awaited(main))
+        return
+    asyncio.run(_awaited(main))
+
+
+async def _awaited(main: Callable[[], Awaitable[None]]) -> None:
+    await main()

@@ -1,0 +1,105 @@
+"""The types of settings that YAML does not know: paths, addresses, names, and text that is kept secret."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, Field, PlainSerializer, ValidationInfo
+
+MASK = "**********"
+
+
+class SecretText(str):
+    """Text from ``!secret`` or the environment that a plugin will get: usable as it is, but never shown."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{MASK}'"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a value may be, where its type alone does not say it."""
+
+    text: str
+
+
+def split_url(url: str) -> SplitResult | None:
+    """The parts of a URL, or None for one that cannot be split (urllib's own errors would quote a password)."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def without_password(text: str) -> str:
+    return re.sub(r"(://[^:/@]*):.*@", rf"\1:{MASK}@", text)
+
+
+def _beside_config(path: Path, info: ValidationInfo) -> Path:
+    return Path(info.context["folder"], path) if info.context else path
+
+
+def _database_url(url: str, info: ValidationInfo) -> str:
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite" and rest:
+        return url if rest == ":memory:" else f"sqlite://{_beside_config(Path(rest), info)}"
+    parts = split_url(url)
+    # Nothing may follow the name: ?sslmode=require would be lost on the way to the driver, so better refuse it.
+    is_postgres = parts and parts.scheme in {"postgres", "postgresql"} and re.fullmatch(r"/[^/@]+", parts.path)
+    if parts and is_postgres and not parts.query and not parts.fragment:
+        return url
+    raise ValueError("not a database URL")
+
+
+def _redis_url(url: str) -> str:
+    parts = split_url(url)
+    if not (parts and parts.scheme in {"redis", "rediss"} and parts.hostname):
+        raise ValueError("not a Redis URL")
+    return url
+
+
+def _time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (LookupError, OSError, ValueError):
+        raise ValueError("not a time zone") from None
+    return name
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _masked(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner) for inner in value]
+    return MASK if isinstance(value, SecretText) else value
+
+
+# Settings are strict: "8883" is no number and 8883 no text. Paths and lists are exempt, as YAML has no such types.
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_beside_config), Words("a path")]
+Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], Field(strict=False)]
+Options = Annotated[dict[str, Any], PlainSerializer(_masked)]
+Host = Annotated[str, Field(pattern=r"^[^\s/]+$"), Words("a host name or an IP address")]
+DatabaseUrl = Annotated[
+    str,
+    AfterValidator(_database_url),
+    PlainSerializer(without_password),
+    Words(
+        "sqlite://PATH or postgres://USER:PASSWORD@HOST:PORT/NAME, "
+        "without options, special characters of the password percent-encoded"
+    ),
+]
+RedisUrl = Annotated[
+    str, AfterValidator(_redis_url), PlainSerializer(without_password), Words("redis://HOST:PORT/NUMBER or rediss://")
+]
+TimeZone = Annotated[str, AfterValidator(_time_zone), Words("the name of a time zone, such as Africa/Nairobi")]
+BoolOrAuto = Annotated[bool | Literal["auto"], Words("true, false or auto")]

@@ -1,0 +1,223 @@
+"""Every setting: its name, its type, its default and its meaning.
+
+The text below a field is its description: ``docs/configuration.md`` repeats it, and a test compares the two. What a
+value may be is said once, by its type; :mod:`~carbontrack.config.reference` puts that into words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from carbontrack.config.fields import (
+    BoolOrAuto,
+    DatabaseUrl,
+    FilePath,
+    Host,
+    Name,
+    Names,
+    Options,
+    RedisUrl,
+    TimeZone,
+    without_password,
+)
+
+
+class Section(BaseModel):
+    """A part of the configuration. Unknown keys are errors; nothing shows a password."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,  # the input may be a password in the wrong place
+        use_attribute_docstrings=True,
+    )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, without_password(value) if isinstance(value, str) else value
+
+
+class Database(Section):
+    url: DatabaseUrl = Field("sqlite://carbontrack.sqlite3", validate_default=True)
+    """Where everything is kept. SQLite serves a demo or one factory, PostgreSQL a fleet."""
+    commit_linger_ms: float = Field(4.0, ge=0, le=1000)
+    """How long an open batch of readings waits for more before it is committed."""
+    max_batch_readings: int = Field(5000, ge=1, le=100_000)
+    """The most readings in one transaction."""
+
+
+class MqttTls(Section):
+    ca_file: FilePath | None = None
+    """The certificate authority that signed the broker's certificate; without it the system's authorities count."""
+    cert_file: FilePath | None = None
+    """Our own certificate, for a broker that asks clients for one."""
+    key_file: FilePath | None = None
+    """The key of `cert_file`, where it is a file of its own."""
+    check_hostname: bool = True
+    """Whether the broker's certificate must name the host that we connect to."""
+
+    @model_validator(mode="after")
+    def _key_with_its_certificate(self) -> MqttTls:
+        if self.key_file and not self.cert_file:
+            raise ValueError("key_file needs cert_file")
+        return self
+
+
+class Mqtt(Section):
+    host: Host = "127.0.0.1"
+    """The broker's host."""
+    tls: MqttTls | None = None
+    """How to encrypt the connection, which is plain without it. `tls: {}` is enough where a public authority signed."""
+    port: int = Field(default_factory=lambda known: 8883 if known.get("tls") else 1883, ge=1, le=65535)
+    """The broker's port. With `mqtt.tls` the default is 8883."""
+    username: Name | None = None
+    """The name that the core signs in with at the broker."""
+    password: SecretStr | None = None
+    """The password of `mqtt.username`."""
+    client_id: Name = "carbontrack-core"
+    """Names the core's session at the broker, which queues readings for it while it is away. One per running core."""
+    keepalive_s: int = Field(30, ge=5, le=65535)
+    """How long the connection may be silent before either side asks whether the other is there."""
+    receipt_interval_s: float = Field(1.0, ge=0, le=60)
+    """The shortest time between two receipts to one device."""
+    receipts_per_s: int = Field(1000, ge=1)
+    """The most receipts a second, for the whole fleet."""
+    credit: float = Field(1.0, gt=0, le=1000)
+    """How many messages a second of its backlog a device may send."""
+    max_payload_bytes: int = Field(262_144, ge=1024, le=268_435_455)
+    """Larger messages are refused and counted."""
+
+    @model_validator(mode="after")
+    def _password_of_somebody(self) -> Mqtt:
+        if self.password and not self.username:
+            raise ValueError("password needs username")
+        return self
+
+
+class Http(Section):
+    host: Host = "127.0.0.1"
+    """The address to listen on; `0.0.0.0` is every IPv4 address of the machine."""
+    port: int = Field(8080, ge=0, le=65535)
+    """The port to listen on; 0 takes any that is free."""
+    secret_key: SecretStr | None = Field(None, min_length=1)
+    """Signs what browsers hold for us, such as form tokens. Without it each start makes a new key, and they end."""
+    session_hours: int = Field(12, ge=1, le=8760)
+    """How long a sign-in lasts."""
+    secure_cookies: BoolOrAuto = "auto"
+    """Whether cookies are for https only; `auto` means: when the request came by https."""
+    metrics_token: SecretStr | None = Field(None, min_length=1)
+    """When set, `/metrics` needs it as a bearer token."""
+
+
+class Redis(Section):
+    url: RedisUrl | None = None
+    """Reserved for several web processes that share live data; nothing uses it yet."""
+
+
+class Sentry(Section):
+    dsn: SecretStr | None = None
+    """Where to report errors; nothing is reported without it."""
+
+
+class Devices(Section):
+    mailbox_size: int = Field(256, ge=1)
+    """How many messages of one device may wait. What does not fit is refused without a receipt and comes again."""
+    offline_after_s: float = Field(30.0, gt=0)
+    """A device that is silent for so long is offline."""
+    park_after_failures: int = Field(8, ge=1)
+    """After so many failures in a row a device's actor is parked until an operator revives it."""
+    registry_poll_s: float = Field(5.0, gt=0)
+    """How often the registry is asked for new, changed and removed devices."""
+    stuck_after_s: float = Field(600.0, gt=0)
+    """A CO2 sensor that gives the very same value for so long, while the boiler fires, is marked as stuck."""
+
+
+class Retention(Section):
+    raw_days: int = Field(90, ge=1)
+    """
+    How long single readings are to be kept; hours stay for ever. The setting is here from the start so that
+    configurations need not change, but the removal itself comes with a later release: until then all readings stay.
+    """
+
+
+class Plugins(Section):
+    enabled: Names | None = None
+    """The plugins to load, by name. Without it all load: those that ship with Carbon Track and those installed."""
+    disabled: Names = ()
+    """Plugins that are not to load, even if `enabled` names them."""
+    folder: FilePath | None = None
+    """A folder whose Python modules are plugins too."""
+    options: dict[str, Options] = Field(default_factory=dict)
+    """The options of each plugin, by its name. The plugin says what they may be and checks them when it is loaded."""
+
+
+class AlertEntry(Section):
+    name: Name
+    """The name of this alert; no two have the same."""
+    rule: Name
+    """The family of rules that decides, as a plugin names it."""
+    severity: Literal["info", "warning", "critical"] = "warning"
+    """How bad it is."""
+    hold_s: float = Field(60.0, ge=0)
+    """How long a breach must last before the alert is raised."""
+    options: Options = Field(default_factory=dict)
+    """The rule's own options, which the rule checks; see its page."""
+
+
+class Logging(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Less important messages are left out."""
+    format: Literal["auto", "console", "json"] = "auto"
+    """For people or for machines; `auto` means: for people when the output is a terminal."""
+
+
+class Site(Section):
+    time_zone: TimeZone = "Africa/Nairobi"
+    """The time zone in which days begin and pages show times."""
+
+
+def _named_once(entries: tuple[AlertEntry, ...]) -> tuple[AlertEntry, ...]:
+    names = [entry.name for entry in entries]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ValueError(f"entries {names.index(name)} and {index} have the same name; each needs its own")
+    return entries
+
+
+CO2_RATE_HIGH = AlertEntry(
+    name="co2-rate-high",
+    rule="limit",
+    options={"quantity": "co2_kg_per_s", "raise_above": 0.6, "clear_below": 0.55},
+)
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    database: Database = Field(default_factory=Database)
+    """The database."""
+    mqtt: Mqtt = Field(default_factory=Mqtt)
+    """The connection to the MQTT broker."""
+    http: Http = Field(default_factory=Http)
+    """The portals, the HTTP API, health and metrics."""
+    redis: Redis = Field(default_factory=Redis)
+    """Redis, for later."""
+    sentry: Sentry = Field(default_factory=Sentry)
+    """Reports of errors."""
+    devices: Devices = Field(default_factory=Devices)
+    """How the core treats devices."""
+    retention: Retention = Field(default_factory=Retention)
+    """What is kept, and how long."""
+    plugins: Plugins = Field(default_factory=Plugins)
+    """Which plugins load, and their options."""
+    alerts: Annotated[tuple[AlertEntry, ...], Field(strict=False), AfterValidator(_named_once)] = (CO2_RATE_HIGH,)
+    """The alerts that watch each device. A list of one's own replaces the default; `[]` means none."""
+    logging: Logging = Field(default_factory=Logging)
+    """What the core writes to its log."""
+    site: Site = Field(default_factory=Site)
+    """Where all this is."""

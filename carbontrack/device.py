@@ -1,0 +1,191 @@
+"""The actor of one device: takes, commits, and then tells the device, the pages and the rules. Nobody else decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+import structlog
+
+from carbontrack.actor import Actor
+from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step
+from carbontrack.hookspecs import SensorDriver
+from carbontrack.intake import Batch, Intake
+from carbontrack.live import Live
+from carbontrack.metrics import Metrics
+from carbontrack.model import AlertState, Flag, Payload, Reading, Site, Snapshot
+from carbontrack.store import Store, StoreUnavailable, Work
+from carbontrack.streams import Stream
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = int(Flag.BACKLOG)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every device actor shares. ``receipt`` is told (device id, stream id, watermark) after a commit."""
+
+    store: Store
+    live: Live
+    metrics: Metrics
+    receipt: Callable[[str, str, int], None]
+    rules: tuple[RuleInstance, ...] = ()
+    mailbox_size: int = 256
+    offline_after_s: float = 30.0
+    park_after_failures: int = 8
+    stuck_after_s: float = 600.0
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class DeviceActor(Actor[Payload]):
+    """One registered device. ``snapshot`` is its live state; ``in_hand`` its readings between decode and commit."""
+
+    __slots__ = ("_heard_at", "_prepared", "_services", "_standings", "in_hand", "intake", "snapshot")
+
+    def __init__(self, site: Site, driver: SensorDriver, services: Services, streams: list[Stream] | None) -> None:
+        super().__init__(
+            site.device.device_id,
+            mailbox_size=services.mailbox_size,
+            idle_after_s=services.offline_after_s / 3,
+            max_failures=services.park_after_failures,
+        )
+        self.in_hand = 0
+        self.snapshot = Snapshot(site.device.device_id, site.factory.id, site.stack.id, online=False)
+        self.intake = Intake(site, driver, services.store.open_stream, stuck_after_s=services.stuck_after_s)
+        self._services = services
+        self._prepared = streams
+        self._heard_at: float | None = None
+        self._standings: dict[str, Standing] = {}
+
+    # --- life
+
+    async def on_start(self) -> None:
+        """Take the streams as the database has them: after a failure what was in memory may be ahead of it."""
+        if self._prepared is None:
+            self._prepared = (await self._services.store.streams(self.name)).get(self.name, [])
+        self.intake.streams = {stream.sid: stream for stream in self._prepared}
+        self._prepared = None
+        for stream in self.intake.streams.values():
+            if stream.watermark is not None:
+                self._services.receipt(self.name, stream.sid, stream.watermark)
+
+    def is_outage(self, error: Exception) -> bool:
+        return isinstance(error, StoreUnavailable)
+
+    async def on_idle(self) -> None:
+        """Call a silent device offline, by the monotonic time of receipt and never by the device's clock."""
+        heard_at, patience_s = self._heard_at, self._services.offline_after_s
+        if self.snapshot.online and (heard_at is None or self._services.monotonic() - heard_at > patience_s):
+            self._show(msgspec.structs.replace(self.snapshot, online=False))
+
+    async def on_stop(self) -> None:
+        if self.snapshot.online:
+            self._show(msgspec.structs.replace(self.snapshot, online=False))
+
+    def restore(self, reading: Reading | None, firing: dict[str, datetime]) -> None:
+        """Begin with the newest reading that the database has, and the alerts that were open."""
+        if reading is not None:
+            self.snapshot = _snapshot(self.intake.site, reading, online=False)
+        self._standings = {rule: Standing(AlertState.FIRING, since) for rule, since in firing.items()}
+
+    def settings_changed(self, site: Site, driver: SensorDriver) -> None:
+        """Take a changed registration; the next message is computed with it."""
+        self.intake.settings_changed(site, driver)
+        self._show(msgspec.structs.replace(self.snapshot, factory_id=site.factory.id, stack_id=site.stack.id))
+
+    # --- messages
+
+    async def handle(self, messages: list[Payload]) -> None:
+        """Take all that waits, commit it, and only then tell the device, the pages and the rules."""
+        batch = Batch(Work(self.name, self.intake.site.factory.id))
+        for payload in messages:
+            if payload.channel == "data" or payload.channel == "backlog":
+                await self.intake.take_data(payload, batch)
+            elif payload.channel == "state":
+                await self.intake.take_state(payload, batch)
+            else:  # config and res: what a node says of its configuration and of commands; nobody asks for it yet
+                log.info("device answered", device=self.name, channel=payload.channel, body=payload.body[:500])
+        if not self.in_hand:  # a retry of the same messages must not count them again
+            self._services.metrics.received.inc(batch.received)
+        self.in_hand = batch.received
+        if batch.changed or batch.work.readings or batch.work.quarantined:
+            await self._services.store.save(batch.seal())
+        self._settle(batch)
+        if batch.heard:
+            self._heard_at = self._services.monotonic()
+        await self._update_live(batch)
+
+    def _settle(self, batch: Batch) -> None:
+        """Count how the readings ended, and let the receipts go."""
+        metrics, work = self._services.metrics, batch.work
+        metrics.outcomes["committed"].inc(len(work.readings) + len(work.records) - work.conflicts)
+        if batch.duplicate or work.conflicts:
+            metrics.outcomes["duplicate"].inc(batch.duplicate + work.conflicts)
+        if batch.quarantined or work.rejected:
+            metrics.outcomes["quarantined"].inc(batch.quarantined + len(work.rejected))
+            for item in (*work.quarantined, *work.rejected):
+                metrics.quarantined.labels(item.cause).inc()
+        if batch.refused:
+            metrics.outcomes["refused"].inc(batch.refused)
+        self.in_hand = 0
+        for reading in work.readings:
+            if reading.flags:
+                metrics.count_flags(reading.flags)
+        for sid, stream in batch.receipts.items():
+            if stream.watermark is not None:
+                self._services.receipt(self.name, sid, stream.watermark)
+
+    async def _update_live(self, batch: Batch) -> None:
+        before, newest = self.snapshot, batch.newest
+        online = batch.online if batch.online is not None else batch.heard or before.online
+        if newest is not None and (before.measured_at is None or newest.measured_at >= before.measured_at):
+            self._show(_snapshot(self.intake.site, newest, online))
+            if not newest.flags & _BACKLOG:
+                await self._check_rules(newest.measured_at)
+        elif online != before.online:
+            self._show(msgspec.structs.replace(before, online=online))
+
+    def _show(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._services.live.publish(snapshot)
+
+    async def _check_rules(self, measured_at: datetime) -> None:
+        """Live readings only: late data must not raise an alert about a past that nobody can change."""
+        for instance in self._services.rules:
+            standing = self._standings.get(instance.name, INACTIVE)
+            try:
+                verdict = instance.rule.evaluate(instance.options, self.intake.site, self.snapshot)
+            except Exception:  # a rule is a plugin: its error is counted and its device goes on
+                self._services.metrics.plugin_errors.labels(instance.rule.name).inc()
+                continue
+            after = step(standing, instance, verdict, measured_at)
+            if after == standing:
+                continue
+            if after.state is AlertState.FIRING:
+                await self._services.store.raise_alert(
+                    self.name, instance.name, instance.severity, verdict.message, measured_at
+                )
+            elif standing.state is AlertState.FIRING:
+                await self._services.store.clear_alert(self.name, instance.name, measured_at)
+            self._standings[instance.name] = after
+
+
+def _snapshot(site: Site, reading: Reading, online: bool) -> Snapshot:
+    return Snapshot(
+        site.device.device_id,
+        site.factory.id,
+        site.stack.id,
+        online,
+        reading.measured_at,
+        reading.received_at,
+        reading.co2_ppm,
+        reading.temperature_c,
+        reading.velocity_ms,
+        reading.flow_rate_m3s,
+        reading.co2_kg_per_s,
+        reading.flags,
+    )

@@ -1,0 +1,1 @@
+"""The physics and the accounting: pure functions without I/O, clock or framework."""

@@ -1,0 +1,168 @@
+"""The fleet: device id -> running actor. Starts, changes and stops actors as the registry says; tells them messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NoReturn
+
+import structlog
+
+from carbontrack.actor import ActorState
+from carbontrack.device import DeviceActor, Services
+from carbontrack.hookspecs import DecodeError, SensorDriver
+from carbontrack.model import DeviceStatus, Payload, Site, Snapshot
+
+log = structlog.get_logger(__name__)
+
+MOST_STRANGERS = 500
+"""Unknown devices that are remembered, so that an operator can see who knocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A device that sends and is not registered, with its last birth, for when it is."""
+
+    device_id: str
+    first_seen_ms: int
+    messages: int
+    birth: Payload | None
+
+
+class Fleet:
+    """All registered devices. Nothing here waits but :meth:`sync` and :meth:`close`."""
+
+    def __init__(self, services: Services, drivers: Mapping[str, SensorDriver]) -> None:
+        self.strangers: dict[str, Stranger] = {}
+        self._services = services
+        self._drivers = drivers
+        self._actors: dict[str, DeviceActor] = {}
+        self._disabled: set[str] = set()
+        self._sites: dict[str, Site] = {}
+        self._lock = asyncio.Lock()
+
+    # --- the way of a message
+
+    def tell(self, payload: Payload) -> str:
+        """Hand a message to its device's actor; the delivery's name (``metrics.DELIVERIES``). Never waits."""
+        actor = self._actors.get(payload.device_id)
+        if actor is None:
+            return self._tell_nobody(payload)
+        if actor.tell(payload):
+            return "delivered"
+        return "parked" if actor.state is ActorState.PARKED else "mailbox_full"
+
+    def _tell_nobody(self, payload: Payload) -> str:
+        device_id = payload.device_id
+        if device_id in self._disabled:
+            return "disabled_device"
+        known = self.strangers.pop(device_id, None)
+        birth = payload if payload.channel == "state" else (known.birth if known else None)
+        first_seen_ms = known.first_seen_ms if known else payload.received_at_ms
+        self.strangers[device_id] = Stranger(device_id, first_seen_ms, known.messages + 1 if known else 1, birth)
+        if len(self.strangers) > MOST_STRANGERS:
+            del self.strangers[next(iter(self.strangers))]
+        return "unknown_device"
+
+    # --- the registry
+
+    async def sync(self, sites: Sequence[Site]) -> None:
+        """Make the running actors those of the registry: start the new, change the changed, stop the gone."""
+        async with self._lock:
+            wanted = {site.device.device_id: site for site in sites}
+            active = {name: site for name, site in wanted.items() if site.device.status is DeviceStatus.ACTIVE}
+            self._disabled = wanted.keys() - active.keys()
+            gone = [name for name in self._actors if name not in active]
+            await self._stop(gone)
+            for name, site in active.items():
+                actor = self._actors.get(name)
+                if actor is not None and self._sites[name] != site:
+                    actor.settings_changed(site, self._driver(site))
+            new = {name: site for name, site in active.items() if name not in self._actors}
+            self._sites = wanted
+            if new:
+                await self._start(new)
+
+    async def _start(self, new: Mapping[str, Site]) -> None:
+        """Start actors with what the database has of them, read for all at once."""
+        store = self._services.store
+        one = next(iter(new)) if len(new) == 1 else None
+        streams = await store.streams(one)
+        newest = await store.newest_readings()
+        firing: dict[str, dict[str, datetime]] = {}
+        for alert in await store.alerts(limit=100_000):
+            firing.setdefault(alert.device_id, {})[alert.rule] = alert.raised_at
+        for name, site in new.items():
+            actor = DeviceActor(site, self._driver(site), self._services, streams.get(name, []))
+            actor.restore(newest.get(name), firing.get(name, {}))
+            actor.start()
+            self._actors[name] = actor
+            stranger = self.strangers.pop(name, None)
+            if stranger is not None and stranger.birth is not None:
+                actor.tell(stranger.birth)
+        log.info("devices started", devices=len(new), running=len(self._actors))
+
+    async def _stop(self, names: Sequence[str]) -> None:
+        actors = [self._actors.pop(name) for name in names if name in self._actors]
+        await asyncio.gather(*(actor.stop() for actor in actors))
+        for actor in actors:
+            # What it never committed gets no receipt: the device sends it again, to whoever is there then.
+            self._services.metrics.outcomes["refused"].inc(actor.in_hand)
+
+    def _driver(self, site: Site) -> SensorDriver:
+        driver = self._drivers.get(site.device.sensor)
+        if driver is None:
+            return _missing_driver(site.device.sensor)
+        return driver
+
+    async def close(self) -> None:
+        """Let every actor finish what waits, and stop."""
+        async with self._lock:
+            await self._stop(list(self._actors))
+
+    # --- what operators and pages ask
+
+    def snapshots(self) -> dict[str, Snapshot]:
+        """The live state of every running device."""
+        return {name: actor.snapshot for name, actor in self._actors.items()}
+
+    def states(self) -> dict[str, str]:
+        """Every registered device's actor state, or ``disabled``."""
+        states = {name: "disabled" for name in self._disabled}
+        states.update((name, actor.state.value) for name, actor in self._actors.items())
+        return states
+
+    def errors(self) -> dict[str, str]:
+        """Why an actor is backing off or parked."""
+        return {name: actor.last_error for name, actor in self._actors.items() if actor.failures}
+
+    async def unpark(self, device_id: str) -> None:
+        """Take a parked device back to work."""
+        actor = self._actors.get(device_id)
+        if actor is not None:
+            actor.revive()
+
+    def measure(self) -> None:
+        """Set the gauges that are counted when somebody asks, rather than with every message."""
+        metrics = self._services.metrics
+        actors = self._actors.values()
+        counts = Counter(actor.state.value for actor in actors)
+        for state in ActorState:
+            metrics.actors.labels(state.value).set(counts.get(state.value, 0))
+        metrics.actors.labels("disabled").set(len(self._disabled))
+        metrics.in_flight.set(sum(actor.in_hand for actor in actors))
+        metrics.mailbox_depth.set(sum(len(actor.mailbox) for actor in actors))
+        metrics.mailbox_deepest.set(max((len(actor.mailbox) for actor in actors), default=0))
+        metrics.devices_online.set(sum(actor.snapshot.online for actor in actors))
+
+
+def _missing_driver(name: str) -> SensorDriver:
+    """Stands in for a driver that no plugin brings: each payload is kept in quarantine with what to do."""
+
+    def decode(payload: Payload) -> NoReturn:
+        raise DecodeError("no_driver", f"no plugin brings the sensor driver {name!r}: enable one, or change the device")
+
+    return SensorDriver(name=name, title="missing driver", decode=decode)

@@ -1,0 +1,271 @@
+"""From a device's payloads to the rows that are to be committed: decode, place in time, compute, account.
+
+Nothing here touches the database but the opening of a new stream. The order of the steps is that of
+``docs/architecture.md``, "The way of a reading".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from carbontrack.emissions.rate import emission_rate, plan_in_force, site_pressure_kpa
+from carbontrack.hookspecs import DecodeError, SensorDriver
+from carbontrack.model import Flag, Message, Payload, Quarantined, Reading, Record, Sample, Site
+from carbontrack.store import TIER_MS, StreamState, Work
+from carbontrack.streams import Clock, Stream
+
+MOST_STREAMS = 50
+"""Streams of one device that are kept in memory; a device that invents more is misbehaving."""
+STUCK_MIN_READINGS = 12
+STUCK_MIN_CO2_PPM = 10_000.0
+"""Below 1 % CO2 the boiler is off and a constant value is normal."""
+
+_BACKLOG = int(Flag.BACKLOG)
+_STUCK = int(Flag.STUCK)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one turn of the actor has taken: the work for the store, and how each reading ended."""
+
+    work: Work
+    received: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    refused: int = 0
+    heard: bool = False
+    """Whether the device sent data, readable or not."""
+    online: bool | None = None
+    """What a birth or a will said last."""
+    newest: Reading | None = None
+    """The newest new reading by measuring time."""
+    receipts: dict[str, Stream] = field(default_factory=dict)
+    """Streams whose watermark the device should be told, by stream id."""
+    changed: dict[int, tuple[Stream, datetime]] = field(default_factory=dict)
+    """Streams whose state must be committed, with the time of receipt."""
+
+    def seal(self) -> Work:
+        """The work, with the streams as they are now."""
+        for pk, (stream, received_at) in self.changed.items():
+            self.work.streams[pk] = StreamState.of(stream, received_at)
+        return self.work
+
+
+class _Birth(msgspec.Struct):
+    """A message on ``up/state``: a birth, a clean goodbye or the last will."""
+
+    online: bool
+    conn: int = 0
+    sid: str | None = None
+    first: int | None = None
+
+
+_decode_birth = msgspec.json.Decoder(_Birth).decode
+
+
+class Intake:
+    """One device's way in. ``open_stream`` gives the database's row for a stream id that is new."""
+
+    __slots__ = ("_connection", "_open_stream", "_pressure_kpa", "_stuck", "driver", "site", "streams", "stuck_after_s")
+
+    def __init__(
+        self,
+        site: Site,
+        driver: SensorDriver,
+        open_stream: Callable[[str, str], Awaitable[Stream]],
+        *,
+        stuck_after_s: float,
+    ) -> None:
+        self.streams: dict[str, Stream] = {}
+        self.stuck_after_s = stuck_after_s
+        self._open_stream = open_stream
+        self._connection = -1
+        self._stuck: tuple[float | None, int, int] = (None, 0, 0)
+        self.settings_changed(site, driver)
+
+    def settings_changed(self, site: Site, driver: SensorDriver) -> None:
+        """Take a changed registration; the next payload is computed with it."""
+        self.site = site
+        self.driver = driver
+        self._pressure_kpa = site_pressure_kpa(site.factory)
+
+    # --- payloads
+
+    async def take_data(self, payload: Payload, batch: Batch) -> None:
+        """A payload on ``up/data`` or ``up/backlog``."""
+        batch.heard = True
+        try:
+            message = self.driver.decode(payload)
+        except DecodeError as error:
+            await self._quarantine(payload, error, batch)
+            return
+        except Exception as error:  # a driver is a plugin: whatever it raises is the payload's end, not the actor's
+            detail = f"{self.driver.name}: {type(error).__name__}: {error}"
+            await self._quarantine(payload, DecodeError("driver_failed", detail), batch)
+            return
+        batch.received += message.count
+        stream = self.streams.get(message.stream) or await self._new_stream(message.stream)
+        if stream is None or (message.numbered and not stream.has_room_for(message.first_seq)):
+            batch.refused += message.count
+            return
+        received_at = datetime.fromtimestamp(payload.received_at_ms / 1000, UTC)
+        if message.numbered:
+            stream.begin(message.first_seq)
+            batch.receipts[stream.sid] = stream
+        new_before = len(batch.work.readings) + len(batch.work.records)
+        self._add_rows(payload, message, stream, received_at, batch)
+        if len(batch.work.readings) + len(batch.work.records) > new_before:
+            if message.numbered:
+                stream.add(message.first_seq, message.first_seq + message.count - 1)
+            batch.changed[stream.pk] = (stream, received_at)
+
+    async def take_state(self, payload: Payload, batch: Batch) -> None:
+        """A payload on ``up/state``: a birth or a will."""
+        try:
+            birth = _decode_birth(payload.body)
+        except msgspec.DecodeError as error:
+            detail = f"the message on up/state cannot be read: {error}"
+            await self._quarantine(payload, DecodeError("bad_state", detail), batch)
+            return
+        if birth.conn < self._connection:
+            return  # the will of an older connection, delivered after the birth of a newer one
+        self._connection = birth.conn
+        batch.online = birth.online
+        if not birth.online or not birth.sid or birth.first is None or not 0 <= birth.first < 2**53:
+            return
+        stream = self.streams.get(birth.sid) or await self._new_stream(birth.sid)
+        if stream is None:
+            return
+        stream.begin(birth.first)
+        if stream.watermark is not None and birth.first > stream.watermark + 1:
+            # The ring was overwritten before it could be sent: those records are lost, and stated so.
+            stream.add(stream.watermark + 1, birth.first - 1)
+        batch.changed[stream.pk] = (stream, datetime.fromtimestamp(payload.received_at_ms / 1000, UTC))
+        batch.receipts[stream.sid] = stream
+
+    # --- rows
+
+    def _add_rows(
+        self, payload: Payload, message: Message, stream: Stream, received_at: datetime, batch: Batch
+    ) -> None:
+        live = payload.channel == "data"
+        samples, records, numbered = message.samples, message.records, message.numbered
+        for record in records:
+            if record.kind == "anchor":
+                _take_anchor(stream, record)
+        times = [row.device_time_ms for row in (*samples, *records)]
+        first_ms, last_ms = min(times), max(times)
+        quality = (samples[0] if samples else records[0]).clock
+        clock = stream.clock(message.boot, first_ms, last_ms, quality, live, payload.received_at_ms)
+        added = False
+        for sample in samples:
+            if numbered and stream.covers(sample.seq):
+                batch.duplicate += 1
+                continue
+            reading = self._compute(sample, stream, clock, live, received_at)
+            batch.work.readings.append(reading)
+            added = True
+            if batch.newest is None or reading.measured_at >= batch.newest.measured_at:
+                batch.newest = reading
+        if added:
+            self._note_times(stream, first_ms + clock.offset_ms, last_ms + clock.offset_ms, batch)
+        for record in records:
+            if numbered and stream.covers(record.seq):
+                batch.duplicate += 1
+                continue
+            _take_gap(stream, record)
+            measured_at = datetime.fromtimestamp((record.device_time_ms + clock.offset_ms) / 1000, UTC)
+            batch.work.records.append((stream.pk, record, measured_at, received_at))
+
+    def _compute(self, sample: Sample, stream: Stream, clock: Clock, live: bool, received_at: datetime) -> Reading:
+        measured_ms = sample.device_time_ms + clock.offset_ms
+        flags = sample.status | clock.flags
+        if not live:
+            flags |= _BACKLOG
+        elif self._is_stuck(sample.co2_ppm, measured_ms):
+            flags |= _STUCK
+        stack = self.site.stack
+        plan = stack.plans[0] if len(stack.plans) == 1 else plan_in_force(stack.plans, measured_ms / 1000)
+        rate = emission_rate(sample, plan, self._pressure_kpa, flags)
+        return Reading(
+            stack.id,
+            stream.pk,
+            sample.seq,
+            datetime.fromtimestamp(measured_ms / 1000, UTC),
+            received_at,
+            sample.co2_ppm,
+            sample.temperature_c,
+            rate.velocity_ms,
+            rate.pressure_kpa,
+            rate.flow_rate_m3s,
+            rate.co2_kg_per_s,
+            rate.flags,
+        )
+
+    def _is_stuck(self, co2_ppm: float | None, measured_ms: int) -> bool:
+        """Whether the CO2 channel has given the very same value for too long while the boiler fires."""
+        value, since_ms, count = self._stuck
+        if co2_ppm is None or co2_ppm < STUCK_MIN_CO2_PPM or co2_ppm != value:
+            self._stuck = (co2_ppm, measured_ms, 1)
+            return False
+        self._stuck = (value, since_ms, count + 1)
+        return count >= STUCK_MIN_READINGS and measured_ms - since_ms >= self.stuck_after_s * 1000
+
+    def _note_times(self, stream: Stream, first_ms: int, last_ms: int, batch: Batch) -> None:
+        """Mark the 5-minute buckets between two times, and the one before: its last reading got a successor."""
+        stack_id = self.site.stack.id
+        bucket_ms = (first_ms - 60_000) // TIER_MS * TIER_MS
+        while bucket_ms <= last_ms:
+            batch.work.buckets.add((stack_id, bucket_ms))
+            bucket_ms += TIER_MS
+        if last_ms > stream.last_measured_ms:
+            stream.last_measured_ms = last_ms
+            stream.last_stack_id = stack_id
+
+    # --- what cannot be used
+
+    async def _new_stream(self, sid: str) -> Stream | None:
+        if len(self.streams) >= MOST_STREAMS:
+            return None
+        stream = self.streams[sid] = await self._open_stream(self.site.device.device_id, sid)
+        return stream
+
+    async def _quarantine(self, payload: Payload, error: DecodeError, batch: Batch) -> None:
+        """Keep what cannot be read, and count its numbers as handled: the device would send it again for ever."""
+        received_at = datetime.fromtimestamp(payload.received_at_ms / 1000, UTC)
+        number = 1
+        if error.covers is not None:
+            sid, first, last = error.covers
+            number = last - first + 1
+            stream = self.streams.get(sid) or await self._new_stream(sid)
+            if stream is not None and stream.has_room_for(first):
+                batch.receipts[sid] = stream
+                if all(stream.covers(seq) for seq in range(first, last + 1)):
+                    batch.received += number
+                    batch.duplicate += number
+                    return
+                stream.begin(first)
+                stream.add(first, last)
+                batch.changed[stream.pk] = (stream, received_at)
+        batch.received += number
+        batch.quarantined += number
+        item = Quarantined(self.site.device.device_id, error.cause, str(error), received_at, payload.body)
+        batch.work.quarantined.append(item)
+
+
+def _take_anchor(stream: Stream, record: Record) -> None:
+    """A clock anchor states where one boot's uptime lies in UTC; it may speak of an earlier boot."""
+    boot, utc_ms, uptime_ms = (record.data.get(key) for key in ("boot", "utc", "ms"))
+    if type(boot) is int and type(utc_ms) is int and type(uptime_ms) is int:
+        stream.anchor(boot, utc_ms - uptime_ms)
+
+
+def _take_gap(stream: Stream, record: Record) -> None:
+    """A gap record declares numbers lost that the device no longer has."""
+    first, last = record.data.get("from"), record.data.get("to")
+    if record.kind == "gap" and type(first) is int and type(last) is int and 0 <= first <= last < record.seq:
+        stream.add(first, last)

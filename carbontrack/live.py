@@ -1,0 +1,57 @@
+"""What changed just now, to whoever watches. In-process; a slow watcher gets the newest state, never a backlog."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from carbontrack.model import Snapshot
+
+
+class Subscription:
+    """What one watcher has not seen yet: at most one snapshot per device."""
+
+    __slots__ = ("_changed", "_event", "factory_id")
+
+    def __init__(self, factory_id: int | None) -> None:
+        self.factory_id = factory_id
+        self._changed: dict[str, Snapshot] = {}
+        self._event = asyncio.Event()
+
+    def put(self, snapshot: Snapshot) -> None:
+        self._changed[snapshot.device_id] = snapshot
+        self._event.set()
+
+    async def changes(self) -> list[Snapshot]:
+        """Wait until something changed; the newest snapshot of each changed device."""
+        await self._event.wait()
+        self._event.clear()
+        changed, self._changed = list(self._changed.values()), {}
+        return changed
+
+
+class Live:
+    """Hands each snapshot to the watchers of its factory."""
+
+    def __init__(self) -> None:
+        self._subscriptions: set[Subscription] = set()
+
+    def publish(self, snapshot: Snapshot) -> None:
+        for subscription in self._subscriptions:
+            if subscription.factory_id is None or subscription.factory_id == snapshot.factory_id:
+                subscription.put(snapshot)
+
+    @property
+    def watchers(self) -> int:
+        return len(self._subscriptions)
+
+    @contextmanager
+    def subscribe(self, factory_id: int | None) -> Iterator[Subscription]:
+        """Watch one factory, or all of them with None."""
+        subscription = Subscription(factory_id)
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)

@@ -1,0 +1,120 @@
+"""Every Prometheus metric of the core, named and explained in one place.
+
+One :class:`Metrics` per process; tests make their own registry, so nothing is global. On the hot path the labelled
+children are looked up once, here.
+"""
+
+from __future__ import annotations
+
+from carbontrack.model import Flag
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+OUTCOMES = ("committed", "duplicate", "quarantined", "refused")
+"""How a reading can end. Whatever was received and is in none of these is still in flight."""
+
+DELIVERIES = (
+    "delivered",
+    "unknown_device",
+    "disabled_device",
+    "unknown_topic",
+    "mailbox_full",
+    "parked",
+    "too_large",
+)
+"""What can become of an MQTT message when it arrives."""
+
+
+class Metrics:
+    """The metrics of one core. The attribute names are the metrics' names without the prefix and the unit's suffix."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry = registry or CollectorRegistry()
+        self.messages = Counter(
+            "carbontrack_mqtt_messages",
+            "MQTT messages by what became of them on arrival.",
+            ["delivery"],
+            registry=registry,
+        )
+        self.deliveries = {name: self.messages.labels(name) for name in DELIVERIES}
+        self.received = Counter(
+            "carbontrack_readings_received",
+            "Readings received: committed + duplicate + quarantined + refused + in flight. "
+            "A message that could not be read counts as one.",
+            registry=registry,
+        )
+        self.readings = Counter(
+            "carbontrack_readings", "Readings by how they ended.", ["outcome"], registry=registry
+        )
+        self.outcomes = {name: self.readings.labels(name) for name in OUTCOMES}
+        self.in_flight = Gauge(
+            "carbontrack_readings_in_flight",
+            "Readings that were decoded and are not yet committed, measured at the actors.",
+            registry=registry,
+        )
+        self.quarantined = Counter(
+            "carbontrack_quarantined", "Payloads and rows put into quarantine, by cause.", ["cause"], registry=registry
+        )
+        self.flagged = Counter(
+            "carbontrack_readings_flagged", "Committed readings that carry a flag.", ["flag"], registry=registry
+        )
+        self.commit_seconds = Histogram(
+            "carbontrack_commit_seconds",
+            "Time that one group commit took in the database.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=registry,
+        )
+        self.commit_readings = Histogram(
+            "carbontrack_commit_readings",
+            "Readings in one group commit.",
+            buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000),
+            registry=registry,
+        )
+        self.commit_failures = Counter(
+            "carbontrack_commit_failures", "Group commits that the database refused.", registry=registry
+        )
+        self.last_commit = Gauge(
+            "carbontrack_last_commit_timestamp_seconds", "When the last group commit succeeded.", registry=registry
+        )
+        self.receipts = Counter(
+            "carbontrack_receipts", "Receipts published to devices.", registry=registry
+        )
+        self.receipts_due = Gauge(
+            "carbontrack_receipts_due", "Devices whose receipt is waiting to be published.", registry=registry
+        )
+        self.mailbox_depth = Gauge(
+            "carbontrack_mailbox_messages", "Messages waiting in all mailboxes.", registry=registry
+        )
+        self.mailbox_deepest = Gauge(
+            "carbontrack_mailbox_deepest_messages", "Messages waiting in the fullest mailbox.", registry=registry
+        )
+        self.actors = Gauge("carbontrack_actors", "Device actors by state.", ["state"], registry=registry)
+        self.devices_online = Gauge(
+            "carbontrack_devices_online", "Devices that are connected and sending.", registry=registry
+        )
+        self.mqtt_connected = Gauge(
+            "carbontrack_mqtt_connected", "1 while the core is connected to the broker.", registry=registry
+        )
+        self.mqtt_reconnects = Counter(
+            "carbontrack_mqtt_reconnects", "Connections to the broker that were lost or failed.", registry=registry
+        )
+        self.loop_lag = Histogram(
+            "carbontrack_loop_lag_seconds",
+            "How late the event loop woke a timer.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+            registry=registry,
+        )
+        self.live_watchers = Gauge("carbontrack_live_watchers", "Open live streams of browsers.", registry=registry)
+        self.tier_buckets = Counter(
+            "carbontrack_tier_buckets", "Five-minute buckets that were summarised (again).", registry=registry
+        )
+        self.alerts_open = Gauge("carbontrack_alerts_open", "Alerts that fire now.", registry=registry)
+        self.plugin_errors = Counter(
+            "carbontrack_plugin_errors", "Errors that plugins raised, by plugin.", ["plugin"], registry=registry
+        )
+        self._flags = {int(flag): self.flagged.labels(str(flag.name).lower()) for flag in Flag}
+
+    def count_flags(self, flags: int) -> None:
+        """Count one committed reading under each of its flags."""
+        for bit, counter in self._flags.items():
+            if flags & bit:
+                counter.inc()

@@ -1,0 +1,354 @@
+"""The nouns of Carbon Track: immutable values without I/O, clock or framework.
+
+Names carry their units. Types that are made once per reading are ``msgspec.Struct`` (a frozen value like a
+dataclass, but built in C: a frozen dataclass of this size costs five times as much); all others are frozen
+dataclasses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import IntEnum, IntFlag, StrEnum
+from math import pi
+from typing import Any, Literal
+
+import msgspec
+
+MIN_DATETIME = datetime(1, 1, 1, tzinfo=UTC)
+
+
+class Flag(IntFlag):
+    """What is known about one reading beside its numbers.
+
+    Bits 0 to 14 are the status word ``st`` of the device protocol (docs/protocol.md); bits from 16 on are set by
+    the platform.
+    """
+
+    CO2_OVER_RANGE = 1 << 0
+    CO2_FAULT = 1 << 1
+    WARM_UP = 1 << 2
+    STALE = 1 << 3
+    TEMPERATURE_OPEN = 1 << 4
+    TEMPERATURE_FAULT = 1 << 5
+    VELOCITY_FAULT = 1 << 6
+    PRESSURE_DIFFERENCE_NEGATIVE = 1 << 7
+    PRESSURE_DEFAULT = 1 << 8
+    MAINTENANCE = 1 << 9
+    CALIBRATION = 1 << 10
+    STUCK = 1 << 11
+    IMPLAUSIBLE = 1 << 12
+    BOILER_OFF = 1 << 13
+    CLOCK_JUMP = 1 << 14
+
+    CLOCK_FUTURE = 1 << 16
+    """The device's clock was ahead of the platform's; the time was set back to the time of receipt."""
+    CLOCK_UNSET = 1 << 17
+    """The device had no set clock; the time was worked out from its uptime."""
+    TIME_ESTIMATED = 1 << 18
+    """The time is an estimate: no anchor for that boot is known."""
+    BACKLOG = 1 << 19
+    """The reading came late, out of the device's store."""
+    UNFIT_SENSOR = 1 << 20
+    """The CO2 channel's range cannot cover this flue gas (for example 0-5000 ppm without dilution)."""
+    VALUE_MISSING = 1 << 21
+    """A value that the rate needs (CO2, temperature or velocity) is missing."""
+    DEVICE_DISAGREES = 1 << 22
+    """The rate that the device computed differs from the platform's by more than 5 %."""
+
+
+class ClockQuality(IntEnum):
+    """How far a device's time can be trusted (``tq`` of the device protocol)."""
+
+    UNSET = 0
+    SYNCED = 1
+    HOLD_OVER = 2
+    RE_ANCHORED = 3
+
+
+class Lane(StrEnum):
+    """How a message came: as it was measured, or later out of the device's store."""
+
+    LIVE = "live"
+    BACKLOG = "backlog"
+
+
+class DeviceStatus(StrEnum):
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class Role(StrEnum):
+    HQ_MANAGER = "hq_manager"
+    FACTORY_MANAGER = "factory_manager"
+    FACTORY_CLERK = "factory_clerk"
+    AUDITOR = "auditor"
+    OPERATOR = "operator"
+
+
+# --- the registry -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """A tea factory. ``pressure_kpa`` is the mean absolute air pressure of the site; None means: from altitude."""
+
+    id: int
+    name: str
+    slug: str
+    county: str
+    region: str
+    latitude: float | None
+    longitude: float | None
+    altitude_m: float
+    pressure_kpa: float | None = None
+    is_active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoringPlan:
+    """How one stack is measured, from ``valid_from`` until the next plan of the same stack.
+
+    ``co2_range_ppm`` is the analyser's full scale as it reads (before dilution); ``dilution_ratio`` 50 means that
+    one part of flue gas is drawn with 49 parts of clean air. ``h2o_fraction`` is the water share of the wet flue
+    gas by volume and is used when the analyser reads dry. ``profile_factor`` is mean velocity over measured
+    velocity, from a grid traverse (EN 15259).
+    """
+
+    valid_from: datetime = MIN_DATETIME
+    shape: Literal["circular", "rectangular"] = "circular"
+    diameter_m: float | None = 0.8
+    width_m: float | None = None
+    length_m: float | None = None
+    wall_deposit_mm: float = 0.0
+    profile_factor: float = 0.9
+    basis: Literal["wet", "dry"] = "dry"
+    h2o_fraction: float = 0.12
+    co2_range_ppm: float = 200_000.0
+    dilution_ratio: float = 1.0
+    calibration_offset_ppm: float = 0.0
+    calibration_slope: float = 1.0
+    pitot_coefficient: float = 0.84
+    area_m2: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        deposit_m = 2 * self.wall_deposit_mm / 1000
+        if self.shape == "circular":
+            if self.diameter_m is None or self.diameter_m <= deposit_m:
+                raise ValueError("a circular stack needs diameter_m larger than its wall deposit")
+            area = pi * (self.diameter_m - deposit_m) ** 2 / 4
+        else:
+            if self.width_m is None or self.length_m is None or min(self.width_m, self.length_m) <= deposit_m:
+                raise ValueError("a rectangular stack needs width_m and length_m larger than its wall deposit")
+            area = (self.width_m - deposit_m) * (self.length_m - deposit_m)
+        object.__setattr__(self, "area_m2", area)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One chimney. ``plans`` are its monitoring plans, oldest first; there is always at least one."""
+
+    id: int
+    factory_id: int
+    name: str
+    plans: tuple[MonitoringPlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One registered node. ``device_id`` is its name on the wire; ``sensor`` names the driver that decodes it."""
+
+    id: int
+    device_id: str
+    factory_id: int
+    stack_id: int
+    sensor: str = "ct_v1"
+    status: DeviceStatus = DeviceStatus.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A device with the stack and the factory that it measures: all that its actor needs to know."""
+
+    factory: Factory
+    stack: Stack
+    device: Device
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person. ``factory_id`` is None for people who see every factory."""
+
+    id: int
+    email: str
+    first_name: str
+    last_name: str
+    role: Role
+    factory_id: int | None
+    is_active: bool = True
+
+
+# --- the way of a reading ---------------------------------------------------------------------------------------
+
+
+class Payload(msgspec.Struct, frozen=True, gc=False):
+    """One message as it came from the broker. ``received_at_ms`` is UTC, in ms since 1970."""
+
+    device_id: str
+    channel: str
+    """The topic after ``ct/v1/<id>/up/``: ``data``, ``backlog``, ``state``, ``config`` or ``res``."""
+    body: bytes
+    received_at_ms: int
+
+
+class Sample(msgspec.Struct, frozen=True, gc=False):
+    """What a device measured at one moment, as a sensor driver decodes it: raw, before any correction.
+
+    ``device_time_ms`` is UTC in ms since 1970, or ms since boot when ``clock`` is UNSET.
+    """
+
+    seq: int
+    device_time_ms: int
+    clock: int = ClockQuality.SYNCED
+    co2_ppm: float | None = None
+    temperature_c: float | None = None
+    velocity_ms: float | None = None
+    pressure_difference_pa: float | None = None
+    pressure_kpa: float | None = None
+    device_co2_kg_per_s: float | None = None
+    status: int = 0
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Something else that a device reports: ``meter``, ``health``, ``event``, ``gap`` or ``anchor``."""
+
+    seq: int
+    kind: str
+    device_time_ms: int
+    clock: int
+    data: dict[str, Any]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A decoded payload: the records ``first_seq .. first_seq + count - 1`` of one stream and one boot.
+
+    ``numbered`` False: the device does not number its records without gaps; it gets no receipts, and only the
+    database knows what came twice.
+    """
+
+    stream: str
+    boot: int
+    first_seq: int
+    count: int
+    samples: list[Sample]
+    records: list[Record] = []
+    numbered: bool = True
+
+
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """One committed measurement with its emission rate: a row of the table ``reading``.
+
+    ``co2_kg_per_s`` is None where the sample cannot give a valid rate; ``flags`` says why.
+    """
+
+    stack_id: int
+    stream_pk: int
+    """The row of the device's stream (its flash store); device and stream id follow from it."""
+    seq: int
+    measured_at: datetime
+    received_at: datetime
+    co2_ppm: float | None
+    temperature_c: float | None
+    velocity_ms: float | None
+    pressure_kpa: float | None
+    flow_rate_m3s: float | None
+    co2_kg_per_s: float | None
+    flags: int
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The live state of one device: its newest reading by measuring time, and whether it is connected."""
+
+    device_id: str
+    factory_id: int
+    stack_id: int
+    online: bool
+    measured_at: datetime | None = None
+    received_at: datetime | None = None
+    co2_ppm: float | None = None
+    temperature_c: float | None = None
+    velocity_ms: float | None = None
+    flow_rate_m3s: float | None = None
+    co2_kg_per_s: float | None = None
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A payload or row that could not be used, kept with its cause."""
+
+    device_id: str
+    cause: str
+    detail: str
+    received_at: datetime
+    body: bytes
+    id: int = 0
+
+
+# --- what pages and reports show --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TrendPoint:
+    """One bucket of a tier: ``coverage`` is the share of the bucket (0 to 1) in which the rate is known."""
+
+    stack_id: int
+    start: datetime
+    count: int
+    coverage: float
+    co2_kg: float
+    mean_kg_per_s: float | None
+    min_kg_per_s: float | None
+    max_kg_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StackTotal:
+    """Measured stack CO2 of one stack over a period; ``coverage`` is the share of the period that was measured."""
+
+    stack_id: int
+    co2_kg: float
+    coverage: float
+    readings: int
+
+
+class AlertState(StrEnum):
+    INACTIVE = "inactive"
+    PENDING = "pending"
+    FIRING = "firing"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A rule that fires, or fired, for one device; ``cleared_at`` is None while it fires."""
+
+    id: int
+    device_id: str
+    factory_id: int
+    stack_id: int
+    rule: str
+    severity: str
+    message: str
+    raised_at: datetime
+    cleared_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a report format renders: a factory, a period and its readings, oldest first."""
+
+    factory: Factory
+    stacks: tuple[Stack, ...]
+    period_start: datetime
+    period_end: datetime
+    readings: tuple[Reading, ...]

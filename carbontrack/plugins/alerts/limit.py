@@ -1,0 +1,67 @@
+"""Alert rule "limit": a measured quantity is above a limit.
+
+    alerts:
+      - name: co2-rate-high
+        rule: limit
+        severity: warning
+        hold_s: 60
+        options: {quantity: co2_kg_per_s, raise_above: 0.6, clear_below: 0.55}
+
+The alert is raised when the quantity has been above ``raise_above`` for ``hold_s`` seconds, and cleared when it falls
+below ``clear_below``. Between the two nothing changes, so a value that hovers at the limit does not ring all day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
+
+from carbontrack import AlertRule, Site, Snapshot, Verdict, hookimpl
+
+UNITS = {
+    "co2_kg_per_s": "kg/s CO2",
+    "co2_ppm": "ppm CO2",
+    "temperature_c": "°C gas temperature",
+    "velocity_ms": "m/s gas velocity",
+}
+
+
+class LimitOptions(BaseModel):
+    """The two thresholds, in the quantity's own unit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    quantity: Literal["co2_kg_per_s", "co2_ppm", "temperature_c", "velocity_ms"]
+    raise_above: FiniteFloat
+    clear_below: FiniteFloat
+
+    @model_validator(mode="after")
+    def _thresholds_in_order(self) -> LimitOptions:
+        if self.clear_below > self.raise_above:
+            raise ValueError("clear_below must not be above raise_above")
+        return self
+
+
+def evaluate(options: LimitOptions, site: Site, snapshot: Snapshot) -> Verdict:
+    """Compare one snapshot; a value that is missing changes nothing."""
+    value: float | None = getattr(snapshot, options.quantity)
+    if value is None:
+        return Verdict(breached=False, cleared=False)
+    return Verdict(
+        breached=value > options.raise_above,
+        cleared=value < options.clear_below,
+        message=(
+            f"{site.factory.name}, {site.stack.name}: {value:.4g} {UNITS[options.quantity]}, "
+            f"the limit is {options.raise_above:.4g}"
+        ),
+    )
+
+
+LIMIT = AlertRule(name="limit", title="A measured quantity is above a limit", options_model=LimitOptions, evaluate=evaluate)
+
+
+@hookimpl
+def register_alert_rules() -> Sequence[AlertRule]:
+    return (LIMIT,)

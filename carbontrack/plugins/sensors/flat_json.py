@@ -1,0 +1,86 @@
+"""Flat JSON, one object a message, for simple boards and scripts: no numbers, no batch, no receipt.
+
+    {"timestamp": "2026-03-01T08:15:00Z", "co2_ppm": 98000, "temperature_c": 183.2, "velocity_ms": 4.1}
+
+    co2_ppm        (or co2)                     CO2 as the analyser gives it, ppm
+    temperature_c  (or temperature, temp)       gas temperature, degC
+    velocity_ms    (or velocity, flow_velocity) gas velocity, m/s
+    pressure_kpa   (or pressure)                absolute pressure, kPa; may be missing
+    co2_emission_kgs                            the board's own rate, kg/s; may be missing
+    timestamp                                   ISO 8601 with zone, or UTC seconds or ms; may be missing: time of receipt
+
+A message that comes twice with the same timestamp is one reading. Nothing tells the board what was stored: a board
+that must not lose a reading speaks ct/v1.
+The keys in brackets are those of the board software that came before Carbon Track's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from carbontrack import DecodeError, Message, Payload, Sample, SensorDriver, hookimpl
+
+STREAM = "flat"
+_ALIASES = {
+    "co2_ppm": ("co2_ppm", "co2"),
+    "temperature_c": ("temperature_c", "temperature", "temp"),
+    "velocity_ms": ("velocity_ms", "velocity", "flow_velocity"),
+    "pressure_kpa": ("pressure_kpa", "pressure"),
+    "device_co2_kg_per_s": ("co2_emission_kgs",),
+}
+
+
+def decode(payload: Payload) -> Message:
+    """A message of one sample."""
+    try:
+        body = msgspec.json.decode(payload.body)
+    except msgspec.DecodeError as error:
+        cause = "not_finite" if b"NaN" in payload.body or b"Infinity" in payload.body else "invalid_json"
+        raise DecodeError(cause, str(error)) from None
+    if not isinstance(body, dict):
+        raise DecodeError("wrong_type", "the message is not an object")
+    values = {name: _number(body, keys) for name, keys in _ALIASES.items()}
+    if values["co2_ppm"] is None and values["temperature_c"] is None and values["velocity_ms"] is None:
+        raise DecodeError("missing_field", "none of co2_ppm, temperature_c and velocity_ms is there")
+    time_ms = _time_ms(body.get("timestamp"), payload.received_at_ms)
+    return Message(STREAM, 0, time_ms, 1, [Sample(seq=time_ms, device_time_ms=time_ms, **values)], numbered=False)
+
+
+def _number(body: dict[str, Any], keys: tuple[str, ...]) -> float | None:
+    for key in keys:
+        if (value := body.get(key)) is not None:
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise DecodeError("wrong_type", f"{key} must be a number")
+            if not isfinite(value):
+                raise DecodeError("not_finite", f"{key} is not a finite number")
+            return float(value)
+    return None
+
+
+def _time_ms(value: object, received_at_ms: int) -> int:
+    if value is None:
+        return received_at_ms
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise DecodeError("wrong_type", f"timestamp {value[:40]!r} is not ISO 8601") from None
+        if moment.tzinfo is None:
+            raise DecodeError("wrong_type", "timestamp has no zone: write Z or an offset")
+        return max(0, round(moment.timestamp() * 1000))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or not 0 <= value < 2.5e14:
+        raise DecodeError("wrong_type", "timestamp must be ISO 8601 text, or UTC seconds or milliseconds")
+    return round(value * 1000 if value < 1e11 else value)
+
+
+FLAT_JSON = SensorDriver(name="flat_json", title="Flat JSON, one reading a message", decode=decode)
+
+
+@hookimpl
+def register_sensors() -> Sequence[SensorDriver]:
+    return (FLAT_JSON,)

@@ -1,0 +1,86 @@
+"""Everything that is kept: the registry through the ORM, telemetry by group commit, on PostgreSQL or SQLite."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tortoise.context import TortoiseContext
+
+from carbontrack.metrics import Metrics
+from carbontrack.store import schema
+from carbontrack.store.postgres import PostgresBackend
+from carbontrack.store.registry import Registry, RegistryError
+from carbontrack.store.schema import SchemaMismatch
+from carbontrack.store.sqlite import SqliteBackend
+from carbontrack.store.telemetry import Engine, Telemetry
+from carbontrack.store.work import TIER_MS, StoreUnavailable, StreamState, Work
+from carbontrack.store.writer import Backend, GroupCommit
+
+__all__ = [
+    "TIER_MS",
+    "RegistryError",
+    "SchemaMismatch",
+    "Store",
+    "StoreUnavailable",
+    "StreamState",
+    "Work",
+    "migrate",
+    "open_store",
+]
+
+
+class Store(Registry, Telemetry):
+    """One door to the database. ``commits`` is the writer of telemetry."""
+
+    def __init__(self, context: contextvars.Context, engine: Engine, commits: GroupCommit) -> None:
+        Registry.__init__(self, context)
+        Telemetry.__init__(self, engine)
+        self.commits = commits
+
+    async def save(self, work: Work) -> None:
+        """Return when an actor's work is committed; raises :class:`StoreUnavailable` when it is not."""
+        await self.commits.save(work)
+
+    async def summarise_touched(self, most: int = 500) -> int:
+        """Summarise 5-minute buckets that readings touched; how many were."""
+        return await self.summarise(self.commits, most)
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[TortoiseContext]:
+    if url.startswith("sqlite://"):
+        Path(schema.sqlite_path(url)).parent.mkdir(parents=True, exist_ok=True)
+    async with TortoiseContext() as context:
+        await context.init(config=schema.tortoise_config(url))
+        yield context
+
+
+async def migrate(url: str, report: Callable[[str], object] = lambda line: None) -> list[str]:
+    """Bring a database's schema up to date; the names of the migrations that were applied."""
+    async with _connected(url) as context:
+        return await schema.migrate(context.db(), report)
+
+
+@asynccontextmanager
+async def open_store(
+    url: str, metrics: Metrics, *, linger_s: float = 0.004, max_batch_readings: int = 5000
+) -> AsyncIterator[Store]:
+    """The store of one database, until the block ends; what waits is committed then.
+
+    Raises :class:`SchemaMismatch` for a schema that this version does not know.
+    """
+    async with _connected(url) as context:
+        await schema.check(context.db())
+        backend: Backend = (
+            SqliteBackend(schema.sqlite_path(url)) if url.startswith("sqlite://") else PostgresBackend(url)
+        )
+        commits = GroupCommit(backend, metrics, linger_s=linger_s, max_batch_readings=max_batch_readings)
+        commits.start()
+        try:
+            yield Store(contextvars.copy_context(), Engine(context.db()), commits)
+        finally:
+            await commits.close()
+            await backend.close()

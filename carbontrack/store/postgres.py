@@ -1,0 +1,141 @@
+"""PostgreSQL: binary COPY straight into the table; by way of a staging table when a row is there already."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from carbontrack.store.work import Batch, StoreUnavailable
+from carbontrack.store.writer import BadRow
+
+READING_COLUMNS = (
+    "stack_id",
+    "stream_id",
+    "seq",
+    "measured_at",
+    "received_at",
+    "co2_ppm",
+    "temperature_c",
+    "velocity_ms",
+    "pressure_kpa",
+    "flow_rate_m3s",
+    "co2_kg_per_s",
+    "flags",
+)
+_UPDATE_STREAMS = """
+UPDATE stream SET watermark = u.watermark, beyond = u.beyond, anchors = u.anchors,
+    last_measured_ms = u.last_measured_ms, last_stack_id = u.last_stack_id, last_received_at = u.last_received_at
+FROM unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::int[], $7::timestamptz[])
+    AS u (id, watermark, beyond, anchors, last_measured_ms, last_stack_id, last_received_at)
+WHERE stream.id = u.id
+"""
+_INSERT_RECORDS = """
+INSERT INTO device_record (stream_id, seq, kind, measured_at, received_at, data)
+VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
+"""
+_INSERT_QUARANTINE = """
+INSERT INTO quarantine (factory_id, device_id, cause, detail, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)
+"""
+_MARK_BUCKETS = "INSERT INTO dirty_bucket (stack_id, start) SELECT * FROM unnest($1::int[], $2::timestamptz[])"
+
+_BAD_VALUE = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.UntranslatableCharacterError,
+    ValueError,
+    TypeError,
+    OverflowError,
+)
+
+
+class PostgresBackend:
+    """One connection of its own, opened when it is needed and after it was lost."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: asyncpg.Connection[Any] | None = None
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.close(timeout=5)
+
+    async def _connected(self) -> asyncpg.Connection[Any]:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(
+                self._url, timeout=10, command_timeout=60, server_settings={"application_name": "carbontrack-writer"}
+            )
+            await self._connection.execute(
+                "CREATE TEMPORARY TABLE staged (LIKE reading INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
+            )
+        return self._connection
+
+    async def write(self, batch: Batch) -> int:
+        rows = [msgspec.structs.astuple(reading) for reading in batch.readings]
+        try:
+            connection = await self._connected()
+            try:
+                async with connection.transaction():
+                    if rows:
+                        await connection.copy_records_to_table("reading", records=rows, columns=READING_COLUMNS)
+                    await self._write_rest(connection, batch)
+                return 0
+            except asyncpg.UniqueViolationError:
+                async with connection.transaction():
+                    conflicts = await self._write_staged(connection, rows)
+                    await self._write_rest(connection, batch)
+                return conflicts
+        except _BAD_VALUE as error:
+            raise BadRow(f"{type(error).__name__}: {error}") from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError) as error:
+            raise StoreUnavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
+
+    async def _write_staged(self, connection: asyncpg.Connection[Any], rows: list[tuple[Any, ...]]) -> int:
+        """Insert by way of the staging table, leaving out what is there already; how many were."""
+        await connection.copy_records_to_table("staged", records=rows, columns=READING_COLUMNS)
+        status = await connection.execute("INSERT INTO reading SELECT * FROM staged ON CONFLICT DO NOTHING")
+        return len(rows) - int(status.rsplit(" ", 1)[1])
+
+    async def _write_rest(self, connection: asyncpg.Connection[Any], batch: Batch) -> None:
+        if batch.streams:
+            states = batch.streams
+            await connection.execute(
+                _UPDATE_STREAMS,
+                [state.pk for state in states],
+                [state.watermark for state in states],
+                [state.beyond for state in states],
+                [state.anchors for state in states],
+                [state.last_measured_ms for state in states],
+                [state.last_stack_id for state in states],
+                [state.last_received_at for state in states],
+            )
+        if batch.records:
+            await connection.executemany(
+                _INSERT_RECORDS,
+                [
+                    (stream_pk, record.seq, record.kind, measured_at, received_at, _text(record.data))
+                    for stream_pk, record, measured_at, received_at in batch.records
+                ],
+            )
+        if batch.quarantined:
+            await connection.executemany(
+                _INSERT_QUARANTINE,
+                [
+                    (factory_id, item.device_id, item.cause, item.detail, item.received_at, item.body)
+                    for factory_id, item in batch.quarantined
+                ],
+            )
+        if batch.buckets:
+            await connection.execute(
+                _MARK_BUCKETS,
+                [stack_id for stack_id, _ in batch.buckets],
+                [datetime.fromtimestamp(start_ms / 1000, UTC) for _, start_ms in batch.buckets],
+            )
+
+
+def _text(data: dict[str, Any]) -> str:
+    return msgspec.json.encode(data).decode()

@@ -1,0 +1,293 @@
+"""The registry, people and alerts: what changes rarely, through the ORM.
+
+Tortoise finds its connections by a context variable. Each public method therefore runs in the context in which the
+store was opened, whichever task calls it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import fields as dataclass_fields
+from datetime import datetime
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from tortoise.exceptions import DoesNotExist, IntegrityError
+from tortoise.expressions import F
+from tortoise.transactions import in_transaction
+
+from carbontrack.model import Alert, Device, DeviceStatus, Factory, MonitoringPlan, Role, Site, Stack, User
+from carbontrack.store.work import outages
+from carbontrack.tables import AlertRow, DeviceRow, FactoryRow, PlanRow, RegistryRow, SessionRow, StackRow, UserRow
+
+P = ParamSpec("P")
+T = TypeVar("T")
+PLAN_COLUMNS = tuple(field.name for field in dataclass_fields(MonitoringPlan) if field.init)
+
+
+class RegistryError(ValueError):
+    """A registry change that cannot be made: the message says why."""
+
+
+def _in_context(
+    method: Callable[Concatenate[Registry, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Registry, P], Awaitable[T]]:
+    @functools.wraps(method)
+    async def inner(self: Registry, *args: P.args, **kwargs: P.kwargs) -> T:
+        with outages():
+            return await asyncio.get_running_loop().create_task(method(self, *args, **kwargs), context=self._context)
+
+    return inner
+
+
+class Registry:
+    """Factories, stacks, plans, devices, people, sessions and alerts."""
+
+    def __init__(self, context: contextvars.Context) -> None:
+        self._context = context
+
+    # --- factories, stacks, devices
+
+    @_in_context
+    async def revision(self) -> int:
+        """A number that grows with every change of factories, stacks, plans and devices."""
+        row = await RegistryRow.get(id=1)
+        return row.revision
+
+    @_in_context
+    async def factories(self) -> list[Factory]:
+        return [_factory(row) for row in await FactoryRow.all().order_by("name")]
+
+    @_in_context
+    async def factory_by_slug(self, slug: str) -> Factory | None:
+        row = await FactoryRow.get_or_none(slug=slug)
+        return _factory(row) if row else None
+
+    @_in_context
+    async def stacks(self, factory_id: int | None = None) -> list[Stack]:
+        query = StackRow.all().order_by("name").prefetch_related("plans")
+        if factory_id is not None:
+            query = query.filter(factory_id=factory_id)
+        return [_stack(row) for row in await query]
+
+    @_in_context
+    async def sites(self, factory_id: int | None = None) -> list[Site]:
+        """Every registered device with its stack and factory, disabled ones too."""
+        query = DeviceRow.all().order_by("device_id")
+        if factory_id is not None:
+            query = query.filter(factory_id=factory_id)
+        devices = await query
+        factories = {row.id: _factory(row) for row in await FactoryRow.all()}
+        stacks = {row.id: _stack(row) for row in await StackRow.all().prefetch_related("plans")}
+        return [Site(factories[row.factory_id], stacks[row.stack_id], _device(row)) for row in devices]
+
+    @_in_context
+    async def add_factory(self, factory: Factory) -> Factory:
+        """Add a factory; its ``id`` is given by the store. Raises :class:`RegistryError` for a name that is taken."""
+        values = {field.name: getattr(factory, field.name) for field in dataclass_fields(Factory) if field.name != "id"}
+        try:
+            row = await FactoryRow.create(**values)
+        except IntegrityError as error:
+            raise RegistryError(f"a factory named {factory.name!r} is there already") from error
+        await _changed()
+        return _factory(row)
+
+    @_in_context
+    async def add_stack(self, factory_id: int, name: str, plan: MonitoringPlan) -> Stack:
+        """Add a stack with its first monitoring plan. Raises :class:`RegistryError` for a name that is taken."""
+        try:
+            async with in_transaction():
+                stack = await StackRow.create(factory_id=factory_id, name=name)
+                await PlanRow.create(stack_id=stack.id, **{name: getattr(plan, name) for name in PLAN_COLUMNS})
+                await _changed()
+        except IntegrityError as error:
+            raise RegistryError(f"this factory has a stack named {name!r} already, or there is no such factory") from error
+        return Stack(stack.id, factory_id, name, (plan,))
+
+    @_in_context
+    async def add_plan(self, stack_id: int, plan: MonitoringPlan) -> None:
+        """Add a plan that is in force from ``plan.valid_from``."""
+        try:
+            await PlanRow.create(stack_id=stack_id, **{name: getattr(plan, name) for name in PLAN_COLUMNS})
+        except IntegrityError as error:
+            raise RegistryError("this stack has a plan from the same moment already, or there is no such stack") from error
+        await _changed()
+
+    @_in_context
+    async def add_device(self, device_id: str, stack_id: int, sensor: str) -> Device:
+        """Register a device on a stack. Raises :class:`RegistryError` when that cannot be."""
+        if not device_id or len(device_id) > 64 or any(sign in device_id for sign in "/+#$ \0"):
+            raise RegistryError("a device id has 1 to 64 characters and none of / + # $ or space: it is part of a topic")
+        stack = await StackRow.get_or_none(id=stack_id)
+        if stack is None:
+            raise RegistryError(f"there is no stack {stack_id}")
+        try:
+            row = await DeviceRow.create(
+                device_id=device_id,
+                factory_id=stack.factory_id,
+                stack_id=stack_id,
+                sensor=sensor,
+                status=DeviceStatus.ACTIVE,
+            )
+        except IntegrityError as error:
+            raise RegistryError(f"a device {device_id!r} is registered already") from error
+        await _changed()
+        return _device(row)
+
+    @_in_context
+    async def change_device(
+        self, device_id: str, *, status: DeviceStatus | None = None, stack_id: int | None = None, sensor: str | None = None
+    ) -> Device:
+        """Disable or enable a device, move it to another stack, or give it another driver."""
+        row = await _device_row(device_id)
+        if stack_id is not None:
+            stack = await StackRow.get_or_none(id=stack_id)
+            if stack is None:
+                raise RegistryError(f"there is no stack {stack_id}")
+            row.stack_id, row.factory_id = stack.id, stack.factory_id
+        row.status = status or row.status
+        row.sensor = sensor or row.sensor
+        await row.save()
+        await _changed()
+        return _device(row)
+
+    @_in_context
+    async def remove_device(self, device_id: str) -> None:
+        """Take a device off the registry. Its readings stay with their stack."""
+        row = await _device_row(device_id)
+        await row.delete()
+        await _changed()
+
+    # --- people
+
+    @_in_context
+    async def add_user(
+        self,
+        email: str,
+        password_hash: str,
+        role: Role,
+        *,
+        factory_id: int | None = None,
+        first_name: str = "",
+        last_name: str = "",
+    ) -> User:
+        """Add a person who may sign in. Raises :class:`RegistryError` for an address that is taken."""
+        try:
+            row = await UserRow.create(
+                email=email.strip().lower(),
+                password_hash=password_hash,
+                role=role,
+                factory_id=factory_id,
+                first_name=first_name,
+                last_name=last_name,
+            )
+        except IntegrityError as error:
+            raise RegistryError(f"{email} is registered already, or there is no such factory") from error
+        return _user(row)
+
+    @_in_context
+    async def user_by_email(self, email: str) -> tuple[User, str] | None:
+        """A person who may sign in, with the hash of the password."""
+        row = await UserRow.get_or_none(email=email.strip().lower(), is_active=True)
+        return (_user(row), row.password_hash) if row else None
+
+    @_in_context
+    async def set_password_hash(self, user_id: int, password_hash: str) -> None:
+        await UserRow.filter(id=user_id).update(password_hash=password_hash)
+
+    @_in_context
+    async def add_session(self, token_hash: str, user_id: int, expires_at: datetime) -> None:
+        await SessionRow.create(token_hash=token_hash, user_id=user_id, expires_at=expires_at)
+
+    @_in_context
+    async def session_user(self, token_hash: str, now: datetime) -> User | None:
+        """Who a session belongs to; None when it has ended or the person was disabled."""
+        row = await SessionRow.get_or_none(token_hash=token_hash, expires_at__gt=now).prefetch_related("user")
+        return _user(row.user) if row and row.user.is_active else None
+
+    @_in_context
+    async def delete_session(self, token_hash: str) -> None:
+        await SessionRow.filter(token_hash=token_hash).delete()
+
+    @_in_context
+    async def forget_sessions(self, now: datetime) -> None:
+        """Delete the sessions that have ended."""
+        await SessionRow.filter(expires_at__lte=now).delete()
+
+    # --- alerts
+
+    @_in_context
+    async def raise_alert(self, device_id: str, rule: str, severity: str, message: str, raised_at: datetime) -> None:
+        """Open an alert; nothing happens when the same rule has one open for the device."""
+        device = await DeviceRow.get_or_none(device_id=device_id)
+        if device is None:
+            return  # removed meanwhile
+        try:
+            await AlertRow.create(
+                device_id=device.id, rule=rule, severity=severity, message=message, raised_at=raised_at
+            )
+        except IntegrityError:
+            return  # the partial unique index: one open alert per device and rule
+
+    @_in_context
+    async def clear_alert(self, device_id: str, rule: str, cleared_at: datetime) -> None:
+        rows = await AlertRow.filter(device__device_id=device_id, rule=rule, cleared_at=None)
+        for row in rows:
+            row.cleared_at = cleared_at
+            await row.save()
+
+    @_in_context
+    async def alerts(self, *, factory_id: int | None = None, only_open: bool = True, limit: int = 50) -> list[Alert]:
+        """Alerts, newest first."""
+        query = AlertRow.all().order_by("-raised_at").limit(limit).prefetch_related("device")
+        if only_open:
+            query = query.filter(cleared_at=None)
+        if factory_id is not None:
+            query = query.filter(device__factory_id=factory_id)
+        return [
+            Alert(
+                row.id,
+                row.device.device_id,
+                row.device.factory_id,
+                row.device.stack_id,
+                row.rule,
+                row.severity,
+                row.message,
+                row.raised_at,
+                row.cleared_at,
+            )
+            for row in await query
+        ]
+
+
+async def _changed() -> None:
+    await RegistryRow.filter(id=1).update(revision=F("revision") + 1)
+
+
+async def _device_row(device_id: str) -> DeviceRow:
+    try:
+        return await DeviceRow.get(device_id=device_id)
+    except DoesNotExist as error:
+        raise RegistryError(f"there is no device {device_id!r}") from error
+
+
+def _factory(row: FactoryRow) -> Factory:
+    return Factory(**{field.name: getattr(row, field.name) for field in dataclass_fields(Factory)})
+
+
+def _stack(row: StackRow) -> Stack:
+    plans = sorted(
+        (MonitoringPlan(**{name: getattr(plan, name) for name in PLAN_COLUMNS}) for plan in row.plans),
+        key=lambda plan: plan.valid_from,
+    )
+    return Stack(row.id, row.factory_id, row.name, tuple(plans))
+
+
+def _device(row: DeviceRow) -> Device:
+    return Device(row.id, row.device_id, row.factory_id, row.stack_id, row.sensor, DeviceStatus(row.status))
+
+
+def _user(row: UserRow) -> User:
+    return User(row.id, row.email, row.first_name, row.last_name, Role(row.role), row.factory_id, row.is_active)

@@ -1,0 +1,105 @@
+"""The schema: migrating it, and refusing to run on one that this version does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from tortoise.backends.base.client import BaseDBAsyncClient
+from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
+from tortoise.migrations.recorder import MigrationRecorder
+
+from carbontrack.tables import APP
+
+_APPS = {
+    APP: {
+        "models": ["carbontrack.tables"],
+        "migrations": "carbontrack.migrations",
+        "default_connection": "default",
+    }
+}
+
+
+class SchemaMismatch(Exception):
+    """The database's schema is not the one that this version of Carbon Track works with."""
+
+
+def tortoise_config(url: str) -> dict[str, Any]:
+    """Tortoise's configuration for one database URL (``sqlite://PATH`` or ``postgres://user:pass@host:port/name``)."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        path = sqlite_path(url)
+        connection: dict[str, Any] = {
+            "engine": "tortoise.backends.sqlite",
+            "credentials": {"file_path": path, "journal_mode": "WAL", "busy_timeout": 10000},
+        }
+    elif parts.scheme in ("postgres", "postgresql"):
+        connection = {
+            "engine": "tortoise.backends.asyncpg",
+            "credentials": {
+                "host": parts.hostname or "127.0.0.1",
+                "port": parts.port or 5432,
+                "user": unquote(parts.username or ""),
+                "password": unquote(parts.password or ""),
+                "database": parts.path.lstrip("/"),
+                "minsize": 1,
+                "maxsize": 5,
+                "server_settings": {"application_name": "carbontrack"},
+            },
+        }
+    else:
+        raise ValueError(f"database.url must begin with sqlite:// or postgres://, not {parts.scheme}://")
+    return {"connections": {"default": connection}, "apps": _APPS}
+
+
+def sqlite_path(url: str) -> str:
+    """The file of a ``sqlite://PATH`` URL."""
+    return url.removeprefix("sqlite://")
+
+
+def _known() -> set[str]:
+    folder = Path(__file__).parent.parent / "migrations"
+    return {path.stem for path in folder.glob("[0-9]*.py")}
+
+
+async def _applied(connection: BaseDBAsyncClient) -> set[str]:
+    return {key.name for key in await MigrationRecorder(connection).applied_migrations() if key.app_label == APP}
+
+
+async def check(connection: BaseDBAsyncClient) -> None:
+    """Return when the database's schema is exactly the one that this version knows.
+
+    Raises :class:`SchemaMismatch` with what to do.
+    """
+    known, applied = _known(), await _applied(connection)
+    if unknown := sorted(applied - known):
+        raise SchemaMismatch(
+            f"The database has the migration {unknown[-1]}, which this version of Carbon Track does not know. "
+            "A newer version has migrated it: install that version, or restore a backup from before."
+        )
+    if missing := sorted(known - applied):
+        what = "is empty" if not applied else f"lacks the migration {missing[0]}"
+        raise SchemaMismatch(f"The database {what}. Run: carbontrack migrate --config FILE")
+
+
+async def migrate(connection: BaseDBAsyncClient, report: Callable[[str], object] = lambda line: None) -> list[str]:
+    """Bring the schema up to date; the names of the migrations that were applied.
+
+    Raises :class:`SchemaMismatch` for a database that a newer version has migrated.
+    """
+    known, applied = _known(), await _applied(connection)
+    if unknown := sorted(applied - known):
+        raise SchemaMismatch(
+            f"The database has the migration {unknown[-1]}, which this version of Carbon Track does not know."
+        )
+
+    def progress(event: str, app: str, name: str) -> None:
+        if event == "apply_done":
+            report(f"applied {name}")
+
+    await MigrationExecutor(connection, _APPS).migrate(
+        [MigrationTarget(app_label=APP, name="__latest__")], direction="forward", progress=progress
+    )
+    return sorted(known - applied)

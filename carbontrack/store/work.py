@@ -1,0 +1,126 @@
+"""What an actor asks the store to keep, in one piece: it is committed as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from asyncpg import InterfaceError, PostgresError
+from tortoise.exceptions import BaseORMException, DoesNotExist, IntegrityError
+
+from carbontrack.model import Quarantined, Reading, Record
+from carbontrack.streams import Anchor, Stream
+
+TIER_MS = 300_000
+"""Length of the finest chart tier's buckets: 5 minutes."""
+
+
+class StoreUnavailable(Exception):
+    """The database is away or refuses everything: nothing was kept; try again later."""
+
+
+@contextmanager
+def outages() -> Iterator[None]:
+    """Turn what drivers raise when the database is away into :class:`StoreUnavailable`."""
+    try:
+        yield
+    except (BaseORMException, PostgresError, InterfaceError, OSError, TimeoutError) as error:
+        if isinstance(error, IntegrityError | DoesNotExist):
+            raise
+        raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """A stream's state as it is after the work is done, ready for the database."""
+
+    pk: int
+    watermark: int | None
+    beyond: str
+    anchors: str
+    last_measured_ms: int
+    last_stack_id: int | None
+    last_received_at: datetime
+
+    @classmethod
+    def of(cls, stream: Stream, received_at: datetime) -> StreamState:
+        beyond = json.dumps(stream.beyond) if stream.beyond else "[]"
+        anchors = (
+            json.dumps({boot: [anchor.offset_ms, anchor.estimated] for boot, anchor in stream.anchors.items()})
+            if stream.anchors
+            else "{}"
+        )
+        return cls(
+            stream.pk,
+            stream.watermark,
+            beyond,
+            anchors,
+            stream.last_measured_ms,
+            stream.last_stack_id,
+            received_at,
+        )
+
+
+def stream_from_row(row: Mapping[str, Any]) -> Stream:
+    """A stream as the database has it."""
+    anchors = {
+        int(boot): Anchor(offset_ms, estimated)
+        for boot, (offset_ms, estimated) in json.loads(row["anchors"]).items()
+    }
+    return Stream(
+        row["id"],
+        row["sid"],
+        row["watermark"],
+        json.loads(row["beyond"]),
+        anchors,
+        row["last_measured_ms"],
+        row["last_stack_id"],
+    )
+
+
+@dataclass(slots=True)
+class Work:
+    """One actor's contribution to a group commit."""
+
+    device_id: str
+    factory_id: int
+    readings: list[Reading] = field(default_factory=list)
+    records: list[tuple[int, Record, datetime, datetime]] = field(default_factory=list)
+    """Pairs of (stream pk, record) with the UTC measuring time and the time of receipt."""
+    quarantined: list[Quarantined] = field(default_factory=list)
+    streams: dict[int, StreamState] = field(default_factory=dict)
+    buckets: set[tuple[int, int]] = field(default_factory=set)
+    """Pairs of (stack id, bucket start in ms) that must be summarised again."""
+
+    conflicts: int = 0
+    """Set by the store: readings that the database had already (the safety net below the streams' own account)."""
+    rejected: list[Quarantined] = field(default_factory=list)
+    """Set by the store: rows that the database refused for what they contain, now in quarantine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The work of many actors, flattened for one transaction."""
+
+    readings: list[Reading]
+    records: list[tuple[int, Record, datetime, datetime]]
+    quarantined: list[tuple[int, Quarantined]]
+    streams: list[StreamState]
+    buckets: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, works: list[Work], known_dirty: set[tuple[int, int]]) -> Batch:
+        buckets: set[tuple[int, int]] = set()
+        for work in works:
+            buckets |= work.buckets
+        return cls(
+            [reading for work in works for reading in work.readings],
+            [record for work in works for record in work.records],
+            [(work.factory_id, item) for work in works for item in (*work.quarantined, *work.rejected)],
+            [state for work in works for state in work.streams.values()],
+            sorted(buckets - known_dirty),
+        )

@@ -1,0 +1,174 @@
+"""Group commit: the rows of many actors in one transaction.
+
+Rows that arrive while a transaction runs wait for the next one; every actor resumes when its rows are committed. If
+the database refuses a batch for what it contains, the batch is halved until the bad row stands alone, and that row
+goes to quarantine. If the database is away, every actor of the batch is told so and tries again later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from carbontrack.metrics import Metrics
+from carbontrack.model import Quarantined, Reading
+from carbontrack.store.work import Batch, StoreUnavailable, Work
+
+log = structlog.get_logger(__name__)
+
+
+class BadRow(Exception):
+    """The database refused a batch because of a value in it."""
+
+
+class Backend(Protocol):
+    """One engine's way to write telemetry."""
+
+    async def write(self, batch: Batch) -> int:
+        """Commit a batch; how many of its readings were there already.
+
+        Raises :class:`BadRow` for a batch that can never be written, and
+        :class:`~carbontrack.store.work.StoreUnavailable` for an engine that is away. Writing twice is harmless.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class GroupCommit:
+    """The one writer of telemetry. ``lock`` is held while a transaction runs."""
+
+    def __init__(self, backend: Backend, metrics: Metrics, *, linger_s: float, max_batch_readings: int) -> None:
+        self.lock = asyncio.Lock()
+        self.dirty: set[tuple[int, int]] = set()
+        """Buckets whose mark is in the database already, so that it is not written again with every reading."""
+        self.waiting_since: float | None = None
+        """Monotonic time since which something waits without a successful commit; None when nothing waits."""
+        self._backend = backend
+        self._metrics = metrics
+        self._linger_s = linger_s
+        self._max_batch_readings = max_batch_readings
+        self._open: list[tuple[Work, asyncio.Future[None]]] = []
+        self._readings_open = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="store:group-commit")
+
+    async def close(self) -> None:
+        """Commit what waits, then end."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+
+    async def save(self, work: Work) -> None:
+        """Return when the work is committed.
+
+        Raises :class:`~carbontrack.store.work.StoreUnavailable` when it is not; then nothing of it was acknowledged.
+        """
+        if self._closing:
+            raise StoreUnavailable("the store is closed")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._open.append((work, done))
+        self._readings_open += len(work.readings)
+        if self.waiting_since is None:
+            self.waiting_since = time.monotonic()
+        self._wake.set()
+        await done
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._readings_open < self._max_batch_readings and not self._closing:
+                await asyncio.sleep(self._linger_s)
+            while self._open:
+                batch = self._take()
+                async with self.lock:
+                    await self._commit(batch)
+            if self._closing:
+                return
+
+    def _take(self) -> list[tuple[Work, asyncio.Future[None]]]:
+        """The oldest waiting work, up to the batch limit (but always at least one)."""
+        taken = readings = 0
+        for work, _ in self._open:
+            if taken and readings + len(work.readings) > self._max_batch_readings:
+                break
+            taken += 1
+            readings += len(work.readings)
+        batch, self._open = self._open[:taken], self._open[taken:]
+        self._readings_open -= readings
+        return batch
+
+    async def _commit(self, batch: Sequence[tuple[Work, asyncio.Future[None]]]) -> None:
+        try:
+            await self._write([work for work, _ in batch])
+        except Exception as error:
+            # Whatever it was, the actors must hear of it: one that waits for ever is worse than one that retries.
+            if not isinstance(error, StoreUnavailable):
+                log.exception("group commit failed")
+            self._metrics.commit_failures.inc()
+            for _, done in batch:
+                if not done.done():
+                    done.set_exception(StoreUnavailable(str(error)))
+                    done.exception()  # an actor that was stopped meanwhile does not fetch it
+            return
+        self.waiting_since = time.monotonic() if self._open else None
+        self._metrics.last_commit.set_to_current_time()
+        for _, done in batch:
+            if not done.done():
+                done.set_result(None)
+
+    async def _write(self, works: list[Work]) -> None:
+        batch = Batch.of(works, self.dirty)
+        began = time.perf_counter()
+        try:
+            conflicts = await self._backend.write(batch)
+        except BadRow as error:
+            if len(works) > 1:
+                middle = len(works) // 2
+                await self._write(works[:middle])
+                await self._write(works[middle:])
+                return
+            await self._isolate(works[0], error)
+            return
+        self._metrics.commit_seconds.observe(time.perf_counter() - began)
+        self._metrics.commit_readings.observe(len(batch.readings))
+        self.dirty.update(batch.buckets)
+        if conflicts:
+            # Which actor they belong to matters only for its counters; in nearly every case there is one.
+            works[0].conflicts += conflicts
+
+    async def _isolate(self, work: Work, error: BadRow) -> None:
+        """Find the rows of one work that the database cannot take, put them into quarantine, commit the rest."""
+        bad = await self._bad_rows(work.readings)
+        if not bad:
+            raise StoreUnavailable(f"the database refuses a batch that has no bad reading: {error}") from error
+        for reading, detail in bad:
+            work.readings.remove(reading)
+            body = msgspec.json.encode(reading)
+            work.rejected.append(
+                Quarantined(work.device_id, "database_refused", detail, reading.received_at, body)
+            )
+        await self._write([work])
+
+    async def _bad_rows(self, readings: list[Reading]) -> list[tuple[Reading, str]]:
+        if not readings:
+            return []
+        try:
+            await self._backend.write(Batch(readings, [], [], [], []))
+        except BadRow as error:
+            if len(readings) == 1:
+                return [(readings[0], str(error))]
+            middle = len(readings) // 2
+            return [*await self._bad_rows(readings[:middle]), *await self._bad_rows(readings[middle:])]
+        return []
