@@ -105,18 +105,26 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             await fleet.close()
 
 
-async def serve(
-    config: Config, *, demo_accounts: Sequence[DemoAccount] = (), ready: Callable[[str], object] = lambda url: None
-) -> None:
-    """Run core and web until SIGINT or SIGTERM; ``ready`` is told the address once the pages are there."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with run_core(config) as core, run_web(core, demo_accounts) as url:
-        ready(url)
+async def serve(config: Config) -> None:
+    """Run core and web until SIGINT or SIGTERM."""
+    async with stop_signal() as stop, run_core(config) as core, run_web(core) as url:
         log.info("serving", url=url, devices=len(core.fleet.states()))
         await stop.wait()
         log.info("stopping")
+
+
+@asynccontextmanager
+async def stop_signal() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGINT (Ctrl-C) and SIGTERM set, until the block ends."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 @asynccontextmanager

@@ -128,7 +128,7 @@ def demo(
 @app.command()
 def simulate(
     config: ConfigOption = None,
-    factories: Annotated[int, typer.Option(min=1, help="How many factories to simulate.")] = 5,
+    factories: Annotated[int | None, typer.Option(min=1, help="How many factories to simulate; without it, all.")] = None,
     speed: Annotated[float, typer.Option(min=0.1, max=50, help="How many times faster the boilers live and send.")] = 1.0,
     history_hours: Annotated[float, typer.Option(min=0, max=72, help="Past readings that new devices begin with.")] = 0.0,
     register: Annotated[bool, typer.Option("--register", help="Add the simulated factories to the registry first.")] = False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn
 
@@ -14,22 +13,12 @@ import structlog
 from carbontrack.actor import ActorState
 from carbontrack.device import DeviceActor, Services
 from carbontrack.hookspecs import DecodeError, SensorDriver
-from carbontrack.model import DeviceStatus, Payload, Site, Snapshot
+from carbontrack.model import DeviceStatus, Payload, Site, Snapshot, Stranger
 
 log = structlog.get_logger(__name__)
 
 MOST_STRANGERS = 500
 """Unknown devices that are remembered, so that an operator can see who knocks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stranger:
-    """A device that sends and is not registered, with its last birth, for when it is."""
-
-    device_id: str
-    first_seen_ms: int
-    messages: int
-    birth: Payload | None
 
 
 class Fleet:

@@ -9,13 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any, Protocol
 
 import pluggy
 from pydantic import BaseModel
 
-from carbontrack.model import Message, Payload, Report, Role, Site, Snapshot, User
+from carbontrack.model import (
+    Alert,
+    Factory,
+    Message,
+    Payload,
+    Report,
+    Role,
+    Site,
+    Snapshot,
+    Stack,
+    StackTotal,
+    Stranger,
+    User,
+)
 
 PROJECT = "carbontrack"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -81,8 +95,49 @@ class ReportFormat:
     render: Callable[[Report], bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class FactoryDay:
+    """Measured stack CO2 of one factory since the local day began; ``coverage`` is over the time that has passed."""
+
+    factory: Factory
+    stacks: tuple[Stack, ...]
+    co2_kg: float
+    coverage: float
+    stack_totals: Mapping[int, StackTotal]
+
+
 class PortalReader(Protocol):
-    """What a portal view may ask of the platform, already limited to what the signed-in person may see."""
+    """What a portal view may ask of the platform, already limited to what the signed-in person may see.
+
+    A factory that the person may not see is not there: lists leave it out, and :meth:`factory` gives None.
+    """
+
+    now: datetime
+    zone: tzinfo
+    formats: Sequence[ReportFormat]
+
+    async def factory(self, slug: str) -> Factory | None: ...
+
+    async def sites(self, factory_id: int | None = None) -> Sequence[Site]:
+        """Registered devices with their stacks."""
+
+    async def days(self, days_ago: int = 0, factory_id: int | None = None) -> Sequence[FactoryDay]:
+        """Totals of today until now, or of an earlier local day up to the same time of day."""
+
+    async def alerts(self, factory_id: int | None = None) -> Sequence[Alert]:
+        """Alerts that fire now, newest first."""
+
+    async def quarantine_counts(self, factory_id: int | None = None) -> Mapping[str, int]:
+        """How many payloads are in quarantine, by cause."""
+
+    def snapshots(self, factory_id: int | None = None) -> Sequence[Snapshot]:
+        """The live state of each running device, by device id."""
+
+    def troubles(self) -> Mapping[str, str]:
+        """Devices whose actor is backing off or parked, with the error; for operators and headquarters."""
+
+    def strangers(self) -> Sequence[Stranger]:
+        """Devices that send and are not registered; for operators and headquarters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +147,7 @@ class PortalRequest:
     user: User
     path: Mapping[str, str]
     query: Mapping[str, str]
-    data: Any
+    data: PortalReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +160,17 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PortalView:
-    """A page in the portals. Without a role in ``roles`` nobody sees it."""
+    """A page in the portals. Without a role in ``roles`` nobody sees it.
+
+    ``path`` is an aiohttp path such as ``/factory/{slug}/``. ``show`` gives None for something that is not there, or
+    that the person may not see: the answer is "404 not found" in both cases.
+    """
 
     name: str
     title: str
     path: str
     roles: frozenset[Role]
-    show: Callable[[PortalRequest], Awaitable[Page]]
+    show: Callable[[PortalRequest], Awaitable[Page | None]]
     templates: Path | None = None
     in_menu: bool = True
 

@@ -12,10 +12,11 @@ from carbontrack.model import Snapshot
 class Subscription:
     """What one watcher has not seen yet: at most one snapshot per device."""
 
-    __slots__ = ("_changed", "_event", "factory_id")
+    __slots__ = ("_changed", "_event", "closed", "factory_id")
 
     def __init__(self, factory_id: int | None) -> None:
         self.factory_id = factory_id
+        self.closed = False
         self._changed: dict[str, Snapshot] = {}
         self._event = asyncio.Event()
 
@@ -23,8 +24,13 @@ class Subscription:
         self._changed[snapshot.device_id] = snapshot
         self._event.set()
 
+    def close(self) -> None:
+        """Wake the watcher: there will be no more."""
+        self.closed = True
+        self._event.set()
+
     async def changes(self) -> list[Snapshot]:
-        """Wait until something changed; the newest snapshot of each changed device."""
+        """Wait until something changed or ``closed``; the newest snapshot of each changed device."""
         await self._event.wait()
         self._event.clear()
         changed, self._changed = list(self._changed.values()), {}
@@ -55,3 +61,8 @@ class Live:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+
+    def close(self) -> None:
+        """End every subscription that there is."""
+        for subscription in self._subscriptions:
+            subscription.close()

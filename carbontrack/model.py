@@ -295,6 +295,16 @@ class Quarantined:
     id: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """A device that sends and is not registered, with its last birth, for when it is."""
+
+    device_id: str
+    first_seen_ms: int
+    messages: int
+    birth: Payload | None
+
+
 # --- what pages and reports show --------------------------------------------------------------------------------
 
 

@@ -160,6 +160,7 @@ class GroupCommit:
                 Quarantined(work.device_id, "database_refused", detail, reading.received_at, body)
             )
         await self._write([work])
+        work.conflicts = 0  # the good rows, which the search has just written itself
 
     async def _bad_rows(self, readings: list[Reading]) -> list[tuple[Reading, str]]:
         if not readings:

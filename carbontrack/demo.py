@@ -1,0 +1,247 @@
+"""The demo: everything on this machine, with a simulated fleet in place of the chimneys, and nothing faked behind it.
+
+The simulated devices run in a process of their own and speak to the broker as real ones do. The demo ends them by
+closing their standard input, so they end with it however it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from carbontrack.app import broker_settings, run_core, run_web, stop_signal
+from carbontrack.broker import BrokerStartError, embedded_broker
+from carbontrack.config import Config, load_config
+from carbontrack.logs import set_up_logging
+from carbontrack.metrics import Metrics
+from carbontrack.model import Role
+from carbontrack.simulator import DemoFactory, demo_fleet, run_fleet
+from carbontrack.store import Store, migrate, open_store
+from carbontrack.web import DemoAccount
+from carbontrack.web.auth import hash_password
+
+DATABASE = "carbontrack.sqlite3"
+DEVICES = "devices"
+LOG = "simulator.log"
+PASSWORD = "demo"  # noqa: S105  # of accounts that exist only in a demo, which listens on loopback only
+HISTORY_HOURS = 24.0
+"""What the devices have measured before the demo's first start, so that no page begins empty."""
+STOP_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """``factories`` None is all of them; ``port`` 0 takes a free one; ``fresh`` deletes the demo's data first."""
+
+    factories: int | None
+    speed: float
+    port: int
+    data_dir: Path
+    fresh: bool = False
+
+
+async def run_demo(options: DemoOptions, say: Callable[[str], object] = print) -> None:
+    """Run until Ctrl-C. ``say`` is told what a person should read.
+
+    Raises :class:`BrokerStartError` when the broker or the port of the pages is not to be had.
+    """
+    set_up_logging("warning", "console")
+    _check_port(options.port)
+    folder = options.data_dir.resolve()
+    if options.fresh:
+        _forget(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    fleet = demo_fleet(options.factories)
+    async with stop_signal() as stop, embedded_broker() as mqtt_port:
+        settings = _settings(folder, mqtt_port, options.port)
+        config = load_config(None, settings)
+        await migrate(config.database.url)
+        await _prepare(config, fleet, say)
+        accounts = _accounts(fleet)
+        async with (
+            run_core(config) as core,
+            run_web(core, accounts) as url,
+            _simulator(options, folder, settings) as simulator,
+        ):
+            say(_banner(url, accounts, fleet, folder))
+            await _first_of(stop.wait(), simulator.wait())
+            if not stop.is_set():
+                say(f"The simulated fleet ended by itself. The pages go on. See {folder / LOG}")
+                await stop.wait()
+            say("Stopping ...")
+
+
+async def run_simulation(
+    config: Config,
+    *,
+    factories: int | None,
+    speed: float,
+    history_hours: float,
+    register: bool,
+    state_dir: Path,
+    until_eof: bool,
+) -> None:
+    """Simulate a fleet against the configured broker until Ctrl-C, or until standard input ends."""
+    set_up_logging(config.logging.level, config.logging.format)
+    fleet = demo_fleet(factories)
+    if register:
+        async with open_store(config.database.url, Metrics()) as store:
+            await register_fleet(store, fleet)
+    async with stop_signal() as stop:
+        waiting = asyncio.create_task(_stop_at_eof(stop)) if until_eof else None
+        try:
+            await run_fleet(
+                fleet,
+                broker_settings(config),
+                speed=speed,
+                history_hours=history_hours,
+                state_dir=state_dir,
+                stop=stop,
+            )
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+
+
+async def register_fleet(store: Store, fleet: Sequence[DemoFactory]) -> int:
+    """Add to the registry what is not in it yet; how many factories it has beyond this fleet."""
+    known = {factory.slug: factory for factory in await store.factories()}
+    stacks = {(stack.factory_id, stack.name): stack for stack in await store.stacks()}
+    devices = {site.device.device_id for site in await store.sites()}
+    for item in fleet:
+        factory = known.get(item.factory.slug) or await store.add_factory(item.factory)
+        for demo_stack in item.stacks:
+            stack = stacks.get((factory.id, demo_stack.name))
+            if stack is None:
+                stack = await store.add_stack(factory.id, demo_stack.name, demo_stack.plan)
+            if demo_stack.device_id not in devices:
+                await store.add_device(demo_stack.device_id, stack.id, "ct_v1")
+    return len(known.keys() - {item.factory.slug for item in fleet})
+
+
+# --- the parts of the demo
+
+
+def _check_port(port: int) -> None:
+    """Say at once that the port is taken, and not after everything else has started."""
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError as error:
+            reason = f"Port {port} cannot be used ({error.strerror}). Choose another: --port {port + 1 or 8081}"
+            raise BrokerStartError(reason) from error
+
+
+def _forget(folder: Path) -> None:
+    """Delete what the demo wrote, and nothing else that may be in the folder."""
+    for path in folder.glob(f"{DATABASE}*"):
+        path.unlink()
+    (folder / LOG).unlink(missing_ok=True)
+    if (folder / DEVICES).is_dir():
+        shutil.rmtree(folder / DEVICES)
+
+
+def _settings(folder: Path, mqtt_port: int, http_port: int) -> dict[str, str]:
+    """The configuration as environment variables, which the simulator's process takes over."""
+    return {
+        "CARBONTRACK_DATABASE__URL": f"sqlite://{folder / DATABASE}",
+        "CARBONTRACK_MQTT__HOST": "127.0.0.1",
+        "CARBONTRACK_MQTT__PORT": str(mqtt_port),
+        "CARBONTRACK_HTTP__PORT": str(http_port),
+    }
+
+
+async def _prepare(config: Config, fleet: Sequence[DemoFactory], say: Callable[[str], object]) -> None:
+    """Registry and accounts, as an operator would have set them up."""
+    async with open_store(config.database.url, Metrics()) as store:
+        others = await register_fleet(store, fleet)
+        if others:
+            say(f"{others} more factories are in the data of an earlier run; nobody simulates them now. See --fresh.")
+        ids = {factory.slug: factory.id for factory in await store.factories()}
+        for account in _accounts(fleet):
+            if await store.user_by_email(account.email) is None:
+                is_hq = account.email.startswith("hq@")
+                await store.add_user(
+                    account.email,
+                    hash_password(account.password),
+                    Role.HQ_MANAGER if is_hq else Role.FACTORY_MANAGER,
+                    factory_id=None if is_hq else ids[account.email.partition("@")[0]],
+                    first_name="Demo",
+                    last_name="Headquarters" if is_hq else "Manager",
+                )
+
+
+def _accounts(fleet: Sequence[DemoFactory]) -> tuple[DemoAccount, ...]:
+    factory = fleet[0].factory
+    return (
+        DemoAccount("Headquarters: all factories", "hq@demo.example", PASSWORD),
+        DemoAccount(f"Manager of {factory.name}", f"{factory.slug}@demo.example", PASSWORD),
+    )
+
+
+@asynccontextmanager
+async def _simulator(
+    options: DemoOptions, folder: Path, settings: dict[str, str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The simulated devices in a process of their own, until the block ends."""
+    command = [sys.executable, "-m", "carbontrack", "simulate", "--until-eof"]
+    command += ["--speed", str(options.speed), "--history-hours", str(HISTORY_HOURS)]
+    command += ["--state-dir", str(folder / DEVICES)]
+    if options.factories is not None:
+        command += ["--factories", str(options.factories)]
+    with (folder / LOG).open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **settings},
+            start_new_session=True,  # Ctrl-C is for the demo, which ends its devices in order
+        )
+    try:
+        yield process
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_PATIENCE_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+async def _first_of(*waits: object) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]  # coroutines of any result
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _stop_at_eof(stop: asyncio.Event) -> None:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
+    stop.set()
+
+
+def _banner(url: str, accounts: Sequence[DemoAccount], fleet: Sequence[DemoFactory], folder: Path) -> str:
+    devices = sum(len(item.stacks) for item in fleet)
+    signs = "\n".join(f"    {account.email:28} {account.password:8} {account.title}" for account in accounts)
+    return (
+        f"\nCarbon Track is running with {len(fleet)} simulated factories and {devices} chimneys.\n\n"
+        f"  Open  {url}\n\n  Sign in as\n{signs}\n\n"
+        f"  The last 24 hours arrive from the devices' stores within about a minute of the first start.\n"
+        f"  Data are kept in {folder}. Ctrl-C ends it; started again it goes on.\n"
+    )

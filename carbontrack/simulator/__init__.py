@@ -1,0 +1,1 @@
+"""Simulated nodes that speak the real device protocol to a real broker, for demonstrations and load tests."""

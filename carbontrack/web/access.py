@@ -1,0 +1,120 @@
+"""Who may do what. Every route is closed until it says who may come in; the check is one middleware for all of them."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from aiohttp import web
+
+from carbontrack.model import Role, User
+from carbontrack.web.auth import COOKIE, session_token, signed_in
+from carbontrack.web.services import SERVICES
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+H = TypeVar("H", bound=Handler)
+
+NETWORK_ROLES = frozenset({Role.HQ_MANAGER, Role.AUDITOR, Role.OPERATOR})
+"""Who sees every factory; all others see their own and nothing else."""
+REGISTRY_ROLES = frozenset({Role.HQ_MANAGER, Role.OPERATOR})
+"""Who may register, change and remove devices, and take parked ones back to work."""
+EVERYBODY = frozenset(Role)
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+USER = web.RequestKey("user", User)
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """``roles`` None: nobody need sign in. ``metrics``: the bearer token of the metrics, where one is set."""
+
+    roles: frozenset[Role] | None
+    metrics: bool = False
+
+
+def allow(roles: frozenset[Role]) -> Callable[[H], H]:
+    """Open a handler to people of these roles."""
+
+    def mark(handler: H) -> H:
+        handler.__dict__["access"] = _Access(roles)
+        return handler
+
+    return mark
+
+
+def public(handler: H) -> H:
+    """Open a handler to everybody, signed in or not."""
+    handler.__dict__["access"] = _Access(None)
+    return handler
+
+
+def for_metrics(handler: H) -> H:
+    """Open a handler to whoever has the metrics token; to everybody where none is set."""
+    handler.__dict__["access"] = _Access(None, metrics=True)
+    return handler
+
+
+@web.middleware
+async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let a request through to its handler if the route is open to whoever asks."""
+    match = request.match_info
+    if match.http_exception is not None:
+        raise match.http_exception
+    access = getattr(match.handler, "access", None)
+    if access is None:
+        raise web.HTTPForbidden(text="This address is open to nobody.")
+    if request.method not in SAFE_METHODS and not _is_from_here(request):
+        raise web.HTTPForbidden(text="The request came from another site's page. Open the page here and try again.")
+    if access.metrics:
+        _check_metrics_token(request)
+    token = session_token(request)
+    user = await signed_in(request.app[SERVICES], token) if token else None
+    if user is not None:
+        request[USER] = user
+    if access.roles is not None:
+        if user is None:
+            raise web.HTTPUnauthorized(text="Sign in first.", headers={"WWW-Authenticate": "Bearer"})
+        if user.role not in access.roles:
+            raise web.HTTPForbidden(text="Your role does not allow this.")
+    return await handler(request)
+
+
+def may_see(user: User, factory_id: int) -> bool:
+    """Whether a person may see a factory."""
+    return user.role in NETWORK_ROLES or user.factory_id == factory_id
+
+
+def scope(user: User) -> int | None:
+    """The only factory that a person may see; None for all of them."""
+    if user.role in NETWORK_ROLES:
+        return None
+    return user.factory_id if user.factory_id is not None else -1
+
+
+def _is_from_here(request: web.Request) -> bool:
+    """Whether a changing request was made by a page of ours or by a program, and not by another site's page.
+
+    A browser sends the cookie with what other sites make it send, but it also says where that came from.
+    """
+    if "Authorization" in request.headers:
+        return True  # no browser adds this by itself
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site in {"same-origin", "none"}
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        return origin.partition("://")[2] == request.host
+    return COOKIE not in request.cookies
+
+
+def _check_metrics_token(request: web.Request) -> None:
+    expected = request.app[SERVICES].metrics_token
+    if expected is None:
+        return
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    if kind != "Bearer" or not hmac.compare_digest(given.encode(), expected.encode()):
+        raise web.HTTPUnauthorized(
+            text="The metrics need the token of http.metrics_token.", headers={"WWW-Authenticate": "Bearer"}
+        )

@@ -1,0 +1,110 @@
+"""What goes wrong, told in the form that the asker reads: a page for people, problem+json (RFC 9457) for programs."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from aiohttp import web
+from pydantic import ValidationError
+
+from carbontrack.store import RegistryError, StoreUnavailable
+from carbontrack.web.access import Handler
+from carbontrack.web.templating import render
+
+log = structlog.get_logger(__name__)
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class Problem(Exception):
+    """An error of the API. ``errors`` are pairs of field and message."""
+
+    def __init__(self, status: int, detail: str, errors: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.headers: dict[str, str] = {}
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into an answer that says what to do."""
+    try:
+        response = await handler(request)
+    except web.HTTPRedirection as redirection:
+        redirection.headers.update(HEADERS)
+        raise
+    except Exception as error:  # the last place where it can be answered
+        response = _answer(request, _problem(request, error))
+    if not response.prepared:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if not request.path.startswith("/static/"):
+            response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _problem(request: web.Request, error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, web.HTTPException):
+        text = error.text or ""
+        problem = Problem(error.status, "" if text.startswith(f"{error.status}:") else text)
+        problem.headers = {name: error.headers[name] for name in ("Allow", "WWW-Authenticate") if name in error.headers}
+        return problem
+    if isinstance(error, ValidationError):
+        return Problem(422, "Some values are wrong.", field_errors(error))
+    if isinstance(error, RegistryError):
+        return Problem(409, str(error))
+    if isinstance(error, StoreUnavailable):
+        log.warning("the database is away", path=request.path, error=str(error))
+        return Problem(503, "The database does not answer at the moment. Devices keep their readings; try again soon.")
+    reference = secrets.token_hex(4)
+    log.error("request failed", path=request.path, method=request.method, reference=reference, exc_info=error)
+    return Problem(500, f"That is our mistake. The log has it under {reference}.")
+
+
+def field_errors(error: ValidationError) -> tuple[tuple[str, str], ...]:
+    """Pairs of field and message, without what was typed: it may be a password."""
+    return tuple((".".join(map(str, item["loc"])), item["msg"]) for item in error.errors(include_input=False))
+
+
+def _answer(request: web.Request, problem: Problem) -> web.Response:
+    title = HTTPStatus(problem.status).phrase
+    if request.path.startswith("/api/"):
+        body: dict[str, Any] = {"type": "about:blank", "title": title, "status": problem.status}
+        if problem.detail:
+            body["detail"] = problem.detail
+        if problem.errors:
+            body["errors"] = [{"field": field, "message": message} for field, message in problem.errors]
+        return web.Response(
+            text=json.dumps(body),
+            status=problem.status,
+            content_type="application/problem+json",
+            headers=problem.headers,
+        )
+    if problem.status == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("Accept", ""):
+        raise web.HTTPSeeOther(_sign_in_url(request), headers=HEADERS)
+    page = render(request, "error.html", {"status": problem.status, "title": title, "detail": problem.detail})
+    page.set_status(problem.status)
+    page.headers.update(problem.headers)
+    return page
+
+
+def _sign_in_url(request: web.Request) -> str:
+    back = request.path_qs if request.method == "GET" and request.path != "/" else ""
+    return str(request.app.router["login"].url_for().with_query({"next": back} if back else {}))

@@ -1,0 +1,55 @@
+"""The live stream: server-sent events with what has changed, cut down to what the person may see."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import msgspec
+from aiohttp import web
+
+from carbontrack.model import Snapshot
+from carbontrack.web.access import EVERYBODY, USER, allow, scope
+from carbontrack.web.auth import session_token, signed_in
+from carbontrack.web.present import live_row
+from carbontrack.web.reader import Reader
+from carbontrack.web.services import SERVICES
+
+PAUSE_S = 0.1
+"""Changes of this time go out together: a fleet's readings come spread over every second."""
+HEARTBEAT_S = 15.0
+CHECK_SESSION_S = 60.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+@allow(EVERYBODY)
+async def stream(request: web.Request) -> web.StreamResponse:
+    """All rows at once, then those that change. A browser that was away gets all of them again."""
+    services, user = request.app[SERVICES], request[USER]
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+    token = session_token(request) or ""
+    checked_at = time.monotonic()
+    with services.live.subscribe(scope(user)) as subscription:
+        await response.prepare(request)
+        await response.write(b"retry: 2000\n\n" + _event(Reader(services, user).snapshots()))
+        while not subscription.closed:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    changed = await subscription.changes()
+            except TimeoutError:
+                await response.write(b": still here\n\n")
+            else:
+                await response.write(_event(changed))
+                await asyncio.sleep(PAUSE_S)
+            if time.monotonic() - checked_at > CHECK_SESSION_S:
+                checked_at = time.monotonic()
+                if await signed_in(services, token) is None:
+                    break  # signed out meanwhile, or disabled
+    return response
+
+
+def _event(snapshots: list[Snapshot] | tuple[Snapshot, ...]) -> bytes:
+    return b"event: reading\ndata: " + _encode([live_row(snapshot) for snapshot in snapshots]) + b"\n\n"

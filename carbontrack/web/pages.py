@@ -1,0 +1,213 @@
+"""The pages: signing in and out, the portal views that plugins bring, and what their buttons and charts ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from carbontrack.hookspecs import PortalRequest, PortalView
+from carbontrack.model import Factory, TrendPoint, User
+from carbontrack.reports import ReportTooLarge, gather
+from carbontrack.reports import render as render_report
+from carbontrack.store import TIER_MS
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, Handler, allow, public
+from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, set_cookie, token_hash
+from carbontrack.web.errors import Problem
+from carbontrack.web.reader import Reader
+from carbontrack.web.services import SERVICES, Services
+from carbontrack.web.templating import render
+
+LONGEST_TREND_H = 168
+TIER_S = TIER_MS // 1000
+
+
+def add_routes(app: web.Application, services: Services) -> None:
+    """Add the pages to the application."""
+    app.router.add_get("/", home, name="home")
+    app.router.add_get("/login", login_page, name="login")
+    app.router.add_post("/login", login)
+    app.router.add_post("/logout", logout)
+    app.router.add_get("/factory/{slug}/trend.json", trend)
+    app.router.add_get("/factory/{slug}/report", report)
+    app.router.add_post("/hq/unpark/", unpark)
+    for view in services.views:
+        app.router.add_get(view.path, _page_of(view), name=f"view:{view.name}")
+
+
+def _page_of(view: PortalView) -> Handler:
+    @allow(view.roles)
+    async def page(request: web.Request) -> web.StreamResponse:
+        user = request[USER]
+        data = Reader(request.app[SERVICES], user)
+        answer = await view.show(PortalRequest(user, dict(request.match_info), dict(request.query), data))
+        if answer is None:
+            raise web.HTTPNotFound(text="There is no such page for you. Perhaps the address is mistyped.")
+        return render(request, answer.template, answer.values)
+
+    return page
+
+
+# --- signing in and out
+
+
+@public
+async def home(request: web.Request) -> web.StreamResponse:
+    """Everybody's own first page."""
+    user = request.get(USER)
+    raise web.HTTPSeeOther(await _first_page(request.app[SERVICES], user) if user else "/login")
+
+
+async def _first_page(services: Services, user: User) -> str:
+    if user.role in NETWORK_ROLES:
+        return "/hq/"
+    for factory in await services.store.factories():
+        if factory.id == user.factory_id:
+            return f"/factory/{factory.slug}/"
+    raise Problem(403, "Your account belongs to no factory. Ask headquarters to assign one.")
+
+
+@public
+async def login_page(request: web.Request) -> web.StreamResponse:
+    """The form. Who is signed in already goes on to the first page."""
+    if USER in request:
+        raise web.HTTPSeeOther("/")
+    return _login_form(request, next_url=_local(request.query.get("next", "")))
+
+
+@public
+async def login(request: web.Request) -> web.StreamResponse:
+    """Begin a session from the form, or show it again with what was wrong."""
+    services = request.app[SERVICES]
+    form = await request.post()
+    email, password, next_url = (str(form.get(name, "")) for name in ("email", "password", "next"))
+    next_url = _local(next_url)
+    try:
+        session = await request.app[AUTHENTICATOR].sign_in(email, password, request.remote or "")
+    except TooManyAttempts as error:
+        answer = _login_form(request, email=email, next_url=next_url, error=str(error), status=429)
+        answer.headers["Retry-After"] = str(error.retry_after_s)
+        return answer
+    if session is None:
+        error_text = "E-mail address and password do not belong together. Check both and try again."
+        return _login_form(request, email=email, next_url=next_url, error=error_text, status=401)
+    response = web.HTTPSeeOther(next_url or "/")
+    set_cookie(request, response, session, services)
+    raise response
+
+
+def _login_form(
+    request: web.Request, *, email: str = "", next_url: str = "", error: str = "", status: int = 200
+) -> web.Response:
+    accounts = request.app[SERVICES].demo_accounts
+    values = {"error": error, "email": email, "next": next_url, "demo_accounts": accounts}
+    response = render(request, "login.html", values)
+    response.set_status(status)
+    return response
+
+
+def _local(url: str) -> str:
+    """The address if it is one of ours; the sign-in page must not send people to other sites."""
+    is_ours = url.startswith("/") and not url.startswith(("//", "/\\")) and url.isprintable()
+    return url if is_ours else ""
+
+
+@public
+async def logout(request: web.Request) -> web.StreamResponse:
+    """End the session."""
+    token = session_token(request)
+    if token:
+        await request.app[SERVICES].store.delete_session(token_hash(token))
+    response = web.HTTPSeeOther("/login")
+    response.del_cookie(COOKIE, path="/")
+    raise response
+
+
+# --- what the pages ask for
+
+
+async def _factory(request: web.Request) -> Factory:
+    factory = await Reader(request.app[SERVICES], request[USER]).factory(request.match_info["slug"])
+    if factory is None:
+        raise web.HTTPNotFound(text="There is no such factory for you.")
+    return factory
+
+
+@allow(EVERYBODY)
+async def trend(request: web.Request) -> web.StreamResponse:
+    """The last hours of a factory in 5-minute means, one series a stack; null where nothing was measured."""
+    services = request.app[SERVICES]
+    factory = await _factory(request)
+    try:
+        hours = int(request.query.get("hours", "24"))
+    except ValueError:
+        hours = 0
+    if not 1 <= hours <= LONGEST_TREND_H:
+        raise web.HTTPBadRequest(text=f"hours must be a whole number from 1 to {LONGEST_TREND_H}.")
+    last_s = int(services.clock().timestamp()) // TIER_S * TIER_S
+    first_s = last_s - hours * 3600
+    since, until = (datetime.fromtimestamp(moment, services.clock().tzinfo) for moment in (first_s, last_s + TIER_S))
+    stacks = await services.store.stacks(factory.id)
+    points: dict[int, dict[int, TrendPoint]] = {stack.id: {} for stack in stacks}
+    for point in await services.store.trend([stack.id for stack in stacks], since, until):
+        points[point.stack_id][int(point.start.timestamp())] = point
+    buckets = range(first_s, last_s + 1, TIER_S)
+    return web.json_response(
+        {
+            "from": since.isoformat(),
+            "to": until.isoformat(),
+            "step_s": TIER_S,
+            "stacks": [
+                {"id": stack.id, "name": stack.name, "points": [_point(at, points[stack.id].get(at)) for at in buckets]}
+                for stack in stacks
+            ],
+        }
+    )
+
+
+def _point(at: int, point: TrendPoint | None) -> tuple[Any, ...]:
+    if point is None:
+        return at, None, None, None, 0
+    return at, point.mean_kg_per_s, point.min_kg_per_s, point.max_kg_per_s, round(point.coverage, 3)
+
+
+@allow(EVERYBODY)
+async def report(request: web.Request) -> web.StreamResponse:
+    """One local day of a factory as a file, in the format that was chosen."""
+    services = request.app[SERVICES]
+    factory = await _factory(request)
+    name = request.query.get("format", "csv")
+    chosen = services.formats.get(name)
+    if chosen is None:
+        raise web.HTTPBadRequest(text=f"There is no format {name!r}. There are: {', '.join(sorted(services.formats))}.")
+    day = _day(request.query, services)
+    start, end = (datetime.combine(at, time(), services.time_zone) for at in (day, day + timedelta(days=1)))
+    try:
+        gathered = await gather(services.store, factory, start, end)
+    except ReportTooLarge as error:
+        raise web.HTTPBadRequest(text=str(error)) from error
+    file_name = f"{factory.slug}-{day.isoformat()}.{chosen.extension}"
+    return web.Response(
+        body=await render_report(gathered, chosen),
+        headers={"Content-Type": chosen.media_type, "Content-Disposition": f'attachment; filename="{file_name}"'},
+    )
+
+
+def _day(query: Mapping[str, str], services: Services) -> date:
+    text = query.get("day", "")
+    if not text:
+        return services.clock().astimezone(services.time_zone).date()
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise web.HTTPBadRequest(text="day must be a date such as 2026-03-01.") from None
+
+
+@allow(REGISTRY_ROLES)
+async def unpark(request: web.Request) -> web.StreamResponse:
+    """Take a parked device back to work."""
+    form = await request.post()
+    await request.app[SERVICES].fleet.unpark(str(form.get("device_id", "")))
+    raise web.HTTPSeeOther("/hq/")

@@ -1,0 +1,176 @@
+"""How numbers, times and flags are shown to people; and the live row of a device, the same for pages and the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, tzinfo
+from typing import Any
+
+from carbontrack.model import Flag, Role, Snapshot
+
+NO_VALUE = "–"
+SECONDS_PER_HOUR = 3600
+IDLE_BELOW_C = 80.0
+"""Flue gas colder than this is no fire's: a firing tea boiler's is 120 degC and more."""
+
+ROLE_TITLES: Mapping[Role, str] = {
+    Role.HQ_MANAGER: "Headquarters",
+    Role.FACTORY_MANAGER: "Factory manager",
+    Role.FACTORY_CLERK: "Factory clerk",
+    Role.AUDITOR: "Auditor",
+    Role.OPERATOR: "Operator",
+}
+
+FAULT_FLAGS = (
+    Flag.CO2_FAULT
+    | Flag.TEMPERATURE_OPEN
+    | Flag.TEMPERATURE_FAULT
+    | Flag.VELOCITY_FAULT
+    | Flag.STUCK
+    | Flag.STALE
+    | Flag.IMPLAUSIBLE
+    | Flag.VALUE_MISSING
+)
+
+FLAG_TEXTS: Mapping[Flag, str] = {
+    Flag.CO2_OVER_RANGE: "The gas has more CO2 than the sensor can read.",
+    Flag.CO2_FAULT: "The CO2 sensor reports a fault. Check its cable and its filter.",
+    Flag.WARM_UP: "The CO2 sensor is warming up.",
+    Flag.STALE: "The device repeats an old value. Check the sensor's serial line.",
+    Flag.TEMPERATURE_OPEN: "The thermocouple is broken or not connected.",
+    Flag.TEMPERATURE_FAULT: "The thermocouple's converter reports a fault.",
+    Flag.VELOCITY_FAULT: "The gas velocity sensor reports a fault. Clean its tubes.",
+    Flag.PRESSURE_DIFFERENCE_NEGATIVE: "The velocity probe reads backwards: its tubes may be swapped.",
+    Flag.PRESSURE_DEFAULT: "The device has no pressure of its own; the site's mean pressure is used.",
+    Flag.MAINTENANCE: "Maintenance is going on.",
+    Flag.CALIBRATION: "The sensor is being calibrated.",
+    Flag.STUCK: "The CO2 sensor has given the very same value for too long.",
+    Flag.IMPLAUSIBLE: "A value is outside what a chimney can have.",
+    Flag.BOILER_OFF: "The boiler is off.",
+    Flag.CLOCK_JUMP: "The device's clock has jumped.",
+    Flag.CLOCK_FUTURE: "The device's clock is ahead; the time of receipt is used.",
+    Flag.CLOCK_UNSET: "The device's clock is not set; the time was worked out from its running time.",
+    Flag.TIME_ESTIMATED: "The time of this reading is an estimate.",
+    Flag.BACKLOG: "Sent later, out of the device's store.",
+    Flag.UNFIT_SENSOR: "This CO2 sensor cannot measure this gas: its range is too small. It gives no valid rate.",
+    Flag.VALUE_MISSING: "A value is missing, so there is no rate.",
+    Flag.DEVICE_DISAGREES: "The device computes a different rate. Check that it has the current chimney settings.",
+}
+
+CAUSE_TEXTS: Mapping[str, str] = {
+    "invalid_json": "The message is not readable JSON.",
+    "wrong_type": "A value has the wrong type.",
+    "missing_field": "A field is missing.",
+    "not_finite": "A value is not a finite number (NaN or infinite).",
+    "unknown_version": "The message has a format version that this platform does not read.",
+    "invalid_stream": "The stream id is not one.",
+    "bad_sequence": "The sequence numbers do not fit together.",
+    "row_count_mismatch": "The message has more or fewer records than it says.",
+    "empty": "The message has no records.",
+    "too_many_records": "The message has too many records.",
+    "bad_state": "The presence message cannot be read.",
+    "no_driver": "No plugin brings the device's sensor driver.",
+    "driver_failed": "The sensor driver failed on this message.",
+    "database_refused": "The database refused the row.",
+}
+
+
+def kg_per_h(kg_per_s: float | None) -> str:
+    """A rate in kg/h with three significant digits."""
+    return NO_VALUE if kg_per_s is None else number(kg_per_s * SECONDS_PER_HOUR, 0 if kg_per_s >= 0.003 else 1)
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    return NO_VALUE if value is None else f"{value:,.{digits}f}"
+
+
+def tonnes(kg: float | None) -> str:
+    """A mass: kg below a tonne, tonnes from there on."""
+    if kg is None:
+        return NO_VALUE
+    return f"{kg:,.0f} kg" if kg < 1000 else f"{kg / 1000:,.2f} t"
+
+
+def percent(ratio: float | None) -> str:
+    """A share; only what is whole is called 100 %."""
+    if ratio is None:
+        return NO_VALUE
+    return f"{min(round(ratio * 100), 99 if ratio < 1 else 100)} %"
+
+
+def flag_texts(flags: int) -> list[str]:
+    """What is known about a reading, in plain sentences."""
+    return [text for flag, text in FLAG_TEXTS.items() if flags & flag and flag is not Flag.BACKLOG]
+
+
+def cause_text(cause: str) -> str:
+    return CAUSE_TEXTS.get(cause, cause.replace("_", " ").capitalize() + ".")
+
+
+def zone_short(now: datetime, zone: tzinfo) -> str:
+    return now.astimezone(zone).strftime("%Z")
+
+
+def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
+    """The filters of the templates."""
+
+    def local_time(moment: datetime | None) -> str:
+        return NO_VALUE if moment is None else moment.astimezone(zone).strftime("%H:%M:%S")
+
+    def local_datetime(moment: datetime | None) -> str:
+        return NO_VALUE if moment is None else f"{moment.astimezone(zone):%d %b %H:%M}"
+
+    return {
+        "kg_per_h": kg_per_h,
+        "number": number,
+        "tonnes": tonnes,
+        "percent": percent,
+        "flag_text": flag_texts,
+        "cause_text": cause_text,
+        "local_time": local_time,
+        "local_datetime": local_datetime,
+    }
+
+
+def state_of(snapshot: Snapshot) -> str:
+    """The one word for a device: ``no_data``, ``offline``, ``fault``, ``unfit``, ``idle`` or ``firing``."""
+    if snapshot.measured_at is None:
+        return "no_data"
+    if not snapshot.online:
+        return "offline"
+    if snapshot.flags & Flag.UNFIT_SENSOR:
+        return "unfit"
+    if snapshot.flags & FAULT_FLAGS:
+        return "fault"
+    if snapshot.flags & Flag.BOILER_OFF or (snapshot.temperature_c is not None and snapshot.temperature_c < IDLE_BELOW_C):
+        return "idle"
+    return "firing"
+
+
+def live_row(snapshot: Snapshot) -> dict[str, Any]:
+    """One device as pages show it and the live stream sends it; units are in the names."""
+    rate = snapshot.co2_kg_per_s
+    return {
+        "device_id": snapshot.device_id,
+        "factory_id": snapshot.factory_id,
+        "stack_id": snapshot.stack_id,
+        "online": snapshot.online,
+        "measured_at": snapshot.measured_at,
+        "received_at": snapshot.received_at,
+        "co2_kg_per_h": None if rate is None else rate * SECONDS_PER_HOUR,
+        "co2_kg_per_s": rate,
+        "co2_percent": None if snapshot.co2_ppm is None else snapshot.co2_ppm / 10_000,
+        "co2_ppm": snapshot.co2_ppm,
+        "temperature_c": snapshot.temperature_c,
+        "velocity_ms": snapshot.velocity_ms,
+        "flow_rate_m3s": snapshot.flow_rate_m3s,
+        "flags": snapshot.flags,
+        "flag_texts": flag_texts(snapshot.flags),
+        "state": state_of(snapshot),
+    }
+
+
+def total_kg_per_s(snapshots: Sequence[Snapshot]) -> float | None:
+    """The rate of all devices that are connected and give one; None when none does."""
+    rates = [snapshot.co2_kg_per_s for snapshot in snapshots if snapshot.online and snapshot.co2_kg_per_s is not None]
+    return sum(rates) if rates else None

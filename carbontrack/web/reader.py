@@ -1,0 +1,78 @@
+"""What portal views may read: the store and the live fleet, cut down to what the signed-in person may see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, time, timedelta, tzinfo
+
+from carbontrack.hookspecs import FactoryDay, ReportFormat
+from carbontrack.model import Alert, Factory, Site, Snapshot, Stack, StackTotal, Stranger, User
+from carbontrack.web.access import NETWORK_ROLES, may_see, scope
+from carbontrack.web.services import Services
+
+
+class Reader:
+    """The :class:`~carbontrack.hookspecs.PortalReader` of one person's request."""
+
+    def __init__(self, services: Services, user: User) -> None:
+        self.now: datetime = services.clock()
+        self.zone: tzinfo = services.time_zone
+        self.formats: Sequence[ReportFormat] = tuple(services.formats.values())
+        self._services = services
+        self._user = user
+
+    def _scope(self, factory_id: int | None) -> int | None:
+        """The factory to read: the one that is asked for if it may be seen, and never more than may be seen."""
+        if factory_id is None:
+            return scope(self._user)
+        return factory_id if may_see(self._user, factory_id) else -1
+
+    async def factory(self, slug: str) -> Factory | None:
+        found = await self._services.store.factory_by_slug(slug)
+        return found if found is not None and may_see(self._user, found.id) else None
+
+    async def sites(self, factory_id: int | None = None) -> Sequence[Site]:
+        return await self._services.store.sites(self._scope(factory_id))
+
+    async def days(self, days_ago: int = 0, factory_id: int | None = None) -> Sequence[FactoryDay]:
+        store, only = self._services.store, self._scope(factory_id)
+        since = day_start(self.now, self.zone) - timedelta(days=days_ago)
+        totals = {
+            total.stack_id: total for total in await store.totals(since, self.now - timedelta(days=days_ago), only)
+        }
+        stacks: dict[int, list[Stack]] = {}
+        for stack in await store.stacks(only):
+            stacks.setdefault(stack.factory_id, []).append(stack)
+        return [
+            _day(factory, stacks.get(factory.id, []), totals)
+            for factory in await store.factories()
+            if only is None or factory.id == only
+        ]
+
+    async def alerts(self, factory_id: int | None = None) -> Sequence[Alert]:
+        return await self._services.store.alerts(factory_id=self._scope(factory_id))
+
+    async def quarantine_counts(self, factory_id: int | None = None) -> Mapping[str, int]:
+        return await self._services.store.quarantine_counts(factory_id=self._scope(factory_id))
+
+    def snapshots(self, factory_id: int | None = None) -> Sequence[Snapshot]:
+        only = self._scope(factory_id)
+        found = self._services.fleet.snapshots()
+        return [found[name] for name in sorted(found) if only is None or found[name].factory_id == only]
+
+    def troubles(self) -> Mapping[str, str]:
+        return self._services.fleet.errors() if self._user.role in NETWORK_ROLES else {}
+
+    def strangers(self) -> Sequence[Stranger]:
+        return tuple(self._services.fleet.strangers.values()) if self._user.role in NETWORK_ROLES else ()
+
+
+def day_start(now: datetime, zone: tzinfo) -> datetime:
+    """When the local day of a moment began."""
+    return datetime.combine(now.astimezone(zone).date(), time(), zone).astimezone(now.tzinfo)
+
+
+def _day(factory: Factory, stacks: Sequence[Stack], totals: Mapping[int, StackTotal]) -> FactoryDay:
+    own = {stack.id: totals[stack.id] for stack in stacks if stack.id in totals}
+    coverage = sum(total.coverage for total in own.values()) / len(stacks) if stacks else 0.0
+    return FactoryDay(factory, tuple(stacks), sum(total.co2_kg for total in own.values()), coverage, own)

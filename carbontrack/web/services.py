@@ -1,0 +1,49 @@
+"""What the web part is given to work with, by whoever composes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Literal
+
+from aiohttp import web
+
+from carbontrack.fleet import Fleet
+from carbontrack.hookspecs import PortalView, ReportFormat
+from carbontrack.live import Live
+from carbontrack.metrics import Metrics
+from carbontrack.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class DemoAccount:
+    """An account that the sign-in page offers; a demo has some, a real installation has none."""
+
+    title: str
+    email: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of the core that pages and the API use. ``readiness`` gives the reasons for not being ready."""
+
+    store: Store
+    fleet: Fleet
+    live: Live
+    metrics: Metrics
+    views: Sequence[PortalView]
+    formats: Mapping[str, ReportFormat]
+    sensors: Sequence[str]
+    readiness: Callable[[], Sequence[str]]
+    time_zone: tzinfo
+    version: str
+    clock: Callable[[], datetime]
+    session_hours: int = 12
+    secure_cookies: bool | Literal["auto"] = "auto"
+    metrics_token: str | None = None
+    demo_accounts: Sequence[DemoAccount] = ()
+
+
+SERVICES = web.AppKey("services", Services)
