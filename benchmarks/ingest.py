@@ -291,9 +291,10 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks ingest")
     parser.add_argument("--quick", action="store_true", help="a tenth of the messages, one round")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as name, postgres_server(
-        fsync="on", full_page_writes="on", shared_buffers="256MB", max_wal_size="2GB"
-    ) as postgres:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        postgres_server(fsync="on", full_page_writes="on", shared_buffers="256MB", max_wal_size="2GB") as postgres,
+    ):
         folder = Path(name)
         with mosquitto(folder) as port:
             row("what", 0, "unit", "ratio", "aim")

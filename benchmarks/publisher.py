@@ -20,7 +20,7 @@ COLUMNS = ["ds", "dt", "tq", "co2", "tg", "dp", "v", "pa", "ti", "m", "st"]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """``messages`` messages in turn from ``devices`` devices, ``records`` records each, ``rate`` a second (0: no limit)."""
+    """``messages`` in turn from ``devices`` devices, ``records`` records each, ``rate`` a second (0: no limit)."""
 
     port: int
     username: str

@@ -121,7 +121,7 @@ class Actor(Generic[M]):
     async def on_stop(self) -> None:
         """Called once at the end, after the last message."""
 
-    def is_outage(self, error: Exception) -> bool:
+    def is_outage(self, error: Exception) -> bool:  # noqa: ARG002  # for subclasses
         """Whether an error is the fault of something that all actors share and that will come back."""
         return False
 
@@ -163,7 +163,7 @@ class Actor(Generic[M]):
                         self._idle_timer = loop.call_at(idle_at, self._wake)
                         await self.on_idle()
                     self.failures = 0
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001  # the failure policy is for whatever it is
                     started = False
                     await self._fail(error)
                     if self._stopping:

@@ -196,7 +196,9 @@ def rule_instances(config: Config, plugins: Plugins) -> tuple[RuleInstance, ...]
             options = rule.options_model.model_validate(entry.options)
         except ValidationError as error:
             problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            log.error("alert left out: its options are wrong", alert=entry.name, problems=problems)
+            log.error(  # noqa: TRY400  # the traceback would say nothing more
+                "alert left out: its options are wrong", alert=entry.name, problems=problems
+            )
             continue
         instances.append(RuleInstance(entry.name, rule, options, entry.severity, entry.hold_s))
     return tuple(instances)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import secrets
@@ -41,7 +40,10 @@ app.add_typer(report_app, name="report")
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", envvar="CARBONTRACK_CONFIG", help="The configuration file; without it, defaults and environment."
+        "--config",
+        "-c",
+        envvar="CARBONTRACK_CONFIG",
+        help="The configuration file; without it, defaults and environment.",
     ),
 ]
 
@@ -108,7 +110,9 @@ def serve(config: ConfigOption = None) -> None:
 
 @app.command()
 def demo(
-    factories: Annotated[int | None, typer.Option(min=1, help="How many factories to simulate; without it, all.")] = None,
+    factories: Annotated[
+        int | None, typer.Option(min=1, help="How many factories to simulate; without it, all.")
+    ] = None,
     speed: Annotated[
         float, typer.Option(min=0.1, max=50, help="How many times faster the boilers live and the devices send.")
     ] = 1.0,
@@ -128,10 +132,18 @@ def demo(
 @app.command()
 def simulate(
     config: ConfigOption = None,
-    factories: Annotated[int | None, typer.Option(min=1, help="How many factories to simulate; without it, all.")] = None,
-    speed: Annotated[float, typer.Option(min=0.1, max=50, help="How many times faster the boilers live and send.")] = 1.0,
-    history_hours: Annotated[float, typer.Option(min=0, max=72, help="Past readings that new devices begin with.")] = 0.0,
-    register: Annotated[bool, typer.Option("--register", help="Add the simulated factories to the registry first.")] = False,
+    factories: Annotated[
+        int | None, typer.Option(min=1, help="How many factories to simulate; without it, all.")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0.1, max=50, help="How many times faster the boilers live and send.")
+    ] = 1.0,
+    history_hours: Annotated[
+        float, typer.Option(min=0, max=72, help="Past readings that new devices begin with.")
+    ] = 0.0,
+    register: Annotated[
+        bool, typer.Option("--register", help="Add the simulated factories to the registry first.")
+    ] = False,
     state_dir: Annotated[Path, typer.Option(help="Where the simulated devices keep their state.")] = Path("simulated"),
     until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
 ) -> None:
@@ -187,7 +199,9 @@ def check_config(config: ConfigOption = None) -> None:
 def factory_add(
     name: Annotated[str, typer.Argument(help="For example: Kangaita Tea Factory")],
     altitude_m: Annotated[float, typer.Option(min=-400, max=5000, help="Height above sea level, m.")],
-    pressure_kpa: Annotated[float | None, typer.Option(min=50, max=110, help="Mean air pressure; else from altitude.")] = None,
+    pressure_kpa: Annotated[
+        float | None, typer.Option(min=50, max=110, help="Mean air pressure; else from altitude.")
+    ] = None,
     county: Annotated[str, typer.Option()] = "",
     region: Annotated[str, typer.Option()] = "",
     config: ConfigOption = None,
@@ -226,7 +240,9 @@ def factory_add_stack(
     name: Annotated[str, typer.Argument(help="For example: Boiler 1")],
     diameter_m: Annotated[float | None, typer.Option(min=0.05, max=20, help="Inner diameter of a round stack.")] = None,
     width_m: Annotated[float | None, typer.Option(min=0.05, max=20, help="Inner width of a rectangular stack.")] = None,
-    length_m: Annotated[float | None, typer.Option(min=0.05, max=20, help="Inner length of a rectangular stack.")] = None,
+    length_m: Annotated[
+        float | None, typer.Option(min=0.05, max=20, help="Inner length of a rectangular stack.")
+    ] = None,
     profile_factor: Annotated[float, typer.Option(min=0.1, max=1.5, help="Mean over measured velocity.")] = 0.9,
     basis: Annotated[str, typer.Option(help="What the CO2 analyser reads: dry or wet gas.")] = "dry",
     h2o_fraction: Annotated[float, typer.Option(min=0, max=0.5, help="Water in the wet gas, by volume.")] = 0.12,
@@ -292,9 +308,8 @@ def device_list(config: ConfigOption = None) -> None:
     async def command(store: Store) -> None:
         for site in await store.sites():
             device = site.device
-            typer.echo(
-                f"{device.device_id:24} {device.status.value:9} {device.sensor:10} {site.factory.name}, {site.stack.name}"
-            )
+            place = f"{site.factory.name}, {site.stack.name}"
+            typer.echo(f"{device.device_id:24} {device.status.value:9} {device.sensor:10} {place}")
 
     _with_store(config, command)
 
@@ -343,7 +358,9 @@ def user_add(
     factory: Annotated[str, typer.Option(help="For a factory's people: the factory, for example kangaita.")] = "",
     first_name: Annotated[str, typer.Option()] = "",
     last_name: Annotated[str, typer.Option()] = "",
-    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")] = False,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Add a person who may sign in.
@@ -402,7 +419,9 @@ def report_create(
     day: Annotated[str, typer.Option(help="A day, YYYY-MM-DD, in the site's time zone; without it, today.")] = "",
     days: Annotated[int, typer.Option(min=1, max=31, help="How many days from then.")] = 1,
     report_format: Annotated[str, typer.Option("--format", help="The format, by name.")] = "csv",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; without it, a name is made.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; without it, a name is made.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Write a factory's report to a file.

@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -203,7 +203,7 @@ async def _simulator(
             stdin=asyncio.subprocess.PIPE,
             stdout=log,
             stderr=log,
-            env={**os.environ, **settings},
+            env={**_without_settings(os.environ), **settings},
             start_new_session=True,  # Ctrl-C is for the demo, which ends its devices in order
         )
     try:
@@ -217,6 +217,14 @@ async def _simulator(
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without settings of ours: the demo's devices must not speak to somebody's real broker."""
+    theirs = ("DATABASE_URL", "SECRET_KEY", "MQTT_BROKER_URL")
+    return {
+        name: value for name, value in environ.items() if not name.startswith("CARBONTRACK_") and name not in theirs
+    }
 
 
 async def _first_of(*waits: object) -> None:

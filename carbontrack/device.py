@@ -103,7 +103,7 @@ class DeviceActor(Actor[Payload]):
         """Take all that waits, commit it, and only then tell the device, the pages and the rules."""
         batch = Batch(Work(self.name, self.intake.site.factory.id))
         for payload in messages:
-            if payload.channel == "data" or payload.channel == "backlog":
+            if payload.channel in {"data", "backlog"}:
                 await self.intake.take_data(payload, batch)
             elif payload.channel == "state":
                 await self.intake.take_state(payload, batch)
@@ -159,7 +159,7 @@ class DeviceActor(Actor[Payload]):
             standing = self._standings.get(instance.name, INACTIVE)
             try:
                 verdict = instance.rule.evaluate(instance.options, self.intake.site, self.snapshot)
-            except Exception:  # a rule is a plugin: its error is counted and its device goes on
+            except Exception:  # noqa: BLE001  # a rule is a plugin: its error is counted and its device goes on
                 self._services.metrics.plugin_errors.labels(instance.rule.name).inc()
                 continue
             after = step(standing, instance, verdict, measured_at)

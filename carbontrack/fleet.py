@@ -120,7 +120,7 @@ class Fleet:
 
     def states(self) -> dict[str, str]:
         """Every registered device's actor state, or ``disabled``."""
-        states = {name: "disabled" for name in self._disabled}
+        states = dict.fromkeys(self._disabled, "disabled")
         states.update((name, actor.state.value) for name, actor in self._actors.items())
         return states
 
@@ -151,7 +151,7 @@ class Fleet:
 def _missing_driver(name: str) -> SensorDriver:
     """Stands in for a driver that no plugin brings: each payload is kept in quarantine with what to do."""
 
-    def decode(payload: Payload) -> NoReturn:
+    def decode(payload: Payload) -> NoReturn:  # noqa: ARG001  # whatever it is
         raise DecodeError("no_driver", f"no plugin brings the sensor driver {name!r}: enable one, or change the device")
 
     return SensorDriver(name=name, title="missing driver", decode=decode)

@@ -189,13 +189,11 @@ class Ingest:
 
     def _on_message(self, message: aiomqtt.Message) -> None:
         """Called by the client's reader for every message. Must not raise: that would end the connection."""
-        body = message.payload
-        if not body:
-            return  # a retained message that was cleared
+        body: object = message.payload
         delivery = deliver(
             self._fleet,
             message.topic.value,
-            body if isinstance(body, bytes) else bytes(body),
+            body if isinstance(body, bytes) else b"",
             time.time_ns() // 1_000_000,
             self._settings.max_payload_bytes,
         )

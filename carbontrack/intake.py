@@ -103,7 +103,7 @@ class Intake:
         except DecodeError as error:
             await self._quarantine(payload, error, batch)
             return
-        except Exception as error:  # a driver is a plugin: whatever it raises is the payload's end, not the actor's
+        except Exception as error:  # noqa: BLE001  # a driver is a plugin: whatever it raises is the payload's end, not the actor's
             detail = f"{self.driver.name}: {type(error).__name__}: {error}"
             await self._quarantine(payload, DecodeError("driver_failed", detail), batch)
             return
@@ -125,6 +125,8 @@ class Intake:
 
     async def take_state(self, payload: Payload, batch: Batch) -> None:
         """A payload on ``up/state``: a birth or a will."""
+        if not payload.body:
+            return  # a retained message that was cleared
         try:
             birth = _decode_birth(payload.body)
         except msgspec.DecodeError as error:
@@ -157,7 +159,7 @@ class Intake:
         for record in records:
             if record.kind == "anchor":
                 _take_anchor(stream, record)
-        times = [row.device_time_ms for row in (*samples, *records)]
+        times = [sample.device_time_ms for sample in samples] + [record.device_time_ms for record in records]
         first_ms, last_ms = min(times), max(times)
         quality = (samples[0] if samples else records[0]).clock
         clock = stream.clock(message.boot, first_ms, last_ms, quality, live, payload.received_at_ms)

@@ -6,8 +6,9 @@ children are looked up once, here.
 
 from __future__ import annotations
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
 from carbontrack.model import Flag
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 OUTCOMES = ("committed", "duplicate", "quarantined", "refused")
 """How a reading can end. Whatever was received and is in none of these is still in flight."""
@@ -22,6 +23,10 @@ DELIVERIES = (
     "too_large",
 )
 """What can become of an MQTT message when it arrives."""
+
+
+# Every counter would otherwise have a twin that says when it was made, which nobody asks for.
+disable_created_metrics()
 
 
 class Metrics:
@@ -42,9 +47,7 @@ class Metrics:
             "A message that could not be read counts as one.",
             registry=registry,
         )
-        self.readings = Counter(
-            "carbontrack_readings", "Readings by how they ended.", ["outcome"], registry=registry
-        )
+        self.readings = Counter("carbontrack_readings", "Readings by how they ended.", ["outcome"], registry=registry)
         self.outcomes = {name: self.readings.labels(name) for name in OUTCOMES}
         self.in_flight = Gauge(
             "carbontrack_readings_in_flight",
@@ -75,9 +78,7 @@ class Metrics:
         self.last_commit = Gauge(
             "carbontrack_last_commit_timestamp_seconds", "When the last group commit succeeded.", registry=registry
         )
-        self.receipts = Counter(
-            "carbontrack_receipts", "Receipts published to devices.", registry=registry
-        )
+        self.receipts = Counter("carbontrack_receipts", "Receipts published to devices.", registry=registry)
         self.receipts_due = Gauge(
             "carbontrack_receipts_due", "Devices whose receipt is waiting to be published.", registry=registry
         )

@@ -1,4 +1,4 @@
-"""The registry's tables as Tortoise models. The telemetry tables are plain SQL: see ``migrations/0002_telemetry.py``."""
+"""The registry's tables as Tortoise models. Telemetry's are plain SQL: see ``migrations/0002_telemetry.py``."""
 
 from __future__ import annotations
 

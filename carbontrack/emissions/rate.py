@@ -65,8 +65,11 @@ INVALIDATING = int(
 
 
 class Rate(msgspec.Struct, frozen=True, gc=False):
-    """What the chain makes of one sample. ``velocity_ms`` is the measured point velocity, before the profile factor;
-    ``flow_rate_m3s`` is the actual wet flow through the stack; ``flags`` are the sample's with the chain's added."""
+    """What the chain makes of one sample.
+
+    ``velocity_ms`` is the measured point velocity, before the profile factor; ``flow_rate_m3s`` is the actual wet flow
+    through the stack; ``flags`` are the sample's with the chain's added.
+    """
 
     co2_kg_per_s: float | None
     flow_rate_m3s: float | None
@@ -77,7 +80,7 @@ class Rate(msgspec.Struct, frozen=True, gc=False):
 
 def pressure_from_altitude_kpa(altitude_m: float) -> float:
     """Mean absolute air pressure in kPa at a height above sea level (ISO 2533 standard atmosphere, troposphere)."""
-    return 101.325 * (1 - 2.25577e-5 * altitude_m) ** 5.25588
+    return float(101.325 * (1 - 2.25577e-5 * altitude_m) ** 5.25588)
 
 
 def site_pressure_kpa(factory: Factory) -> float:
@@ -106,7 +109,9 @@ def co2_density_kg_m3(temperature_c: float, pressure_kpa: float) -> float:
     return pressure_kpa * 1000 * CO2_KG_PER_MOL / (GAS_CONSTANT_J_PER_MOL_K * (temperature_c + ZERO_CELSIUS_K))
 
 
-def emission_rate(sample: Sample, plan: MonitoringPlan, site_kpa: float, flags: int) -> Rate:
+def emission_rate(  # noqa: C901, PLR0912  # the chain in its order, one branch a check
+    sample: Sample, plan: MonitoringPlan, site_kpa: float, flags: int
+) -> Rate:
     """Steps 1 to 8 for one sample, under the plan in force when it was measured.
 
     ``site_kpa`` is used when the sample has no pressure of its own; ``flags`` are the ones known already.

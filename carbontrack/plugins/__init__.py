@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -81,13 +82,13 @@ def load_plugins(
 def _found(folder: Path | None) -> Iterator[tuple[str, str, Callable[[], Any]]]:
     """Name, origin and loader of every plugin there is, first-party first."""
     for name, module in FIRST_PARTY.items():
-        yield name, "Carbon Track", lambda module=module: importlib.import_module(module)
+        yield name, "Carbon Track", partial(importlib.import_module, module)
     for point in entry_points(group=PROJECT):
         yield point.name, f"package {point.dist.name if point.dist else point.value}", point.load
     if folder is not None:
         for path in sorted(folder.glob("*.py")):
             if not path.name.startswith("_"):
-                yield path.stem, str(path), lambda path=path: _import_file(path)
+                yield path.stem, str(path), partial(_import_file, path)
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -105,10 +106,10 @@ def _load_one(
     manager: pluggy.PluginManager, plugins: Plugins, name: str, origin: str, load: Callable[[], Any]
 ) -> LoadedPlugin:
     """Import, register and ask one plugin; on any error nothing of it stays."""
+    if any(plugin.name == name and not plugin.error for plugin in plugins.loaded):
+        return LoadedPlugin(name, origin, error=f"there is a plugin named {name!r} already")
     registered = None
     try:
-        if any(plugin.name == name and not plugin.error for plugin in plugins.loaded):
-            raise ValueError(f"there is a plugin named {name!r} already")
         registered = load()
         manager.register(registered, name=name)
         manager.check_pending()
@@ -117,7 +118,7 @@ def _load_one(
         rules = _asked(manager, "register_alert_rules", others, plugins.alert_rules, AlertRule)
         formats = _asked(manager, "register_report_formats", others, plugins.report_formats, ReportFormat)
         portals = _asked(manager, "register_portals", others, plugins.portals, PortalView)
-    except (Exception, SystemExit) as error:  # a plugin may do anything while it is imported
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # a plugin may do anything while it is imported
         if registered is not None and manager.is_registered(registered):
             manager.unregister(registered)
         return LoadedPlugin(name, origin, error=f"{type(error).__name__}: {error}")

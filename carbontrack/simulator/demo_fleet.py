@@ -22,7 +22,7 @@ STUCK = "stuck"
 THERMOCOUPLE = "thermocouple"
 """The thermocouple opens now and then."""
 
-FAULTS = {(1, 1): UNFIT, (2, 1): STUCK, (3, 1): THERMOCOUPLE, (40, 1): UNFIT}
+FAULTS = {(1, 1): UNFIT, (4, 1): STUCK, (5, 1): THERMOCOUPLE, (40, 1): UNFIT}
 """Faults by place of the factory in the fleet, from 0, and number of the boiler, from 1."""
 
 

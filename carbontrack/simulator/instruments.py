@@ -23,8 +23,11 @@ OPEN_EVERY_S = 1200
 
 
 class Measured(msgspec.Struct, frozen=True, gc=False):
-    """What a node measures at one moment. None is a value that it could not get; ``status`` holds bits 0 to 14 of
-    :class:`carbontrack.model.Flag`; ``inside_c`` is the temperature in the node's own box."""
+    """What a node measures at one moment; None is a value that it could not get.
+
+    ``inside_c`` is the temperature in the node's own box; ``status`` holds bits 0 to 14 of
+    :class:`carbontrack.model.Flag`.
+    """
 
     co2_ppm: float | None
     temperature_c: float | None
@@ -62,9 +65,7 @@ class Instruments:
             temperature_c = velocity_ms = None  # without a temperature there is no density, so no velocity
         rate = self._rate(co2_ppm, temperature_c, velocity_ms, pressure_kpa, int(status))
         inside_c = round(29 + 9 * flue.heat + 3 * sin(tau * at_s / 86_400), 1)
-        return Measured(
-            co2_ppm, temperature_c, difference_pa, velocity_ms, pressure_kpa, inside_c, rate, int(status)
-        )
+        return Measured(co2_ppm, temperature_c, difference_pa, velocity_ms, pressure_kpa, inside_c, rate, int(status))
 
     def _co2(self, flue: Flue) -> tuple[float, Flag]:
         range_ppm = self._stack.plan.co2_range_ppm

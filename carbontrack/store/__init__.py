@@ -58,7 +58,7 @@ async def _connected(url: str) -> AsyncIterator[TortoiseContext]:
         yield context
 
 
-async def migrate(url: str, report: Callable[[str], object] = lambda line: None) -> list[str]:
+async def migrate(url: str, report: Callable[[str], object] = lambda _: None) -> list[str]:
     """Bring a database's schema up to date; the names of the migrations that were applied."""
     async with _connected(url) as context:
         return await schema.migrate(context.db(), report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,7 +90,7 @@ class PostgresBackend:
                 return conflicts
         except _BAD_VALUE as error:
             raise BadRow(f"{type(error).__name__}: {error}") from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError) as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             raise StoreUnavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
 
     async def _write_staged(self, connection: asyncpg.Connection[Any], rows: list[tuple[Any, ...]]) -> int:

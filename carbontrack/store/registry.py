@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -33,13 +33,13 @@ class RegistryError(ValueError):
 
 def _in_context(
     method: Callable[Concatenate[Registry, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Registry, P], Awaitable[T]]:
+) -> Callable[Concatenate[Registry, P], Coroutine[Any, Any, T]]:
     @functools.wraps(method)
     async def inner(self: Registry, *args: P.args, **kwargs: P.kwargs) -> T:
         with outages():
             return await asyncio.get_running_loop().create_task(method(self, *args, **kwargs), context=self._context)
 
-    return inner
+    return inner  # type: ignore[return-value]  # mypy keeps the wrapped function's own type apart
 
 
 class Registry:
@@ -54,7 +54,8 @@ class Registry:
     async def revision(self) -> int:
         """A number that grows with every change of factories, stacks, plans and devices."""
         row = await RegistryRow.get(id=1)
-        return row.revision
+        revision: int = row.revision
+        return revision
 
     @_in_context
     async def factories(self) -> list[Factory]:
@@ -103,7 +104,9 @@ class Registry:
                 await PlanRow.create(stack_id=stack.id, **{name: getattr(plan, name) for name in PLAN_COLUMNS})
                 await _changed()
         except IntegrityError as error:
-            raise RegistryError(f"this factory has a stack named {name!r} already, or there is no such factory") from error
+            raise RegistryError(
+                f"this factory has a stack named {name!r} already, or there is no such factory"
+            ) from error
         return Stack(stack.id, factory_id, name, (plan,))
 
     @_in_context
@@ -112,14 +115,18 @@ class Registry:
         try:
             await PlanRow.create(stack_id=stack_id, **{name: getattr(plan, name) for name in PLAN_COLUMNS})
         except IntegrityError as error:
-            raise RegistryError("this stack has a plan from the same moment already, or there is no such stack") from error
+            raise RegistryError(
+                "this stack has a plan from the same moment already, or there is no such stack"
+            ) from error
         await _changed()
 
     @_in_context
     async def add_device(self, device_id: str, stack_id: int, sensor: str) -> Device:
         """Register a device on a stack. Raises :class:`RegistryError` when that cannot be."""
         if not device_id or len(device_id) > 64 or any(sign in device_id for sign in "/+#$ \0"):
-            raise RegistryError("a device id has 1 to 64 characters and none of / + # $ or space: it is part of a topic")
+            raise RegistryError(
+                "a device id has 1 to 64 characters and none of / + # $ or space: it is part of a topic"
+            )
         stack = await StackRow.get_or_none(id=stack_id)
         if stack is None:
             raise RegistryError(f"there is no stack {stack_id}")
@@ -138,7 +145,12 @@ class Registry:
 
     @_in_context
     async def change_device(
-        self, device_id: str, *, status: DeviceStatus | None = None, stack_id: int | None = None, sensor: str | None = None
+        self,
+        device_id: str,
+        *,
+        status: DeviceStatus | None = None,
+        stack_id: int | None = None,
+        sensor: str | None = None,
     ) -> Device:
         """Disable or enable a device, move it to another stack, or give it another driver."""
         row = await _device_row(device_id)

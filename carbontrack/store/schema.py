@@ -84,7 +84,7 @@ async def check(connection: BaseDBAsyncClient) -> None:
         raise SchemaMismatch(f"The database {what}. Run: carbontrack migrate --config FILE")
 
 
-async def migrate(connection: BaseDBAsyncClient, report: Callable[[str], object] = lambda line: None) -> list[str]:
+async def migrate(connection: BaseDBAsyncClient, report: Callable[[str], object] = lambda _: None) -> list[str]:
     """Bring the schema up to date; the names of the migrations that were applied.
 
     Raises :class:`SchemaMismatch` for a database that a newer version has migrated.
@@ -95,7 +95,7 @@ async def migrate(connection: BaseDBAsyncClient, report: Callable[[str], object]
             f"The database has the migration {unknown[-1]}, which this version of Carbon Track does not know."
         )
 
-    def progress(event: str, app: str, name: str) -> None:
+    def progress(event: str, _app: str, name: str) -> None:
         if event == "apply_done":
             report(f"applied {name}")
 

@@ -68,8 +68,7 @@ class StreamState:
 def stream_from_row(row: Mapping[str, Any]) -> Stream:
     """A stream as the database has it."""
     anchors = {
-        int(boot): Anchor(offset_ms, estimated)
-        for boot, (offset_ms, estimated) in json.loads(row["anchors"]).items()
+        int(boot): Anchor(offset_ms, estimated) for boot, (offset_ms, estimated) in json.loads(row["anchors"]).items()
     }
     return Stream(
         row["id"],

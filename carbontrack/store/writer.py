@@ -156,9 +156,7 @@ class GroupCommit:
         for reading, detail in bad:
             work.readings.remove(reading)
             body = msgspec.json.encode(reading)
-            work.rejected.append(
-                Quarantined(work.device_id, "database_refused", detail, reading.received_at, body)
-            )
+            work.rejected.append(Quarantined(work.device_id, "database_refused", detail, reading.received_at, body))
         await self._write([work])
         work.conflicts = 0  # the good rows, which the search has just written itself
 

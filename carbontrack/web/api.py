@@ -50,10 +50,10 @@ class Input(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-I = TypeVar("I", bound=Input)
+InputT = TypeVar("InputT", bound=Input)
 
 
-async def _body(request: web.Request, kind: type[I]) -> I:
+async def _body(request: web.Request, kind: type[InputT]) -> InputT:
     if request.content_type != "application/json":
         raise Problem(415, "Send JSON with the header Content-Type: application/json.")
     raw = await request.read()
@@ -63,7 +63,7 @@ async def _body(request: web.Request, kind: type[I]) -> I:
         raise Problem(422, "Some values are wrong.", field_errors(error)) from None
 
 
-def _query(request: web.Request, kind: type[I]) -> I:
+def _query(request: web.Request, kind: type[InputT]) -> InputT:
     return kind.model_validate(dict(request.query))
 
 
@@ -295,7 +295,10 @@ async def emissions(request: web.Request) -> web.StreamResponse:
     if query.resolution == "5min":
         points = await services.store.trend(list(chosen), since, until)
         return _results(
-            [{"factory_id": chosen[it.stack_id], "timestamp": it.start, **_without(asdict(it), "start")} for it in points]
+            [
+                {"factory_id": chosen[it.stack_id], "timestamp": it.start, **_without(asdict(it), "start")}
+                for it in points
+            ]
         )
     names = {stream.pk: name for name, streams in (await services.store.streams()).items() for stream in streams}
     readings, cursor = await _raw(services, sorted(chosen), since, until, query)
@@ -347,7 +350,11 @@ async def quarantine(request: web.Request) -> web.StreamResponse:
     found = await request.app[SERVICES].store.quarantined(factory_id=scope(request[USER]), limit=100)
     return _results(
         [
-            {**_without(asdict(item), "body"), "text": cause_text(item.cause), "body": item.body[:1000].decode(errors="replace")}
+            {
+                **_without(asdict(item), "body"),
+                "text": cause_text(item.cause),
+                "body": item.body[:1000].decode(errors="replace"),
+            }
             for item in found
         ]
     )

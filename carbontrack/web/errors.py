@@ -48,7 +48,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPRedirection as redirection:
         redirection.headers.update(HEADERS)
         raise
-    except Exception as error:  # the last place where it can be answered
+    except Exception as error:  # noqa: BLE001  # the last place where it can be answered
         response = _answer(request, _problem(request, error))
     if not response.prepared:
         for name, value in HEADERS.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import web
@@ -51,5 +52,5 @@ async def stream(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _event(snapshots: list[Snapshot] | tuple[Snapshot, ...]) -> bytes:
+def _event(snapshots: Sequence[Snapshot]) -> bytes:
     return b"event: reading\ndata: " + _encode([live_row(snapshot) for snapshot in snapshots]) + b"\n\n"

@@ -36,6 +36,4 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     services.fleet.measure()
     services.metrics.live_watchers.set(services.live.watchers)
-    return web.Response(
-        body=generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-    )
+    return web.Response(body=generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

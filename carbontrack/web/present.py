@@ -8,7 +8,7 @@ from typing import Any
 
 from carbontrack.model import Flag, Role, Snapshot
 
-NO_VALUE = "–"
+NO_VALUE = "\N{EN DASH}"
 SECONDS_PER_HOUR = 3600
 IDLE_BELOW_C = 80.0
 """Flue gas colder than this is no fire's: a firing tea boiler's is 120 degC and more."""
@@ -142,7 +142,9 @@ def state_of(snapshot: Snapshot) -> str:
         return "unfit"
     if snapshot.flags & FAULT_FLAGS:
         return "fault"
-    if snapshot.flags & Flag.BOILER_OFF or (snapshot.temperature_c is not None and snapshot.temperature_c < IDLE_BELOW_C):
+    if snapshot.flags & Flag.BOILER_OFF or (
+        snapshot.temperature_c is not None and snapshot.temperature_c < IDLE_BELOW_C
+    ):
         return "idle"
     return "firing"
 

@@ -59,7 +59,9 @@ def evaluate(options: LimitOptions, site: Site, snapshot: Snapshot) -> Verdict:
     )
 
 
-LIMIT = AlertRule(name="limit", title="A measured quantity is above a limit", options_model=LimitOptions, evaluate=evaluate)
+LIMIT = AlertRule(
+    name="limit", title="A measured quantity is above a limit", options_model=LimitOptions, evaluate=evaluate
+)
 
 
 @hookimpl

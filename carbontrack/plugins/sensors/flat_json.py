@@ -7,7 +7,7 @@
     velocity_ms    (or velocity, flow_velocity) gas velocity, m/s
     pressure_kpa   (or pressure)                absolute pressure, kPa; may be missing
     co2_emission_kgs                            the board's own rate, kg/s; may be missing
-    timestamp                                   ISO 8601 with zone, or UTC seconds or ms; may be missing: time of receipt
+    timestamp                                   ISO 8601 with zone, UTC seconds or ms; may be missing: time of receipt
 
 A message that comes twice with the same timestamp is one reading. Nothing tells the board what was stored: a board
 that must not lose a reading speaks ct/v1.
@@ -48,7 +48,8 @@ def decode(payload: Payload) -> Message:
     if values["co2_ppm"] is None and values["temperature_c"] is None and values["velocity_ms"] is None:
         raise DecodeError("missing_field", "none of co2_ppm, temperature_c and velocity_ms is there")
     time_ms = _time_ms(body.get("timestamp"), payload.received_at_ms)
-    return Message(STREAM, 0, time_ms, 1, [Sample(seq=time_ms, device_time_ms=time_ms, **values)], numbered=False)
+    sample = msgspec.structs.replace(Sample(seq=time_ms, device_time_ms=time_ms), **values)
+    return Message(STREAM, 0, time_ms, 1, [sample], numbered=False)
 
 
 def _number(body: dict[str, Any], keys: tuple[str, ...]) -> float | None:

@@ -114,4 +114,3 @@ def _what_needs_somebody(data: PortalReader, sites: Sequence[Site]) -> dict[str,
 @hookimpl
 def register_portals() -> Sequence[PortalView]:
     return (PortalView(name="hq", title="Network", path="/hq/", roles=NETWORK_ROLES, show=show),)
-

@@ -1,0 +1,134 @@
+"""The connection of one node to the broker: connects, sends what the node wants sent, hands it the receipts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import ssl
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import aiomqtt
+import structlog
+
+from carbontrack.ingest import BrokerSettings
+from carbontrack.simulator.node import Node
+
+log = structlog.get_logger(__name__)
+
+LONGEST_BACKOFF_S = 120.0
+STEADY_S = 300.0
+"""A connection that stood for so long was a good one: the next attempt comes soon."""
+IDLE_S = 1.0
+"""How often a node without backlog looks whether there is any."""
+GOODBYE_S = 3.0
+
+
+class Link:
+    """Runs until ``stop`` is set.
+
+    ``on_open`` is called before each connection, when the node has given it a number that must not come again.
+    """
+
+    def __init__(
+        self, node: Node, broker: BrokerSettings, password: str | None, stop: asyncio.Event, on_open: Callable[[], None]
+    ) -> None:
+        self.news = asyncio.Event()
+        """Set it when the node has a new record."""
+        self._node = node
+        self._broker = broker
+        self._password = password
+        self._stop = stop
+        self._on_open = on_open
+        self._topic = f"ct/v1/{node.device_id}/"
+
+    async def run(self, first_delay_s: float) -> None:
+        """Keep connected; back off with full jitter, so that a fleet does not come back all at once."""
+        attempt = 0
+        delay_s = first_delay_s
+        while not await self._stopped_within(delay_s):
+            began_s = time.monotonic()
+            try:
+                await self._session()
+            except (aiomqtt.MqttError, OSError, ssl.SSLError) as error:
+                log.info("no connection", device=self._node.device_id, error=str(error))
+            finally:
+                self._node.hung_up()
+            attempt = 0 if time.monotonic() - began_s > STEADY_S else attempt + 1
+            delay_s = random.uniform(0, min(2.0 ** min(attempt, 10), LONGEST_BACKOFF_S))
+
+    async def _stopped_within(self, delay_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), delay_s)
+        return self._stop.is_set()
+
+    def _client(self) -> aiomqtt.Client:
+        will = aiomqtt.Will(f"{self._topic}up/state", self._node.open(), qos=1, retain=True)
+        self._on_open()
+        return aiomqtt.Client(
+            self._broker.host,
+            self._broker.port,
+            username=self._node.device_id if self._password is not None else None,
+            password=self._password,
+            tls_context=self._broker.tls,
+            identifier=self._node.device_id,
+            clean_session=False,
+            keepalive=self._broker.keepalive_s,
+            will=will,
+            protocol=aiomqtt.ProtocolVersion.V311,
+        )
+
+    async def _session(self) -> None:
+        """One connection, until it is lost (which raises) or the node is stopped."""
+        async with self._client() as client:
+            await self._publish(client, "state", self._node.birth(_now_ms()), retain=True)
+            await client.subscribe(f"{self._topic}dn/ack", qos=1)
+            await self._first_to_end(
+                self._receive(client), self._send_live(client), self._send_backlog(client), self._stop.wait()
+            )
+            self._node.hung_up()
+            async with asyncio.timeout(GOODBYE_S):  # a TimeoutError is an OSError
+                await self._publish(client, "state", self._node.goodbye("stopped"), retain=True)
+
+    async def _first_to_end(self, *parts: Coroutine[Any, Any, object]) -> None:
+        """Run all parts until one of them ends, and raise what it raised."""
+        tasks = [asyncio.create_task(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _receive(self, client: aiomqtt.Client) -> None:
+        async for message in client.messages:
+            if isinstance(message.payload, bytes):
+                self._node.take_receipt(message.payload, _now_ms())
+
+    async def _send_live(self, client: aiomqtt.Client) -> None:
+        while True:
+            await self.news.wait()
+            self.news.clear()
+            while (body := self._node.next_live(_now_ms())) is not None:
+                await self._publish(client, "data", body)
+
+    async def _send_backlog(self, client: aiomqtt.Client) -> None:
+        """One message in flight at a time, as fast as the platform's credit allows."""
+        while True:
+            body = self._node.next_backlog(_now_ms()) if self._node.credit > 0 else None
+            if body is None:
+                await asyncio.sleep(IDLE_S)
+                continue
+            await self._publish(client, "backlog", body)
+            await asyncio.sleep(1 / self._node.credit if self._node.credit > 0 else IDLE_S)
+
+    async def _publish(self, client: aiomqtt.Client, channel: str, body: bytes, *, retain: bool = False) -> None:
+        await client.publish(f"{self._topic}up/{channel}", body, qos=1, retain=retain)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
