@@ -62,7 +62,8 @@ class TestGoldenVectors:
         rate = emission_rate(sample, plan, vector["site_pressure_kpa"], sample.status)
 
         for name in ("co2_kg_per_s", "flow_rate_m3s", "velocity_ms", "pressure_kpa"):
-            assert getattr(rate, name) == pytest.approx(expected[name], rel=5e-6, abs=0), name
+            value = expected[name] if expected[name] is None else pytest.approx(expected[name], rel=5e-6, abs=0)
+            assert getattr(rate, name) == value, name
         assert Flag(rate.flags) == reduce(or_, (Flag[name] for name in expected["flags"]), Flag(0))
 
     @pytest.mark.parametrize("point", VECTORS["altitude_pressure"], ids=lambda point: f"{point['altitude_m']} m")
@@ -194,20 +195,6 @@ class TestWhatIsNoMeasurement:
 
         assert rate.co2_kg_per_s is None
         assert rate.flags & INVALIDATING
-
-    @pytest.mark.parametrize("name", ["co2_ppm", "temperature_c", "velocity_ms", "pressure_difference_pa"])
-    def test_an_endless_whole_number_gives_no_rate(self, name: str) -> None:
-        """JSON has whole numbers of any length, and Python reads them all."""
-        rate = rate_of(**({"velocity_ms": None} | {name: 10**400}))
-
-        assert rate.co2_kg_per_s is None
-        assert rate.flags & INVALIDATING
-
-    def test_an_endless_rate_of_the_device_only_disagrees(self) -> None:
-        rate = rate_of(device_co2_kg_per_s=10**400)
-
-        assert rate.co2_kg_per_s == pytest.approx(0.148537, rel=5e-6)
-        assert rate.flags == Flag.DEVICE_DISAGREES
 
 
 class TestPlans:

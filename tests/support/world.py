@@ -243,7 +243,7 @@ async def core(store: Store, metrics: Metrics, **options: Any) -> AsyncIterator[
 
     live = Live()
     sensors = options.pop("sensors", None) or load_plugins(["ct_v1", "flat_json"]).sensors
-    services = Services(**({"store": store, "live": live, "metrics": metrics, "receipt": told} | options))
+    services = Services(store=store, live=live, metrics=metrics, receipt=told, **options)
     fleet = Fleet(services, sensors)
     running = Core(store, fleet, live, metrics, receipts)
     await running.sync()

@@ -1,0 +1,121 @@
+"""The web part on a small world, for tests that speak HTTP: two factories, one person of each role.
+
+PYTEST_DONT_REWRITE, as in ``tests.support.world``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from aiohttp import CookieJar
+from aiohttp.test_utils import TestClient, TestServer
+
+from carbontrack.metrics import Metrics
+from carbontrack.model import Role, Site
+from carbontrack.plugins import load_plugins
+from carbontrack.web import Services, create_app
+from carbontrack.web.auth import hash_password
+from tests.support.world import NOON, Core, core, migrated_store, register
+
+PASSWORD = "correct horse battery staple"
+PEOPLE = {
+    "hq@example.org": Role.HQ_MANAGER,
+    "operator@example.org": Role.OPERATOR,
+    "auditor@example.org": Role.AUDITOR,
+    "manager@example.org": Role.FACTORY_MANAGER,
+    "clerk@example.org": Role.FACTORY_CLERK,
+}
+"""The last two belong to the factory Kangaita, and not to Mungania."""
+
+
+@cache
+def password_hash() -> str:
+    """Hashing takes its time by design; once is enough."""
+    return hash_password(PASSWORD)
+
+
+@dataclass
+class Portal:
+    """The running web part with its core."""
+
+    core: Core
+    services: Services
+    server: TestServer
+    kangaita: Site
+    mungania: Site
+    now: datetime = NOON
+    reasons: list[str] = field(default_factory=list)
+    """Why the core is not ready."""
+    _clients: list[TestClient[Any, Any]] = field(default_factory=list)
+
+    def client(self) -> TestClient[Any, Any]:
+        """Somebody's browser or program, with cookies of its own."""
+        client = TestClient(self.server, cookie_jar=CookieJar(unsafe=True))
+        self._clients.append(client)
+        return client
+
+    async def signed_in(self, email: str) -> TestClient[Any, Any]:
+        """A program that has signed in: it sends its token with every request."""
+        client = self.client()
+        answer = await client.post("/api/login/", json={"email": email, "password": PASSWORD})
+        assert answer.status == 200, await answer.text()
+        client.session.headers["Authorization"] = f"Bearer {(await answer.json())['token']}"
+        client.session.cookie_jar.clear()
+        return client
+
+    async def browser(self, email: str) -> TestClient[Any, Any]:
+        """A browser that has signed in by the form: it has the cookie."""
+        client = self.client()
+        form = {"email": email, "password": PASSWORD, "next": ""}
+        answer = await client.post("/login", data=form, headers=SAME_ORIGIN, allow_redirects=False)
+        assert answer.status == 303, await answer.text()
+        return client
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.session.close()
+
+
+SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+OTHER_SITE = {"Sec-Fetch-Site": "cross-site"}
+
+
+@asynccontextmanager
+async def running_portal(url: str, **changed: Any) -> AsyncIterator[Portal]:
+    """A portal on an empty database, filled with the small world; ``changed`` are fields of the web's services."""
+    metrics = Metrics()
+    async with migrated_store(url, metrics) as store:
+        (kangaita,) = await register(store, "dev-001", factory_name="Kangaita")
+        (mungania,) = await register(store, "dev-002", factory_name="Mungania")
+        for email, role in PEOPLE.items():
+            own = kangaita.factory.id if role in {Role.FACTORY_MANAGER, Role.FACTORY_CLERK} else None
+            await store.add_user(email, password_hash(), role, factory_id=own, first_name=role.value)
+        async with core(store, metrics) as running:
+            portal: Portal
+            plugins = load_plugins()
+            values: dict[str, Any] = {
+                "store": store,
+                "fleet": running.fleet,
+                "live": running.live,
+                "metrics": metrics,
+                "views": tuple(plugins.portals.values()),
+                "formats": plugins.report_formats,
+                "sensors": tuple(plugins.sensors),
+                "readiness": lambda: portal.reasons,
+                "time_zone": ZoneInfo("Africa/Nairobi"),
+                "version": "test",
+                "clock": lambda: portal.now + timedelta(seconds=1),
+            }
+            services = Services(**(values | changed))
+            async with TestServer(create_app(services)) as server:
+                portal = Portal(running, services, server, kangaita, mungania)
+                try:
+                    yield portal
+                finally:
+                    await portal.close()
