@@ -92,6 +92,11 @@ class DeviceActor(Actor[Payload]):
             self.snapshot = _snapshot(self.intake.site, reading, online=False)
         self._standings = {rule: Standing(AlertState.FIRING, since) for rule, since in firing.items()}
 
+    @property
+    def alerts_open(self) -> int:
+        """How many rules fire for this device."""
+        return sum(standing.state is AlertState.FIRING for standing in self._standings.values())
+
     def settings_changed(self, site: Site, driver: SensorDriver) -> None:
         """Take a changed registration; the next message is computed with it."""
         self.intake.settings_changed(site, driver)

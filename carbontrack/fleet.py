@@ -145,6 +145,7 @@ class Fleet:
         metrics.in_flight.set(sum(actor.in_hand for actor in actors))
         metrics.mailbox_depth.set(sum(len(actor.mailbox) for actor in actors))
         metrics.mailbox_deepest.set(max((len(actor.mailbox) for actor in actors), default=0))
+        metrics.alerts_open.set(sum(actor.alerts_open for actor in actors))
         metrics.devices_online.set(sum(actor.snapshot.online for actor in actors))
 
 

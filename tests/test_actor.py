@@ -200,7 +200,7 @@ class TestFailure:
         assert clerk.failures == 0
         await clerk.stop()
 
-    async def test_what_comes_meanwhile_waits_its_turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_what_comes_meanwhile_waits_its_turn(self) -> None:
         clerk = Clerk()
         clerk.trouble = [ValueError("no")]
         clerk.tell("a")
@@ -225,7 +225,7 @@ class TestFailure:
         clerk.tell("a")
         with monkeypatch.context() as patch:
             patch.setattr(actor_module, "FIRST_BACKOFF_S", 1.0)
-            patch.setattr(actor_module.asyncio, "sleep", sleep)
+            patch.setattr("carbontrack.actor.asyncio.sleep", sleep)
             clerk.start()
             async with asyncio.timeout(SOON_S):
                 while not clerk.turns:

@@ -30,7 +30,7 @@ from carbontrack.model import (
 )
 from carbontrack.store import Store, StreamState, Work, open_store
 from carbontrack.streams import Anchor, Stream
-from tests.support.world import ALWAYS, NOON, NOON_MS, SID, factory, kept, reading, register, work
+from tests.support.world import ALWAYS, NOON, NOON_MS, SID, birth, factory, kept, reading, register, work
 
 pytest_plugins = ["tests.support.world"]
 
@@ -404,6 +404,9 @@ async def test_the_tier_is_what_the_readings_say_in_whatever_order_they_came(
     device = Device(1, f"dev-{stack.id}", 1, stack.id)
     driver = SensorDriver("flat", "for this test", decode_flat)
     intake = Intake(Site(factory(id=1), stack, device), driver, store.open_stream, stuck_after_s=600)
+    born = Batch(Work(device.device_id, 1))
+    await intake.take_state(Payload(device.device_id, "state", birth(first=1), NOON_MS), born)
+    await store.save(born.seal())
     times = [sum(distances[: number + 1]) for number in range(len(distances))]
     cuts = data.draw(st.lists(st.booleans(), min_size=len(times), max_size=len(times)), label="begins a message")
     messages: list[list[tuple[int, int]]] = []

@@ -10,6 +10,7 @@ temperature slowly up and down, and every 10 to 20 minutes the firebox door lets
 
 from __future__ import annotations
 
+from functools import cache, lru_cache
 from math import exp, sin, tau
 
 import msgspec
@@ -45,32 +46,38 @@ class Flue(msgspec.Struct, frozen=True, gc=False):
 class Boiler:
     """What one boiler's chimney carries at any time. Boilers of different seeds differ in size, load and rhythm."""
 
-    __slots__ = ("_co2_ppm", "_seed", "_stoking_s", "_temperature_c", "_velocity_ms")
+    __slots__ = ("_co2_ppm", "_embers", "_quick", "_seed", "_slow", "_temperature_c", "_velocity_ms")
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._co2_ppm = 96_000 + 18_000 * chance(seed, "co2", 0)
         self._temperature_c = 188 + 34 * chance(seed, "temperature", 0)
         self._velocity_ms = 3.0 + 1.2 * chance(seed, "velocity", 0)
-        self._stoking_s = 1500 + 1200 * chance(seed, "stoking", 0)
+        stoking_s = 1500 + 1200 * chance(seed, "stoking", 0)
+        self._slow = _Wave(seed, "slow", stoking_s)
+        self._quick = _Wave(seed, "quick", stoking_s / 7.3)
+        self._embers = _Wave(seed, "embers", 5400)
 
     def at(self, utc_ms: int) -> Flue:
         """The gas at a moment, given in UTC ms since 1970."""
         at_s = utc_ms / 1000
         heat = self._heat(at_s)
-        co2_ppm, temperature_c, velocity_ms = self._off(at_s)
-        if heat > 0:
-            firing = self._firing(at_s)
-            # CO2 is there as soon as the wood burns; the brickwork takes its time.
-            co2_ppm += (firing[0] - co2_ppm) * heat**0.7
-            temperature_c += (firing[1] - temperature_c) * heat
-            velocity_ms += (firing[2] - velocity_ms) * heat
+        if heat == 0:
+            return Flue(*self._off(at_s), heat)
+        firing = self._firing(at_s)
+        if heat == 1:
+            return Flue(*firing, heat)
+        off = self._off(at_s)
+        # CO2 is there as soon as the wood burns; the brickwork takes its time.
+        shares = (heat**0.7, heat, heat)
+        co2_ppm, temperature_c, velocity_ms = (
+            cold + (hot - cold) * share for cold, hot, share in zip(off, firing, shares, strict=True)
+        )
         return Flue(co2_ppm, temperature_c, velocity_ms, heat)
 
     def _firing(self, at_s: float) -> tuple[float, float, float]:
         """CO2 (ppm), temperature (degC) and velocity (m/s) of a boiler that fires."""
-        slow = self._wave("slow", at_s, self._stoking_s)
-        quick = self._wave("quick", at_s, self._stoking_s / 7.3)
+        slow, quick = self._slow.at(at_s), self._quick.at(at_s)
         door = self._door(at_s)
         evening = _bump((at_s + LOCAL_OFFSET_S) / _HOUR_S % 24 - 20, 3)
         co2_ppm = self._co2_ppm + 8000 * slow + 3500 * quick + 1500 * self._noise("co2", at_s, 20)
@@ -84,7 +91,7 @@ class Boiler:
 
     def _off(self, at_s: float) -> tuple[float, float, float]:
         """CO2 (ppm), temperature (degC) and velocity (m/s) of a cold chimney: a little draught, embers now and then."""
-        embers = 0.5 + 0.5 * self._wave("embers", at_s, 5400)
+        embers = 0.5 + 0.5 * self._embers.at(at_s)
         return (
             500 + 850 * embers + 40 * self._noise("co2", at_s, 20),
             32 + 20 * embers + 1.0 * self._noise("temperature", at_s, 40),
@@ -95,27 +102,17 @@ class Boiler:
         """How much the boiler fires: 0 is off, 1 is on."""
         local_s = at_s + LOCAL_OFFSET_S
         today = int(local_s // _DAY_S)
-        return max(self._heat_of(day, local_s) for day in (today - 1, today))
+        return max(self._heat_of(today, local_s), self._heat_of(today - 1, local_s))
 
     def _heat_of(self, day: int, local_s: float) -> float:
         """The part of the heat that comes from the firing begun on one day (days since 1970, local)."""
-        if chance(self._seed, "idle", day) < IDLE_DAYS:
-            return 0.0
-        begin_s = self._begin_s(day)
-        if chance(self._seed, "banked", day) < BANKED_NIGHTS:
-            end_s = (day * 24 + 20.5 + 4 * chance(self._seed, "end", day)) * _HOUR_S
-        else:
-            # Long enough for the next day's fire to have taken over.
-            end_s = self._begin_s(day + 1) + 1.5 * HEAT_UP_S
+        begin_s, end_s = _shift(self._seed, day)
         return _smooth((local_s - begin_s) / HEAT_UP_S) * (1 - _smooth((local_s - end_s) / COOL_DOWN_S))
-
-    def _begin_s(self, day: int) -> float:
-        return (day * 24 + 5 + 2 * chance(self._seed, "begin", day)) * _HOUR_S
 
     def _door(self, at_s: float) -> float:
         """How much cold air the firebox door lets in, 0 to 1: the door opens once a quarter of an hour or so."""
         which = int(at_s // _DOOR_EVERY_S)
-        return max(self._door_of(number, at_s) for number in (which - 1, which))
+        return max(self._door_of(which, at_s), self._door_of(which - 1, at_s))
 
     def _door_of(self, which: int, at_s: float) -> float:
         opened_s = (which + chance(self._seed, "door", which) / 3) * _DOOR_EVERY_S
@@ -126,26 +123,45 @@ class Boiler:
         depth = 0.6 + 0.4 * chance(self._seed, "door depth", which)
         return depth * _smooth(since_s / 20) * (1.0 if since_s < open_s else exp((open_s - since_s) / 60))
 
-    def _wave(self, what: str, at_s: float, period_s: float) -> float:
-        """A swing between -1 and 1 that does not repeat within days."""
-        phase = chance(self._seed, what, 1)
-        second = chance(self._seed, what, 2)
-        return 0.6 * sin(tau * (at_s / period_s + phase)) + 0.4 * sin(tau * (at_s / (period_s * 0.618) + second))
-
     def _noise(self, what: str, at_s: float, step_s: float) -> float:
         """Smooth noise between -1 and 1; what it was ``step_s`` seconds ago says little about what it is."""
         slot, part = divmod(at_s / step_s, 1)
-        before, after = (2 * chance(self._seed, what, int(slot) + more) - 1 for more in (0, 1))
+        before = 2 * chance(self._seed, what, int(slot)) - 1
+        after = 2 * chance(self._seed, what, int(slot) + 1) - 1
         return before + (after - before) * _smooth(part)
+
+
+@lru_cache(maxsize=1000)
+def _shift(seed: int, day: int) -> tuple[float, float]:
+    """When a boiler is lit on a day and when the fire is banked, in local seconds since 1970.
+
+    On a day on which it stays cold the fire is out before it is lit.
+    """
+    begin_s = _begin_s(seed, day)
+    if chance(seed, "idle", day) < IDLE_DAYS:
+        return begin_s, begin_s - COOL_DOWN_S
+    if chance(seed, "banked", day) < BANKED_NIGHTS:
+        return begin_s, (day * 24 + 20.5 + 4 * chance(seed, "end", day)) * _HOUR_S
+    # Long enough for the next day's fire to have taken over.
+    return begin_s, _begin_s(seed, day + 1) + 1.5 * HEAT_UP_S
+
+
+def _begin_s(seed: int, day: int) -> float:
+    return (day * 24 + 5 + 2 * chance(seed, "begin", day)) * _HOUR_S
 
 
 def chance(seed: int, what: str, which: int) -> float:
     """A number from 0 to below 1 that looks random and is always the same for the same arguments."""
     # splitmix64: the usual few lines that turn a counter into good noise.
-    mixed = (seed * 0x9E3779B97F4A7C15 + which * 0xD1342543DE82EF95 + int.from_bytes(what.encode())) & _MASK
+    mixed = (seed * 0x9E3779B97F4A7C15 + which * 0xD1342543DE82EF95 + _number_of(what)) & _MASK
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
     return ((mixed ^ (mixed >> 31)) >> 11) / (1 << 53)
+
+
+@cache
+def _number_of(what: str) -> int:
+    return int.from_bytes(what.encode()) & _MASK
 
 
 def _smooth(part: float) -> float:

@@ -80,12 +80,13 @@ async def run_fleet(
     """
     pace = Pace(sample_s, speed, _now_ms())
     spread_s = SPREAD_S * sum(len(each.stacks) for each in fleet)
+    filling = asyncio.Lock()
     async with asyncio.TaskGroup() as group:
         for each in fleet:
             for stack in each.stacks:
                 memory = Memory(state_dir, stack.device_id)
                 device = _Device(stack, each.factory, memory, pace, broker, password_of(stack.device_id), stop)
-                group.create_task(device.run(history_hours, random.uniform(0, spread_s)), name=stack.device_id)
+                group.create_task(device.run(history_hours, filling, random.uniform(0, spread_s)), name=stack.device_id)
 
 
 class _Device:
@@ -112,11 +113,15 @@ class _Device:
         self._link = Link(self._node, broker, password, stop, self._reserve)
         self._reserved = 0
 
-    async def run(self, history_hours: float, first_delay_s: float) -> None:
-        """Fill the ring if the node is new, then sample and send until stopped."""
+    async def run(self, history_hours: float, filling: asyncio.Lock, first_delay_s: float) -> None:
+        """Fill the ring if the node is new, then sample and send until stopped.
+
+        One device fills its ring at a time, so that the first are there while the last still have to wait.
+        """
         try:
             if self._is_new:
-                await self._fill(history_hours)
+                async with filling:
+                    await self._fill(history_hours)
             async with asyncio.TaskGroup() as group:
                 sampling = group.create_task(self._sample())
                 await self._link.run(first_delay_s)

@@ -36,8 +36,10 @@ def _in_context(
 ) -> Callable[Concatenate[Registry, P], Coroutine[Any, Any, T]]:
     @functools.wraps(method)
     async def inner(self: Registry, *args: P.args, **kwargs: P.kwargs) -> T:
+        # A copy for each call: a transaction is a variable of the context, and its neighbours must not be in it.
+        context = self._context.copy()
         with outages():
-            return await asyncio.get_running_loop().create_task(method(self, *args, **kwargs), context=self._context)
+            return await asyncio.get_running_loop().create_task(method(self, *args, **kwargs), context=context)
 
     return inner  # type: ignore[return-value]  # mypy keeps the wrapped function's own type apart
 

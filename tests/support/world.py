@@ -203,8 +203,9 @@ class Core:
     async def sync(self) -> None:
         await self.fleet.sync(await self.store.sites())
 
-    async def tell(self, device_id: str, content: bytes, channel: str = "data") -> str:
-        return self.fleet.tell(payload(device_id, content, channel))
+    def tell(self, device_id: str, content: bytes, channel: str = "data", received_at_ms: int | None = None) -> str:
+        """Hand the fleet a message as it came from the broker; what became of it."""
+        return self.fleet.tell(payload(device_id, content, channel, received_at_ms))
 
     async def receipt(self, device_id: str, seq: int, sid: str = SID) -> None:
         """Return when a device has been told that everything up to ``seq`` is kept."""
@@ -217,13 +218,19 @@ class Core:
         counts = {name: sample(self.metrics, "carbontrack_readings_total", outcome=name) for name in OUTCOMES}
         return {"received": sample(self.metrics, "carbontrack_readings_received_total"), **counts}
 
-    def in_flight(self) -> int:
-        self.fleet.measure()
-        return sample(self.metrics, "carbontrack_readings_in_flight")
+    def ended(self) -> int:
+        """How many readings are neither waiting nor in flight."""
+        counts = self.outcomes()
+        del counts["received"]
+        return sum(counts.values())
 
-    def account_is_balanced(self) -> bool:
-        ended = self.outcomes()
-        return ended.pop("received") == sum(ended.values()) + self.in_flight()
+    def gauge(self, name: str, **labels: str) -> int:
+        """A gauge that is measured when somebody asks."""
+        self.fleet.measure()
+        return sample(self.metrics, name, **labels)
+
+    def state(self, device_id: str) -> str:
+        return self.fleet.states().get(device_id, "unknown")
 
 
 def sample(metrics: Metrics, name: str, **labels: str) -> int:
