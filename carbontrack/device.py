@@ -70,7 +70,7 @@ class DeviceActor(Actor[Payload]):
         self.intake.streams = {stream.sid: stream for stream in self._prepared}
         self._prepared = None
         for stream in self.intake.streams.values():
-            if stream.watermark is not None:
+            if stream.watermark:
                 self._services.receipt(self.name, stream.sid, stream.watermark)
 
     def is_outage(self, error: Exception) -> bool:
@@ -141,7 +141,7 @@ class DeviceActor(Actor[Payload]):
             if reading.flags:
                 metrics.count_flags(reading.flags)
         for sid, stream in batch.receipts.items():
-            if stream.watermark is not None:
+            if stream.watermark:
                 self._services.receipt(self.name, sid, stream.watermark)
 
     async def _update_live(self, batch: Batch) -> None:

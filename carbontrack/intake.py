@@ -114,7 +114,6 @@ class Intake:
             return
         received_at = datetime.fromtimestamp(payload.received_at_ms / 1000, UTC)
         if message.numbered:
-            stream.begin(message.first_seq)
             batch.receipts[stream.sid] = stream
         new_before = len(batch.work.readings) + len(batch.work.records)
         self._add_rows(payload, message, stream, received_at, batch)
@@ -143,9 +142,6 @@ class Intake:
         if stream is None:
             return
         stream.begin(birth.first)
-        if stream.watermark is not None and birth.first > stream.watermark + 1:
-            # The ring was overwritten before it could be sent: those records are lost, and stated so.
-            stream.add(stream.watermark + 1, birth.first - 1)
         batch.changed[stream.pk] = (stream, datetime.fromtimestamp(payload.received_at_ms / 1000, UTC))
         batch.receipts[stream.sid] = stream
 
@@ -250,7 +246,6 @@ class Intake:
                     batch.received += number
                     batch.duplicate += number
                     return
-                stream.begin(first)
                 stream.add(first, last)
                 batch.changed[stream.pk] = (stream, received_at)
         batch.received += number

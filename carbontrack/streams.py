@@ -34,7 +34,11 @@ class Anchor:
 
 
 class Stream:
-    """One stream of one device. ``watermark`` is None until its first number is known."""
+    """One stream of one device. Its numbers begin with 1.
+
+    Whatever comes first, the numbers below it are expected until the device states that it has them no more
+    (:meth:`begin`): a live reading may well overtake the backlog before it.
+    """
 
     __slots__ = ("anchors", "beyond", "last_measured_ms", "last_stack_id", "pk", "sid", "watermark")
 
@@ -42,7 +46,7 @@ class Stream:
         self,
         pk: int,
         sid: str,
-        watermark: int | None = None,
+        watermark: int = 0,
         beyond: list[list[int]] | None = None,
         anchors: dict[int, Anchor] | None = None,
         last_measured_ms: int = 0,
@@ -61,13 +65,13 @@ class Stream:
     # --- sequence numbers
 
     def begin(self, first: int) -> None:
-        """State the first number of the stream, if none is known yet."""
-        if self.watermark is None:
-            self.watermark = first - 1
+        """Take the device's word that it has nothing before this number: what is missing there is lost."""
+        if first > self.watermark + 1:
+            self.add(self.watermark + 1, first - 1)
 
     def covers(self, seq: int) -> bool:
         """Whether this record is here already."""
-        if self.watermark is not None and seq <= self.watermark:
+        if seq <= self.watermark:
             return True
         if not self.beyond:
             return False
@@ -76,12 +80,10 @@ class Stream:
 
     def has_room_for(self, seq: int) -> bool:
         """Whether taking this number keeps the list of ranges within its bound."""
-        return len(self.beyond) < MOST_RANGES or seq == (self.watermark or 0) + 1
+        return len(self.beyond) < MOST_RANGES or seq == self.watermark + 1
 
     def add(self, first: int, last: int) -> None:
         """Take the numbers ``first`` to ``last``; the watermark moves over whatever is now without a gap."""
-        if self.watermark is None:
-            self.watermark = first - 1
         if first == self.watermark + 1 and not self.beyond:
             self.watermark = last
             return

@@ -82,8 +82,8 @@ async def test_a_handler_that_does_not_say_who_may_come_in_is_closed_to_everybod
 )
 async def test_a_factorys_people_see_their_own_factory_and_no_other(portal: Portal, email: str) -> None:
     for device_id in ("dev-001", "dev-002"):
-        await portal.core.tell(device_id, body())
-        await portal.core.tell(device_id, b"rubbish")
+        portal.core.tell(device_id, body())
+        portal.core.tell(device_id, b"rubbish")
         await portal.core.receipt(device_id, 1)
     client = await portal.signed_in(email)
     own, other = portal.kangaita, portal.mungania

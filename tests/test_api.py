@@ -42,7 +42,7 @@ async def test_a_factory_comes_with_its_pressure_from_its_altitude(portal: Porta
 
 
 async def test_readings_come_with_their_rate_and_their_units_in_the_names(portal: Portal) -> None:
-    await portal.core.tell("dev-001", body(1, 3))
+    portal.core.tell("dev-001", body(1, 3))
     await portal.core.receipt("dev-001", 3)
     client = await portal.signed_in("clerk@example.org")
     given = await emissions(client, {"from": NOON.isoformat(), "to": (NOON + timedelta(hours=1)).isoformat()})
@@ -57,8 +57,8 @@ async def test_readings_come_with_their_rate_and_their_units_in_the_names(portal
 
 
 async def test_a_long_answer_is_read_page_by_page_and_nothing_is_left_out(portal: Portal) -> None:
-    await portal.core.tell("dev-001", body(1, 25))
-    await portal.core.tell("dev-002", body(1, 10))
+    portal.core.tell("dev-001", body(1, 25))
+    portal.core.tell("dev-002", body(1, 10))
     await portal.core.receipt("dev-001", 25)
     await portal.core.receipt("dev-002", 10)
     client = await portal.signed_in("hq@example.org")
@@ -125,23 +125,23 @@ async def test_a_form_is_refused_where_json_is_expected(portal: Portal) -> None:
 
 async def test_a_registered_device_works_at_once_and_a_removed_one_no_more(portal: Portal) -> None:
     client = await portal.signed_in("operator@example.org")
-    assert await portal.core.tell("dev-003", body()) == "unknown_device"
+    assert portal.core.tell("dev-003", body()) == "unknown_device"
     new = {"device_id": "dev-003", "stack_id": portal.kangaita.stack.id}
     answer = await client.post("/api/mcu-devices/", json=new)
     assert answer.status == 201
     device = await answer.json()
     assert device["factory_id"] == portal.kangaita.factory.id
-    assert await portal.core.tell("dev-003", body()) == "delivered"
+    assert portal.core.tell("dev-003", body()) == "delivered"
     await portal.core.receipt("dev-003", 1)
     assert (await (await client.get(f"/api/mcu-devices/{device['id']}/")).json())["online"]
 
     answer = await client.patch(f"/api/mcu-devices/{device['id']}/", json={"status": "disabled"})
     assert (await answer.json())["state"] == "disabled"
-    assert await portal.core.tell("dev-003", body(2)) == "disabled_device"
+    assert portal.core.tell("dev-003", body(2)) == "disabled_device"
 
     assert (await client.delete(f"/api/mcu-devices/{device['id']}/")).status == 204
     assert (await client.get(f"/api/mcu-devices/{device['id']}/")).status == 404
-    assert await portal.core.tell("dev-003", body(2)) == "unknown_device"
+    assert portal.core.tell("dev-003", body(2)) == "unknown_device"
 
 
 async def test_a_device_that_moves_measures_its_new_stack(portal: Portal) -> None:
@@ -149,7 +149,7 @@ async def test_a_device_that_moves_measures_its_new_stack(portal: Portal) -> Non
     there = portal.mungania
     answer = await client.patch(f"/api/mcu-devices/{portal.kangaita.device.id}/", json={"stack_id": there.stack.id})
     assert (await answer.json())["factory_id"] == there.factory.id
-    await portal.core.tell("dev-001", body())
+    portal.core.tell("dev-001", body())
     await portal.core.receipt("dev-001", 1)
     query = {"from": NOON.isoformat(), "to": (NOON + timedelta(hours=1)).isoformat()}
     (row,) = (await emissions(client, query))["results"]
@@ -177,7 +177,7 @@ async def test_a_device_that_cannot_be_registered_says_why(
 
 
 async def test_what_could_not_be_read_is_shown_with_its_cause_and_what_was_sent(portal: Portal) -> None:
-    await portal.core.tell("dev-001", b'{"co2": NaN')
+    portal.core.tell("dev-001", b'{"co2": NaN')
     await eventually(lambda: portal.core.outcomes()["quarantined"] == 1)
     client = await portal.signed_in("manager@example.org")
     (item,) = (await (await client.get("/api/quarantine/")).json())["results"]

@@ -136,11 +136,11 @@ BAD = {
     "unreadable JSON": (b'{"v":1,', "invalid_json"),
     "not text": (b"\x00\xff\xfe", "invalid_json"),
     "an empty message": (b"", "invalid_json"),
-    "wrong types": (body(1, rows=[["x", 0, 1, "high", 1, 1, 1, 0]]), "wrong_type"),
-    "NaN": (body(1).replace(b"98000", b"NaN"), "not_finite"),
-    "infinity": (body(1).replace(b"98000", b"1e999"), "not_finite"),
+    "wrong types": (body(1, sid="types", rows=[["x", 0, 1, "high", 1, 1, 1, 0]]), "wrong_type"),
+    "NaN": (body(1, sid="nan").replace(b"98000", b"NaN"), "not_finite"),
+    "infinity": (body(1, sid="inf").replace(b"98000", b"1e999"), "not_finite"),
     "a missing field": (json.dumps({"v": 1, "sid": "9f3c21aa"}).encode(), "missing_field"),
-    "a count that is not true": (body(1, 2, n=3), "row_count_mismatch"),
+    "a count that is not true": (body(1, 2, sid="count", n=3), "row_count_mismatch"),
     "another version": (body(1, v=2), "unknown_version"),
 }
 

@@ -67,7 +67,7 @@ def records(letter: str, seq: int, *rows: dict[str, Any], t: int = NOW_MS, boot:
     return {"v": 1, "sid": SID, "boot": boot, "cfg": 17, "seq": seq, "n": len(rows), "t": t, letter: block}
 
 
-def birth(first: int = 0, *, sid: str = SID, conn: int = 1, **other: Any) -> Payload:
+def birth(first: int = 1, *, sid: str = SID, conn: int = 1, **other: Any) -> Payload:
     return payload({"v": 1, "online": True, "conn": conn, "boot": 412, "sid": sid, "first": first} | other, "state")
 
 
@@ -109,7 +109,7 @@ def desk() -> Desk:
 @pytest.fixture
 async def begun(desk: Desk) -> Desk:
     """A desk that has heard the birth of a node with an empty store."""
-    await desk.take(birth(0))
+    await desk.take(birth(1))
     return desk
 
 
@@ -121,78 +121,78 @@ def ended(batch: Batch) -> tuple[int, int, int, int, int]:
 
 class TestNumbers:
     async def test_a_new_record_becomes_a_reading_and_moves_the_receipt(self, begun: Desk) -> None:
-        batch = await begun.take_bodies(samples(0))
+        batch = await begun.take_bodies(samples(1))
 
         (reading,) = batch.work.readings
         assert ended(batch) == (1, 1, 0, 0, 0)
         assert reading.stack_id == 11
-        assert reading.seq == 0
+        assert reading.seq == 1
         assert reading.measured_at == reading.received_at == utc(NOW_MS)
         assert reading.co2_kg_per_s == pytest.approx(0.148537, rel=5e-6)
         assert reading.flags == 0
         assert batch.newest == reading
-        assert batch.receipts[SID].watermark == 0
-        assert batch.work.streams[1].watermark == 0
+        assert batch.receipts[SID].watermark == 1
+        assert batch.work.streams[1].watermark == 1
 
     async def test_a_second_receipt_of_the_same_record_is_a_duplicate(self, begun: Desk) -> None:
-        await begun.take_bodies(samples(0, 3))
+        await begun.take_bodies(samples(1, 3))
 
-        again = await begun.take_bodies(samples(0, 3))
+        again = await begun.take_bodies(samples(1, 3))
 
         assert ended(again) == (3, 0, 3, 0, 0)
-        assert again.receipts[SID].watermark == 2, "the device has not heard the receipt, so it is told again"
+        assert again.receipts[SID].watermark == 3, "the device has not heard the receipt, so it is told again"
 
     async def test_a_duplicate_within_one_turn_is_found_too(self, begun: Desk) -> None:
-        batch = await begun.take(payload(samples(0, 3)), payload(samples(0, 3), "backlog"))
+        batch = await begun.take(payload(samples(1, 3)), payload(samples(1, 3), "backlog"))
 
         assert ended(batch) == (6, 3, 3, 0, 0)
 
     async def test_of_a_message_that_overlaps_only_the_rest_is_new(self, begun: Desk) -> None:
-        await begun.take_bodies(samples(0, 10))
+        await begun.take_bodies(samples(1, 10))
 
-        batch = await begun.take_bodies(samples(5, 10))
+        batch = await begun.take_bodies(samples(6, 10))
 
         assert ended(batch) == (10, 5, 5, 0, 0)
-        assert [reading.seq for reading in batch.work.readings] == [10, 11, 12, 13, 14]
-        assert begun.watermark == 14
+        assert [reading.seq for reading in batch.work.readings] == [11, 12, 13, 14, 15]
+        assert begun.watermark == 15
 
     async def test_messages_out_of_order_are_all_taken_and_the_receipt_waits_for_the_hole(self, begun: Desk) -> None:
-        batch = await begun.take_bodies(samples(20, 10), samples(0, 10))
+        batch = await begun.take_bodies(samples(21, 10), samples(1, 10))
         assert ended(batch) == (20, 20, 0, 0, 0)
-        assert begun.watermark == 9
+        assert begun.watermark == 10
 
-        await begun.take_bodies(samples(10, 10))
-        assert begun.watermark == 29
+        await begun.take_bodies(samples(11, 10))
+        assert begun.watermark == 30
 
     async def test_streams_are_counted_apart(self, begun: Desk) -> None:
-        batch = await begun.take(birth(0, sid="other", conn=2), payload(samples(0)), payload(samples(0, sid="other")))
+        batch = await begun.take(birth(1, sid="other", conn=2), payload(samples(1)), payload(samples(1, sid="other")))
 
         assert ended(batch) == (2, 2, 0, 0, 0)
         assert len({reading.stream_pk for reading in batch.work.readings}) == 2
 
     async def test_live_readings_before_the_birth_do_not_claim_the_older_ones(self, desk: Desk) -> None:
         """A birth can come late or be lost; a receipt for numbers that never came makes the node drop them."""
-        live = await desk.take_bodies(samples(1000))
+        live = await desk.take_bodies(samples(1001))
         claimed = live.receipts[SID].watermark if live.receipts else None
-        backlog = await desk.take_bodies(samples(900, 60), channel="backlog")
+        backlog = await desk.take_bodies(samples(901, 60), channel="backlog")
 
         assert claimed is None or claimed < 900
         assert ended(backlog) == (60, 60, 0, 0, 0)
 
     async def test_too_many_streams_are_refused_without_a_receipt(self, begun: Desk) -> None:
         for number in range(1, MOST_STREAMS):
-            await begun.take(birth(0, sid=f"s{number}", conn=number))
+            await begun.take(birth(1, sid=f"s{number}", conn=number))
 
-        batch = await begun.take_bodies(samples(0, 4, sid="onemore"))
+        batch = await begun.take_bodies(samples(1, 4, sid="onemore"))
 
         assert ended(batch) == (4, 0, 0, 0, 4)
         assert batch.receipts == {}
-        assert ended(await begun.take_bodies(samples(0, 4))) == (4, 4, 0, 0, 0)
+        assert ended(await begun.take_bodies(samples(1, 4))) == (4, 4, 0, 0, 0)
 
     async def test_too_many_holes_are_refused_without_a_receipt(self, begun: Desk) -> None:
         begun.intake.streams[SID].beyond = [[10 + 2 * part, 10 + 2 * part] for part in range(MOST_RANGES)]
 
-        far, next_one = await begun.take_bodies(samples(9_000)), await begun.take_bodies(samples(0))
+        far, next_one = await begun.take_bodies(samples(10_000)), await begun.take_bodies(samples(1))
 
         assert ended(far) == (1, 0, 0, 0, 1)
         assert far.receipts == {}
@@ -225,19 +225,19 @@ class TestNumbers:
 
 class TestGaps:
     async def test_a_gap_record_declares_numbers_lost_and_the_receipt_moves_on(self, begun: Desk) -> None:
-        await begun.take_bodies(samples(0, 10))
+        await begun.take_bodies(samples(1, 10))
 
-        batch = await begun.take_bodies(records("g", 50, {"from": 10, "to": 49, "why": "overwritten"}))
+        batch = await begun.take_bodies(records("g", 51, {"from": 11, "to": 50, "why": "overwritten"}))
 
         assert ended(batch) == (1, 1, 0, 0, 0)
-        assert begun.watermark == 50
+        assert begun.watermark == 51
         (_, record, _, _) = batch.work.records[0]
-        assert (record.kind, record.data) == ("gap", {"from": 10, "to": 49, "why": "overwritten"})
+        assert (record.kind, record.data) == ("gap", {"from": 11, "to": 50, "why": "overwritten"})
 
     @pytest.mark.parametrize(
         "claim",
         [
-            {"from": 10, "to": 50},
+            {"from": 11, "to": 51},
             {"from": 10, "to": 10**12},
             {"from": 49, "to": 10},
             {"from": -5, "to": 49},
@@ -249,42 +249,42 @@ class TestGaps:
         ids=str,
     )
     async def test_a_gap_that_makes_no_sense_declares_nothing(self, begun: Desk, claim: dict[str, Any]) -> None:
-        await begun.take_bodies(samples(0, 10))
+        await begun.take_bodies(samples(1, 10))
 
-        batch = await begun.take_bodies(records("g", 50, claim))
+        batch = await begun.take_bodies(records("g", 51, claim))
 
         assert batch.received == 1
-        assert begun.watermark == 9
+        assert begun.watermark == 10
 
     async def test_a_birth_declares_lost_what_the_node_no_longer_has(self, begun: Desk) -> None:
-        await begun.take_bodies(samples(0, 10))
+        await begun.take_bodies(samples(1, 10))
 
-        batch = await begun.take(birth(40, conn=2))
+        batch = await begun.take(birth(41, conn=2))
 
-        assert begun.watermark == 39
-        assert batch.receipts[SID].watermark == 39
-        assert batch.work.streams[1].watermark == 39
+        assert begun.watermark == 40
+        assert batch.receipts[SID].watermark == 40
+        assert batch.work.streams[1].watermark == 40
 
     async def test_a_birth_takes_nothing_back(self, begun: Desk) -> None:
-        await begun.take_bodies(samples(0, 10))
+        await begun.take_bodies(samples(1, 10))
 
-        await begun.take(birth(0, conn=2), birth(5, conn=3))
+        await begun.take(birth(1, conn=2), birth(6, conn=3))
 
-        assert begun.watermark == 9
+        assert begun.watermark == 10
 
     async def test_the_first_birth_says_where_a_stream_begins(self, desk: Desk) -> None:
-        await desk.take(birth(1000))
-        await desk.take_bodies(samples(1005))
+        await desk.take(birth(1001))
+        await desk.take_bodies(samples(1006))
 
-        assert desk.watermark == 999
+        assert desk.watermark == 1000
 
     @pytest.mark.parametrize("first", [-1, 2**53, 2**70])
     async def test_a_birth_with_an_impossible_number_says_nothing_of_the_store(self, begun: Desk, first: int) -> None:
-        await begun.take_bodies(samples(0, 10))
+        await begun.take_bodies(samples(1, 10))
 
         batch = await begun.take(birth(first, conn=2))
 
-        assert begun.watermark == 9
+        assert begun.watermark == 10
         assert batch.receipts == {}
 
 
@@ -292,7 +292,7 @@ class TestOnline:
     async def test_a_birth_says_online_and_a_will_says_offline(self, desk: Desk) -> None:
         assert (await desk.take(birth())).online is True
         assert (await desk.take(will())).online is False
-        assert (await desk.take_bodies(samples(0))).online is None
+        assert (await desk.take_bodies(samples(1))).online is None
 
     async def test_the_late_will_of_an_older_connection_is_ignored(self, desk: Desk) -> None:
         batch = await desk.take(birth(conn=93), will(conn=92))
@@ -305,10 +305,10 @@ class TestOnline:
         """A replaced or wiped node counts from 1 again; only a will can be that of an older connection."""
         await desk.take(birth(conn=93))
 
-        batch = await desk.take(birth(1000, sid="freshsid", conn=1))
+        batch = await desk.take(birth(1001, sid="freshsid", conn=1))
 
         assert batch.online is True
-        assert batch.receipts["freshsid"].watermark == 999
+        assert batch.receipts["freshsid"].watermark == 1000
 
     async def test_a_birth_without_a_store_is_one_all_the_same(self, desk: Desk) -> None:
         batch = await desk.take(payload({"online": True}, "state"))
@@ -316,7 +316,25 @@ class TestOnline:
         assert batch.online is True
         assert batch.receipts == {}
 
-    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"conn":1}', b'{"online":"yes"}', b"\xff\xfe"])
+    async def test_a_retained_state_that_was_cleared_says_nothing(self, desk: Desk) -> None:
+        batch = await desk.take(payload(b"", "state"))
+
+        assert ended(batch) == (0, 0, 0, 0, 0)
+        assert batch.online is None
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"{",
+            b"[]",
+            b'{"conn":1}',
+            b'{"online":"yes"}',
+            b"\xff\xfe",
+            b'{"online":true,"sid":"\xff"}',
+            b'{"online":true,"sens":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        ],
+        ids=["cut off", "a list", "no state", "text", "noise", "no text", "nested deeply"],
+    )
     async def test_a_state_that_cannot_be_read_is_quarantined(self, desk: Desk, body: bytes) -> None:
         batch = await desk.take(payload(body, "state"))
 
@@ -328,7 +346,7 @@ class TestOnline:
 class TestQuarantine:
     """The node would send it again for ever: so what cannot be read counts as handled where its numbers can."""
 
-    HEAD = '{"v":1,"sid":"9f3c21aa","boot":412,"cfg":17,"seq":10,"n":2,"t":1772352900000,'
+    HEAD = '{"v":1,"sid":"9f3c21aa","boot":412,"cfg":17,"seq":11,"n":2,"t":1772352900000,'
 
     @pytest.mark.parametrize(
         ("rest", "cause"),
@@ -347,7 +365,7 @@ class TestQuarantine:
         ],
     )
     async def test_the_receipt_moves_over_it(self, begun: Desk, rest: str, cause: str) -> None:
-        await begun.take_bodies(samples(0, 10))
+        await begun.take_bodies(samples(1, 10))
         body = (self.HEAD + rest).encode()
 
         batch = await begun.take_bodies(body)
@@ -356,18 +374,18 @@ class TestQuarantine:
         assert (item.cause, item.body, item.device_id) == (cause, body, "ct-0001")
         assert item.received_at == utc(NOW_MS)
         assert ended(batch) == (2, 0, 0, 2, 0)
-        assert batch.receipts[SID].watermark == 11
-        assert batch.work.streams[1].watermark == 11
+        assert batch.receipts[SID].watermark == 12
+        assert batch.work.streams[1].watermark == 12
 
     async def test_what_was_quarantined_once_is_a_duplicate_when_it_comes_again(self, begun: Desk) -> None:
-        body = b'{"v":1,"sid":"9f3c21aa","seq":0,"n":2,'
+        body = b'{"v":1,"sid":"9f3c21aa","seq":1,"n":2,'
         await begun.take_bodies(body)
 
         again = await begun.take_bodies(body)
 
         assert ended(again) == (2, 0, 2, 0, 0)
         assert again.work.quarantined == []
-        assert again.receipts[SID].watermark == 1
+        assert again.receipts[SID].watermark == 2
 
     @pytest.mark.parametrize("body", [b"", b"\x00\xff", b"hello", b"null", b"[1,2]", b'{"v":1}', b'{"sid":"9f3c21aa"}'])
     async def test_what_names_no_numbers_is_one_message_in_quarantine(self, begun: Desk, body: bytes) -> None:
@@ -378,12 +396,14 @@ class TestQuarantine:
         assert batch.heard, "the device is there, even if nobody understands it"
 
     async def test_the_next_message_is_taken_as_if_nothing_had_been(self, begun: Desk) -> None:
-        batch = await begun.take_bodies(b"{", samples(0), b"[", samples(1))
+        batch = await begun.take_bodies(b"{", samples(1), b"[", samples(2))
 
         assert ended(batch) == (4, 2, 0, 2, 0)
 
-    async def test_the_same_numbers_of_an_unreadable_and_a_good_message_are_the_first_of_both(self, begun: Desk) -> None:
-        good, bad = samples(0, 2), b'{"v":1,"sid":"9f3c21aa","seq":0,"n":2,'
+    async def test_the_same_numbers_of_an_unreadable_and_a_good_message_are_the_first_of_both(
+        self, begun: Desk
+    ) -> None:
+        good, bad = samples(1, 2), b'{"v":1,"sid":"9f3c21aa","seq":1,"n":2,'
 
         assert ended(await begun.take_bodies(bad, good)) == (4, 0, 2, 2, 0)
 
@@ -409,23 +429,23 @@ class TestDrivers:
         assert batch.work.quarantined[0].detail.startswith(f"odd: {type(error).__name__}")
 
     async def test_the_cause_that_it_names_is_kept(self) -> None:
-        desk = Desk(SensorDriver("odd", "Odd", self.raises(DecodeError("wrong_moon", "it is waning", (SID, 0, 4)))))
+        desk = Desk(SensorDriver("odd", "Odd", self.raises(DecodeError("wrong_moon", "it is waning", (SID, 1, 5)))))
 
         batch = await desk.take_bodies({})
 
         assert ended(batch) == (5, 0, 0, 5, 0)
         assert (batch.work.quarantined[0].cause, batch.work.quarantined[0].detail) == ("wrong_moon", "it is waning")
-        assert batch.receipts[SID].watermark == 4
+        assert batch.receipts[SID].watermark == 5
 
     @pytest.mark.parametrize(
         "answer",
         [
             None,
             "a message",
-            Message(SID, 1, 0, 0, []),
-            Message(SID, 1, 0, 3, [Sample(0, NOW_MS)]),
-            Message(SID, 1, 0, 1, [Sample(0, 10**18)]),
-            Message(SID, 1, 0, 1, [Sample(0, -(10**18))]),
+            Message(SID, 1, 1, 0, []),
+            Message(SID, 1, 1, 3, [Sample(1, NOW_MS)]),
+            Message(SID, 1, 1, 1, [Sample(1, 10**18)]),
+            Message(SID, 1, 1, 1, [Sample(1, -(10**18))]),
         ],
         ids=["None", "text", "no rows", "other number of rows", "far future", "far past"],
     )
@@ -440,7 +460,7 @@ class TestDrivers:
 
 class TestTime:
     async def test_a_reading_from_the_store_is_marked_as_late(self, begun: Desk) -> None:
-        batch = await begun.take_bodies(samples(0, t=NOW_MS - 3_600_000), channel="backlog")
+        batch = await begun.take_bodies(samples(1, t=NOW_MS - 3_600_000), channel="backlog")
 
         (reading,) = batch.work.readings
         assert reading.flags == Flag.BACKLOG
@@ -448,7 +468,7 @@ class TestTime:
         assert reading.received_at == utc(NOW_MS)
 
     async def test_2099_is_the_time_of_receipt_with_a_flag(self, begun: Desk) -> None:
-        batch = await begun.take_bodies(samples(0, 3, t=4_070_908_800_000))
+        batch = await begun.take_bodies(samples(1, 3, t=4_070_908_800_000))
 
         assert [reading.measured_at for reading in batch.work.readings] == [
             utc(NOW_MS - 10_000),
@@ -458,7 +478,7 @@ class TestTime:
         assert {reading.flags for reading in batch.work.readings} == {Flag.CLOCK_FUTURE}
 
     async def test_1970_is_an_estimate(self, begun: Desk) -> None:
-        batch = await begun.take_bodies(samples(0, 2, t=7000))
+        batch = await begun.take_bodies(samples(1, 2, t=7000))
 
         assert [reading.measured_at for reading in batch.work.readings] == [utc(NOW_MS - 5000), utc(NOW_MS)]
         assert {reading.flags for reading in batch.work.readings} == {Flag.CLOCK_UNSET | Flag.TIME_ESTIMATED}
@@ -467,7 +487,7 @@ class TestTime:
         anchor = {"boot": 412, "utc": NOW_MS - 600_000, "ms": 120_000}
 
         batch = await begun.take(
-            payload(records("a", 0, anchor)), payload(samples(1, 2, t=60_000, tq=0), channel="backlog")
+            payload(records("a", 1, anchor)), payload(samples(2, 2, t=60_000, tq=0), channel="backlog")
         )
 
         times = [reading.measured_at for reading in batch.work.readings]
@@ -479,9 +499,9 @@ class TestTime:
         anchor = {"boot": 411, "utc": NOW_MS - 7_200_000, "ms": 0}
 
         batch = await begun.take(
-            payload(records("a", 2, anchor)),
-            payload(samples(0, 2, boot=411, t=600_000, tq=0), "backlog"),
-            payload(samples(3, 2, boot=412, t=5_000, tq=0)),
+            payload(records("a", 3, anchor)),
+            payload(samples(1, 2, boot=411, t=600_000, tq=0), "backlog"),
+            payload(samples(4, 2, boot=412, t=5_000, tq=0)),
         )
 
         assert ended(batch) == (5, 5, 0, 0, 0)
@@ -490,7 +510,7 @@ class TestTime:
         assert [reading.measured_at for reading in new] == [utc(NOW_MS - 5_000), utc(NOW_MS)]
         assert {reading.flags for reading in old} == {Flag.CLOCK_UNSET | Flag.BACKLOG}
         assert {reading.flags for reading in new} == {Flag.CLOCK_UNSET | Flag.TIME_ESTIMATED}
-        assert begun.watermark == 4
+        assert begun.watermark == 5
 
     @pytest.mark.parametrize(
         "anchor",
@@ -507,9 +527,9 @@ class TestTime:
         ids=["text", "no uptime", "no boot", "1970", "2099", "endless uptime", "uptime below 0", "before time began"],
     )
     async def test_an_anchor_that_cannot_be_true_places_nothing(self, begun: Desk, anchor: dict[str, Any]) -> None:
-        await begun.take_bodies(records("a", 0, anchor))
+        await begun.take_bodies(records("a", 1, anchor))
 
-        batch = await begun.take_bodies(samples(1, t=60_000, tq=0))
+        batch = await begun.take_bodies(samples(2, t=60_000, tq=0))
 
         (reading,) = batch.work.readings
         assert reading.measured_at == utc(NOW_MS)
@@ -517,7 +537,7 @@ class TestTime:
 
     async def test_a_message_over_many_years_cannot_fill_the_memory(self, begun: Desk) -> None:
         """The clock may be set in the middle of a message, and a hostile node may write any time it likes."""
-        body = samples(0, 2, t=1_577_836_800_000)
+        body = samples(1, 2, t=1_577_836_800_000)
         body["s"]["rows"][1][1] = NOW_MS - 1_577_836_800_000
 
         batch = await begun.take_bodies(body)
@@ -526,8 +546,8 @@ class TestTime:
         assert len(batch.work.buckets) < 1000
 
     async def test_a_message_over_many_centuries_is_accounted_for(self, begun: Desk) -> None:
-        body = samples(0, 2, t=0)
-        body["s"]["rows"][1][1] = 2 * 10**13  # the year 2603, and the other row is uptime
+        body = samples(1, 2, t=0)
+        body["s"]["rows"][1][1] = 2 * 10**14  # the year 8307; the other row is of 1970
 
         batch = await begun.take_bodies(body)
 
@@ -537,7 +557,7 @@ class TestTime:
     async def test_the_five_minutes_of_a_reading_are_summarised_again(self, begun: Desk) -> None:
         bucket_ms = NOW_MS // 300_000 * 300_000
 
-        batch = await begun.take_bodies(samples(0, t=bucket_ms + 200_000 - 300_000))
+        batch = await begun.take_bodies(samples(1, t=bucket_ms + 200_000 - 300_000))
 
         assert (11, bucket_ms - 300_000) in batch.work.buckets
         assert all(stack_id == 11 for stack_id, _ in batch.work.buckets)
@@ -546,7 +566,7 @@ class TestTime:
         """How long the reading before counts is known only with its successor."""
         bucket_ms = NOW_MS // 300_000 * 300_000
 
-        batch = await begun.take_bodies(samples(0, t=bucket_ms + 2_000))
+        batch = await begun.take_bodies(samples(1, t=bucket_ms + 2_000))
 
         assert batch.work.buckets == {(11, bucket_ms - 300_000), (11, bucket_ms)}
 
@@ -556,9 +576,9 @@ class TestPlans:
         yesterday = utc(NOW_MS - 86_400_000)
         stack = Stack(11, 1, "Boiler 1", (MonitoringPlan(), MonitoringPlan(valid_from=yesterday, diameter_m=1.6)))
         desk = Desk(site=Site(SITE.factory, stack, SITE.device))
-        await desk.take(birth(0))
+        await desk.take(birth(1))
 
-        batch = await desk.take(payload(samples(0, t=NOW_MS - 100_000_000), "backlog"), payload(samples(1)))
+        batch = await desk.take(payload(samples(1, t=NOW_MS - 100_000_000), "backlog"), payload(samples(2)))
 
         old, new = (reading.co2_kg_per_s for reading in batch.work.readings)
         assert old == pytest.approx(0.148537, rel=5e-6)
@@ -568,7 +588,7 @@ class TestPlans:
         moved = Stack(12, 1, "Boiler 2", (MonitoringPlan(diameter_m=1.6),))
         begun.intake.settings_changed(Site(SITE.factory, moved, SITE.device), CT_V1)
 
-        batch = await begun.take_bodies(samples(0))
+        batch = await begun.take_bodies(samples(1))
 
         (reading,) = batch.work.readings
         assert reading.stack_id == 12
@@ -582,7 +602,7 @@ class TestStuck:
         readings: list[Reading] = []
         for seq, value in enumerate(values):
             now_ms = NOW_MS + 60_000 * seq
-            body = samples(seq, t=now_ms)
+            body = samples(seq + 1, t=now_ms)
             body["s"]["rows"][0][3] = value
             readings += (await desk.take(payload(body, channel, now_ms))).work.readings
         return readings
@@ -617,14 +637,14 @@ class TestNumbersWithoutEnd:
     @pytest.mark.parametrize("column", ["co2", "tg", "v", "dp", "pa", "m"])
     async def test_a_whole_number_of_any_length_stops_nothing(self, begun: Desk, column: str) -> None:
         values = {"co2": 98_000, "tg": 183.25, "dp": 4.0, "pa": 79.68, "m": 0.1} | {column: 10**400}
-        body = {"v": 1, "sid": SID, "boot": 412, "seq": 0, "n": 1, "t": NOW_MS}
+        body = {"v": 1, "sid": SID, "boot": 412, "seq": 1, "n": 1, "t": NOW_MS}
         body["s"] = {"cols": ["ds", *values], "rows": [[0, *values.values()]]}
 
         batch = await begun.take_bodies(body)
 
         received, new, duplicate, quarantined, refused = ended(batch)
         assert received == new + duplicate + quarantined + refused == 1
-        assert begun.watermark == 0
+        assert begun.watermark == 1
         for reading in batch.work.readings:
             assert abs(reading.velocity_ms or 0) < 1e300, "no column of the database holds it"
             assert abs(reading.co2_ppm or 0) < 1e300
@@ -634,7 +654,7 @@ class TestNumbersWithoutEnd:
 # --- the account, for whatever comes ---------------------------------------------------------------------------------
 
 sids = st.sampled_from([SID, "s1", "s2", "s3"])
-numbers = st.integers(0, 60)
+numbers = st.integers(1, 60)
 values = st.none() | st.integers(-(2**40), 2**40) | st.floats() | st.text(max_size=3) | st.booleans()
 good = st.builds(samples, numbers, st.integers(1, 6), sid=sids, boot=st.integers(1, 3))
 unset = st.builds(samples, numbers, st.integers(1, 6), sid=sids, t=st.integers(0, 10**7), tq=st.just(0))
@@ -648,7 +668,9 @@ anchored = st.builds(
     st.integers(1, 3),
     st.integers(0, 10**7),
 )
-event = st.builds(lambda seq, value: records("e", seq, {"code": value, "on": True}, {"code": 1, "on": 0}), numbers, values)
+event = st.builds(
+    lambda seq, value: records("e", seq, {"code": value, "on": True}, {"code": 1, "on": 0}), numbers, values
+)
 miscounted = st.builds(lambda body, number: body | {"n": number}, good, st.integers(-1, 8))
 reordered = st.builds(lambda body: body | {"s": {"cols": COLUMNS, "rows": body["s"]["rows"][::-1]}}, good)
 odd_row = st.builds(
@@ -674,7 +696,7 @@ class TestTheAccount:
         """A desk with room for two more streams, one of which is full of holes."""
         desk = Desk()
         for number in range(MOST_STREAMS - 3):
-            desk.intake.streams[f"old{number}"] = Stream(1000 + number, f"old{number}", -1)
+            desk.intake.streams[f"old{number}"] = Stream(1000 + number, f"old{number}")
         holes = [[40 + 2 * part, 40 + 2 * part] for part in range(MOST_RANGES)]
         desk.intake.streams["s1"] = Stream(2000, "s1", 3, holes)
         return desk

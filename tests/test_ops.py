@@ -47,7 +47,7 @@ async def test_readiness_turns_false_with_its_reasons(portal: Portal) -> None:
 
 async def test_the_account_of_readings_is_in_the_metrics_and_adds_up(portal: Portal) -> None:
     for content in (body(1, 5), body(1, 5), b"rubbish", body(6, 1)):
-        await portal.core.tell("dev-001", content)
+        portal.core.tell("dev-001", content)
     await eventually(portal.core.account_is_balanced)
     await portal.core.receipt("dev-001", 6)
     found = await samples(portal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -599,6 +600,34 @@ class TestRun:
         times = [platform.samples[seq].device_time_ms for seq in sorted(platform.samples)]
         assert times == sorted(times)
         assert times[119] - times[0] == 119 * 30_000
+
+    async def test_a_fleet_that_is_stopped_before_it_has_its_history_begins_anew(
+        self, fleet: list[DemoFactory], tmp_path: Path
+    ) -> None:
+        stop = asyncio.Event()
+        stop.set()
+        await run_fleet(fleet, BrokerSettings("127.0.0.1", 1), history_hours=1, state_dir=tmp_path, stop=stop)
+
+        assert Memory(tmp_path, "dev-007").load() is None
+
+    async def test_a_fleet_without_a_broker_keeps_what_it_measures(
+        self, fleet: list[DemoFactory], tmp_path: Path
+    ) -> None:
+        stop = asyncio.Event()
+
+        def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+            stop.set()
+
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()
+            broker = BrokerSettings(host, port, tls=ssl.create_default_context())
+            await run_fleet(fleet, broker, history_hours=0.1, state_dir=tmp_path, stop=stop)
+        state = Memory(tmp_path, "dev-007").load()
+
+        assert state is not None
+        assert connected(Node("dev-007", state=state))["first"] == 1
+        assert len(state["records"]) >= 12
 
     async def test_a_node_comes_back_after_the_broker_does(
         self, fleet: list[DemoFactory], mosquitto: Broker, tmp_path: Path

@@ -14,15 +14,15 @@ from carbontrack.streams import EARLIEST_MS, FUTURE_TOLERANCE_MS, MOST_RANGES, A
 NOW_MS = 1_772_352_900_000  # 2026-03-01T08:15:00Z
 HOUR_MS = 3_600_000
 
-ranges = st.tuples(st.integers(0, 80), st.integers(0, 12)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+ranges = st.tuples(st.integers(1, 80), st.integers(0, 12)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
 
-def stream(watermark: int | None = None) -> Stream:
+def stream(watermark: int = 0) -> Stream:
     return Stream(1, "9f3c21aa", watermark)
 
 
 def numbers_of(some: Stream, most: int = 100) -> set[int]:
-    return {seq for seq in range(most) if some.covers(seq)}
+    return {seq for seq in range(1, most) if some.covers(seq)}
 
 
 class TestWatermark:
@@ -32,7 +32,7 @@ class TestWatermark:
     ) -> None:
         shuffled = [*parts, *parts[:5]]
         random.shuffle(shuffled)
-        one, other = stream(-1), stream(-1)
+        one, other = stream(), stream()
         for first, last in parts:
             one.add(first, last)
         for first, last in shuffled:
@@ -42,7 +42,7 @@ class TestWatermark:
         assert numbers_of(one) == numbers_of(other) == expected
         assert (one.watermark, one.beyond) == (other.watermark, other.beyond)
 
-    @given(st.lists(ranges, max_size=25), st.integers(-1, 30))
+    @given(st.lists(ranges, max_size=25), st.integers(0, 30))
     def test_the_watermark_is_the_highest_number_without_a_gap_before_it(
         self, parts: list[tuple[int, int]], begin: int
     ) -> None:
@@ -54,16 +54,15 @@ class TestWatermark:
             covered |= set(range(first, last + 1))
 
             assert some.watermark == next(seq for seq in range(200) if seq not in covered) - 1
-            assert before is not None
             assert some.watermark >= before
 
     @given(st.lists(ranges, max_size=25))
     def test_what_lies_beyond_is_kept_as_few_ordered_ranges(self, parts: list[tuple[int, int]]) -> None:
-        some = stream(-1)
+        some = stream()
         for first, last in parts:
             some.add(first, last)
 
-        edges = [-1 if some.watermark is None else some.watermark]
+        edges = [some.watermark]
         for first, last in some.beyond:
             assert first > edges[-1] + 1, "ranges that touch are one"
             assert first <= last
@@ -82,15 +81,27 @@ class TestWatermark:
         assert some.beyond == [[130, 131]]
         assert not some.covers(121)
 
-    def test_the_first_number_of_a_stream_is_told_or_seen(self) -> None:
-        told, seen = stream(), stream()
-        told.begin(1000)
-        told.begin(5)
-        seen.add(2000, 2059)
+    def test_whatever_comes_first_the_numbers_before_it_are_expected(self) -> None:
+        some = stream()
+        some.add(2000, 2059)
 
-        assert told.watermark == 999
-        assert seen.watermark == 2059
-        assert not stream().covers(0)
+        assert some.watermark == 0
+        assert not some.covers(1999)
+
+    @given(st.lists(ranges, max_size=25), st.integers(1, 90))
+    def test_numbers_that_the_device_has_no_more_are_lost_and_the_others_stay(
+        self, parts: list[tuple[int, int]], first: int
+    ) -> None:
+        some, other = stream(), stream()
+        for part in parts:
+            some.add(*part)
+            other.add(*part)
+        some.begin(first)
+        some.begin(1)
+        if first > 1:
+            other.add(1, first - 1)
+
+        assert (some.watermark, some.beyond) == (other.watermark, other.beyond)
 
     def test_what_was_read_back_from_the_database_goes_on_where_it_was(self) -> None:
         some = Stream(1, "9f3c21aa", 10, [[13, 15], [20, 20]])
@@ -104,7 +115,7 @@ class TestWatermark:
 class TestRoom:
     @staticmethod
     def full() -> Stream:
-        some = stream(0)
+        some = stream()
         for number in range(MOST_RANGES):
             some.add(10 + 2 * number, 10 + 2 * number)
         return some
@@ -130,7 +141,7 @@ class TestRoom:
         full.add(1, 5)
 
         assert full.has_room_for(3)
-        assert full.has_room_for(0)
+        assert full.has_room_for(1)
 
 
 class TestClockThatIsSet:

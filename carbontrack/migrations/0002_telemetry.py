@@ -9,7 +9,7 @@ CREATE TABLE stream (
     id SERIAL PRIMARY KEY,
     device_id VARCHAR(64) NOT NULL,
     sid VARCHAR(32) NOT NULL,
-    watermark BIGINT,
+    watermark BIGINT NOT NULL DEFAULT 0,
     beyond TEXT NOT NULL DEFAULT '[]',
     anchors TEXT NOT NULL DEFAULT '{}',
     last_measured_ms BIGINT NOT NULL DEFAULT 0,

@@ -79,7 +79,8 @@ class Boiler:
         """CO2 (ppm), temperature (degC) and velocity (m/s) of a boiler that fires."""
         slow, quick = self._slow.at(at_s), self._quick.at(at_s)
         door = self._door(at_s)
-        evening = _bump((at_s + LOCAL_OFFSET_S) / _HOUR_S % 24 - 20, 3)
+        from_eight = ((at_s + LOCAL_OFFSET_S) / _HOUR_S - 20 + 12) % 24 - 12
+        evening = exp(-((from_eight / 3) ** 2))
         co2_ppm = self._co2_ppm + 8000 * slow + 3500 * quick + 1500 * self._noise("co2", at_s, 20)
         temperature_c = self._temperature_c + 11 * slow + 3 * quick + 1.5 * self._noise("temperature", at_s, 40)
         velocity_ms = self._velocity_ms * (1 + 0.08 * evening + 0.07 * quick + 0.05 * self._noise("velocity", at_s, 10))
@@ -131,6 +132,21 @@ class Boiler:
         return before + (after - before) * _smooth(part)
 
 
+class _Wave:
+    """A swing between -1 and 1 that does not repeat within days."""
+
+    __slots__ = ("_period_s", "_phase", "_second")
+
+    def __init__(self, seed: int, what: str, period_s: float) -> None:
+        self._period_s = period_s
+        self._phase = chance(seed, what, 1)
+        self._second = chance(seed, what, 2)
+
+    def at(self, at_s: float) -> float:
+        turns = at_s / self._period_s
+        return 0.6 * sin(tau * (turns + self._phase)) + 0.4 * sin(tau * (turns / 0.618 + self._second))
+
+
 @lru_cache(maxsize=1000)
 def _shift(seed: int, day: int) -> tuple[float, float]:
     """When a boiler is lit on a day and when the fire is banked, in local seconds since 1970.
@@ -169,10 +185,6 @@ def _smooth(part: float) -> float:
     if part <= 0:
         return 0.0
     return 1.0 if part >= 1 else part * part * (3 - 2 * part)
-
-
-def _bump(distance: float, width: float) -> float:
-    return exp(-((distance / width) ** 2))
 
 
 def _within(least: float, value: float, most: float) -> float:

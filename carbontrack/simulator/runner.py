@@ -118,10 +118,12 @@ class _Device:
 
         One device fills its ring at a time, so that the first are there while the last still have to wait.
         """
+        if self._is_new:
+            async with filling:
+                await self._fill(history_hours)
+            if self._stop.is_set():
+                return  # with nothing kept: the next start begins with the whole history again
         try:
-            if self._is_new:
-                async with filling:
-                    await self._fill(history_hours)
             async with asyncio.TaskGroup() as group:
                 sampling = group.create_task(self._sample())
                 await self._link.run(first_delay_s)

@@ -39,7 +39,7 @@ class StreamState:
     """A stream's state as it is after the work is done, ready for the database."""
 
     pk: int
-    watermark: int | None
+    watermark: int
     beyond: str
     anchors: str
     last_measured_ms: int

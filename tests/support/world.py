@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -81,10 +81,10 @@ async def execute(url: str, statement: str) -> None:
         await postgres.close()
 
 
-async def eventually(condition: Callable[[], bool], what: str = "") -> None:
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], what: str = "") -> None:
     """Return when a condition holds; fail when it never does."""
     deadline = time.monotonic() + PATIENCE_S
-    while not condition():
+    while not (await held if isinstance(held := condition(), Awaitable) else held):
         assert time.monotonic() < deadline, what or "what was waited for did not happen"
         await asyncio.sleep(0.005)
 
@@ -250,7 +250,8 @@ async def core(store: Store, metrics: Metrics, **options: Any) -> AsyncIterator[
 
     live = Live()
     sensors = options.pop("sensors", None) or load_plugins(["ct_v1", "flat_json"]).sensors
-    services = Services(store=store, live=live, metrics=metrics, receipt=told, **options)
+    options.setdefault("receipt", told)
+    services = Services(store=store, live=live, metrics=metrics, **options)
     fleet = Fleet(services, sensors)
     running = Core(store, fleet, live, metrics, receipts)
     await running.sync()

@@ -6,7 +6,7 @@
 
     v    version of the format: 1
     sid  stream id, 8 hexadecimal digits: one formatting of the node's flash store
-    seq  number of the first record, n how many records follow without a gap
+    seq  number of the first record, counted from 1; n how many records follow without a gap
     t    time of the first record: UTC ms, or ms since boot where tq is 0
     ds   offset of a row's number from seq        dt  offset of a row's time from t, ms
     tq   clock quality 0..3                       co2 ppm as the analyser gives it
@@ -86,8 +86,8 @@ def decode(payload: Payload) -> Message:  # noqa: C901  # one check after the ot
         raise DecodeError("empty", "n is less than 1")
     if count > MOST_RECORDS:
         raise DecodeError("too_many_records", f"{count} records in one message; the most is {MOST_RECORDS}")
-    if not (0 <= first <= MOST_SEQ and 0 <= body.boot <= MOST_SEQ and 0 <= body.t <= MOST_TIME_MS):
-        raise DecodeError("bad_sequence", "seq, boot and t must be whole numbers from 0 on")
+    if not (1 <= first <= MOST_SEQ and 0 <= body.boot <= MOST_SEQ and 0 <= body.t <= MOST_TIME_MS):
+        raise DecodeError("bad_sequence", "seq counts from 1, boot and t from 0")
     covers = (body.sid, first, first + count - 1)
     try:
         samples = _samples(body.s, first, body.t) if body.s is not None else []
