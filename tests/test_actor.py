@@ -67,7 +67,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop turn until something is so."""
     async with asyncio.timeout(SOON_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # the actor under test has no event to wait for
             await asyncio.sleep(0)
 
 
@@ -164,7 +164,7 @@ class TestIdle:
 
     @pytest.mark.skipif(importlib.util.find_spec("uvloop") is None, reason="there is no uvloop for Windows")
     def test_idle_is_called_in_silence_on_the_loop_of_production(self) -> None:
-        """uvloop rounds timers to milliseconds, so one may ring a little before its time."""
+        """There timers are rounded to milliseconds, so one may ring a little before its time."""
         import uvloop  # noqa: PLC0415  # see above
 
         async def three_idles() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -36,7 +37,7 @@ def verdict_on(value: float | None, options: LimitOptions = OPTIONS) -> Verdict:
     return LIMIT.evaluate(options, SITE, msgspec.structs.replace(SNAPSHOT, **{options.quantity: value}))
 
 
-def states_after(values: list[float | None], *, hold_s: float = 60.0, every_s: float = 20.0) -> list[str]:
+def states_after(values: Sequence[float | None], *, hold_s: float = 60.0, every_s: float = 20.0) -> list[str]:
     """Where the rule stands after each of these readings."""
     standing, states = INACTIVE, []
     for number, value in enumerate(values):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, NoReturn
@@ -322,6 +323,16 @@ class TestOnline:
         assert ended(batch) == (0, 0, 0, 0, 0)
         assert batch.online is None
 
+    async def test_a_state_that_is_nested_without_end_is_quarantined(self, desk: Desk) -> None:
+        """What escapes from here is tried again with the same payload, until the actor parks."""
+        body = b'{"online":true,"sens":' + b"[" * 5000 + b"]" * 5000 + b"}"
+        batch = None
+        with suppress(RecursionError):  # pytest cannot report one on Python 3.11
+            batch = await desk.take(payload(body, "state"))
+
+        assert batch is not None, "it could not be read, and that was not caught"
+        assert ended(batch) == (1, 0, 0, 1, 0)
+
     @pytest.mark.parametrize(
         "body",
         [
@@ -331,9 +342,8 @@ class TestOnline:
             b'{"online":"yes"}',
             b"\xff\xfe",
             b'{"online":true,"sid":"\xff"}',
-            b'{"online":true,"sens":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         ],
-        ids=["cut off", "a list", "no state", "text", "noise", "no text", "nested deeply"],
+        ids=["cut off", "a list", "no state", "text", "noise", "no text"],
     )
     async def test_a_state_that_cannot_be_read_is_quarantined(self, desk: Desk, body: bytes) -> None:
         batch = await desk.take(payload(body, "state"))
@@ -450,7 +460,7 @@ class TestDrivers:
         ids=["None", "text", "no rows", "other number of rows", "far future", "far past"],
     )
     async def test_nonsense_that_it_returns_is_accounted_for(self, answer: Any) -> None:
-        desk = Desk(SensorDriver("odd", "Odd", lambda payload: answer))
+        desk = Desk(SensorDriver("odd", "Odd", lambda _: answer))
 
         batch = await desk.take_bodies({})
 
@@ -597,7 +607,7 @@ class TestPlans:
 
 class TestStuck:
     @staticmethod
-    async def readings_of(desk: Desk, values: list[int | None], channel: str = "data") -> list[Reading]:
+    async def readings_of(desk: Desk, values: Sequence[int | None], channel: str = "data") -> list[Reading]:
         """One reading every minute."""
         readings: list[Reading] = []
         for seq, value in enumerate(values):

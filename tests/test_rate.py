@@ -1,4 +1,4 @@
-"""From one sample to kilograms of CO2 a second: golden numbers from the formulas, and laws that hold for every sample."""
+"""From one sample to kilograms of CO2 a second: golden numbers from the formulas, and laws for every sample."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class TestWhatIsNoMeasurement:
     @pytest.mark.parametrize("value", [nan, inf, -inf])
     def test_a_value_that_is_no_number_gives_no_rate(self, name: str, value: float) -> None:
         """A driver of a third party may let one through; a zero would be a false measurement."""
-        rate = rate_of(**{name: value})
+        rate = rate_of(msgspec.structs.replace(SAMPLE, **{name: value}))
 
         assert rate.co2_kg_per_s is None
         assert rate.flags & INVALIDATING

@@ -26,7 +26,7 @@ async def show(request: PortalRequest) -> Page:
     rows = _rows(days, sites, snapshots)
     values = {
         "tiles": {
-            "kg_per_h": total_kg_per_s(snapshots),
+            "kg_per_h": _per_hour(snapshots),
             "today_kg": sum(day.co2_kg for day in days),
             "devices_online": sum(snapshot.online for snapshot in snapshots),
             "devices_total": len(sites),

@@ -1,0 +1,55 @@
+// Numbers and times as web/present.py writes them, so that a value looks the same before and after its first update.
+
+const NO_VALUE = "\u2013";
+const SECONDS_PER_HOUR = 3600;
+const TIME_ZONE = document.documentElement.dataset.timeZone;
+
+const numberFormats = new Map();
+
+export function number(value, digits = 0) {
+  if (value === null || value === undefined) return NO_VALUE;
+  if (!numberFormats.has(digits)) {
+    const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+    numberFormats.set(digits, new Intl.NumberFormat("en-US", options));
+  }
+  return numberFormats.get(digits).format(value);
+}
+
+/** A rate in kg/s as kg/h; small ones with a decimal. */
+export function kgPerHour(kgPerSecond) {
+  if (kgPerSecond === null || kgPerSecond === undefined) return NO_VALUE;
+  return number(kgPerSecond * SECONDS_PER_HOUR, kgPerSecond >= 0.003 ? 0 : 1);
+}
+
+const clock = new Intl.DateTimeFormat("en-US", {
+  timeZone: TIME_ZONE, hourCycle: "h23", month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+
+function parts(date) {
+  return Object.fromEntries(clock.formatToParts(date).map((part) => [part.type, part.value]));
+}
+
+/** "14:05:31" */
+export function localTime(date) {
+  const at = parts(date);
+  return `${at.hour}:${at.minute}:${at.second}`;
+}
+
+/** "14:05" */
+export function localMinute(date) {
+  const at = parts(date);
+  return `${at.hour}:${at.minute}`;
+}
+
+/** "23 Nov" */
+export function localDay(date) {
+  const at = parts(date);
+  return `${at.day} ${at.month}`;
+}
+
+/** "23 Nov 14:05" */
+export function localDateTime(date) {
+  return `${localDay(date)} ${localMinute(date)}`;
+}
+
+export { TIME_ZONE };

@@ -1,0 +1,134 @@
+// The live stream: keeps the newest row of every device, and says how the connection is.
+
+import { localMinute } from "./format.js";
+
+const STREAM = "/api/live/";
+const SLOW_MS = 1_500; // only a connection that takes longer than this is worth a word
+const GIVE_UP_MS = 15_000; // after this long without a connection it says "Offline"
+const SILENCE_MS = 60_000; // a connection can be dead without anybody knowing: ask again
+const HIDDEN_MS = 60_000; // nobody looks: stop, it costs the phone data and battery
+const FIRST_PAUSE_MS = 2_000;
+const LONGEST_PAUSE_MS = 30_000;
+
+const WORDS = { live: "Live", connecting: "Connecting", offline: "Offline" };
+
+/**
+ * Follow the stream. `show(rows, changed)` is called at most once a frame: `rows` is a Map of all devices' rows by id,
+ * `changed` a Set of the ids that came since the last call.
+ */
+export function follow(show) {
+  const rows = new Map();
+  const changed = new Set();
+  const badge = document.querySelector("[data-live-badge]");
+  let source = null;
+  let isFirst = true; // the first message of a connection has all rows: who is not in it is gone
+  let pauseMs = FIRST_PAUSE_MS;
+  let lostAt = Date.now();
+  let lastAt = null;
+  let frame = 0;
+  const timers = { slow: 0, giveUp: 0, silence: 0, retry: 0, hidden: 0 };
+
+  function say(state) {
+    document.documentElement.dataset.live = state;
+    if (!badge) return;
+    const since = state === "offline" && lastAt ? ` since ${localMinute(lastAt)}` : "";
+    badge.hidden = false;
+    badge.dataset.liveBadge = state;
+    const text = badge.querySelector("[data-text]");
+    if (text.textContent !== WORDS[state] + since) text.textContent = WORDS[state] + since;
+  }
+
+  function restart(name, afterMs, action) {
+    clearTimeout(timers[name]);
+    timers[name] = setTimeout(action, afterMs);
+  }
+
+  function draw() {
+    frame = 0;
+    const fresh = new Set(changed);
+    changed.clear();
+    show(rows, fresh);
+  }
+
+  function receive(event) {
+    if (isFirst) {
+      for (const id of rows.keys()) changed.add(id);
+      rows.clear();
+      isFirst = false;
+    }
+    for (const row of JSON.parse(event.data)) {
+      rows.set(row.device_id, row);
+      changed.add(row.device_id);
+    }
+    connected();
+    if (!frame) frame = requestAnimationFrame(draw);
+  }
+
+  function connected() {
+    clearTimeout(timers.slow);
+    clearTimeout(timers.giveUp);
+    timers.giveUp = 0;
+    pauseMs = FIRST_PAUSE_MS;
+    lastAt = new Date();
+    say("live");
+    restart("silence", SILENCE_MS, connect);
+  }
+
+  function lost() {
+    if (timers.giveUp) return;
+    lostAt = Date.now();
+    clearTimeout(timers.slow);
+    timers.slow = setTimeout(() => say("connecting"), SLOW_MS);
+    timers.giveUp = setTimeout(() => say("offline"), GIVE_UP_MS);
+  }
+
+  function connect() {
+    stop();
+    lost();
+    isFirst = true;
+    source = new EventSource(STREAM);
+    source.addEventListener("open", () => {
+      isFirst = true; // the browser reconnects by itself, with the same EventSource
+      connected();
+    });
+    source.addEventListener("reading", receive);
+    source.addEventListener("error", () => {
+      clearTimeout(timers.silence);
+      lost();
+      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+      if (!navigator.onLine || Date.now() - lostAt > GIVE_UP_MS) say("offline");
+      restart("retry", pauseMs, connect);
+      pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+    });
+  }
+
+  function stop() {
+    clearTimeout(timers.silence);
+    clearTimeout(timers.retry);
+    source?.close();
+    source = null;
+  }
+
+  addEventListener("online", connect);
+  addEventListener("offline", () => say("offline"));
+  addEventListener("pagehide", stop);
+  addEventListener("pageshow", (event) => event.persisted && connect());
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(timers.hidden);
+    if (document.hidden) timers.hidden = setTimeout(stop, HIDDEN_MS);
+    else if (!source) connect();
+  });
+  say("connecting");
+  connect();
+}
+
+const CHANGED_MS = 1_200;
+
+/** Write a text where it differs, and let the change be seen for a moment. */
+export function write(element, text, { quiet = false } = {}) {
+  if (!element || element.textContent === text) return;
+  element.textContent = text;
+  if (quiet || element.classList.contains("changed")) return;
+  element.classList.add("changed");
+  setTimeout(() => element.classList.remove("changed"), CHANGED_MS);
+}
