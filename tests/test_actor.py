@@ -327,9 +327,9 @@ class TestFailure:
         clerk.tell("a")
         clerk.start()
         await until(lambda: clerk.handled == ["a"] or clerk.state is ActorState.STOPPED)
+        await clerk.stop()
 
         assert clerk.handled == ["a"]
-        await clerk.stop()
 
 
 class TestStop:

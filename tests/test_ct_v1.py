@@ -65,7 +65,7 @@ class TestNoise:
     @pytest.mark.parametrize(
         "rest",
         [
-            b'"note":"\xff","s":{"cols":["ds"],"rows":[[0],[1]]}}',
+            b'"e":{"cols":["ds","code"],"rows":[[0,"\xff"],[1,""]]}}',
             b'"s":{"cols":["ds","\xe9t\xe9"],"rows":[[0,1],[1,1]]}}',
         ],
         ids=["in a text", "in a column's name"],
@@ -75,6 +75,12 @@ class TestNoise:
             decode(payload(self.HEAD + rest))
 
         assert caught.value.covers == ("9f3c21aa", 100, 101), "or the node would send it for ever"
+
+    def test_a_message_nested_deeper_than_anyone_reads_is_refused(self) -> None:
+        with pytest.raises(DecodeError) as caught:
+            decode(payload(self.HEAD + b'"x":' + b"[" * 5000 + b"]" * 5000 + b"}"))
+
+        assert caught.value.covers == ("9f3c21aa", 100, 101)
 
     @given(st.binary(max_size=300))
     def test_noise_is_refused_by_name(self, body: bytes) -> None:

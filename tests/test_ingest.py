@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -125,7 +126,7 @@ async def receipt(client: aiomqtt.Client, seq: int) -> dict[str, Any]:
 async def seqs(store: Store) -> list[int]:
     site = (await store.sites())[0]
     assert site.device.device_id == DEVICE
-    return [row.seq for row in await kept(store, site.stack.id)]
+    return sorted(row.seq for row in await kept(store, site.stack.id))
 
 
 # --- messages and receipts
@@ -135,13 +136,13 @@ async def test_a_message_is_committed_and_its_receipt_comes_back(
     mosquitto: Broker, sqlite: Store, metrics: Metrics
 ) -> None:
     async with connected(mosquitto, sqlite, metrics, credit=2.5) as running, node(mosquitto) as device:
-        await send(device, body(seq=7))
+        await send(device, body(seq=1))
 
-        told = await receipt(device, 7)
+        told = await receipt(device, 1)
 
-        assert (told["sid"], told["seq"], told["credit"]) == (SID, 7, 2.5)
+        assert (told["sid"], told["seq"], told["credit"]) == (SID, 1, 2.5)
         assert told.keys() == {"sid", "seq", "now", "credit"}
-        assert await seqs(sqlite) == [7], "it was there before the receipt was"
+        assert await seqs(sqlite) == [1], "it was there before the receipt was"
         assert running.deliveries("delivered") == 1
         assert sample(metrics, "carbontrack_mqtt_connected") == 1
 
@@ -160,10 +161,10 @@ async def test_a_receipt_is_retained_for_a_device_that_comes_later(
 ) -> None:
     async with connected(mosquitto, sqlite, metrics):
         async with node(mosquitto) as device:
-            await send(device, body(seq=7))
-            await receipt(device, 7)
+            await send(device, body(seq=1))
+            await receipt(device, 1)
         async with node(mosquitto) as again:
-            assert (await receipt(again, 7))["sid"] == SID
+            assert (await receipt(again, 1))["sid"] == SID
 
 
 async def test_a_batch_is_committed_with_one_receipt(mosquitto: Broker, sqlite: Store, metrics: Metrics) -> None:
@@ -306,7 +307,9 @@ async def test_a_device_that_loses_its_link_is_offline_by_its_will(
         async with node(mosquitto, will=last_will) as device:
             await send(device, birth(conn=3), "state")
             await eventually(online)
-            device._client._sock_close()  # the link breaks: no goodbye
+            link = device._client.socket()
+            assert isinstance(link, socket.socket)
+            link.shutdown(socket.SHUT_RDWR)  # the link breaks: no goodbye
             with pytest.raises(aiomqtt.MqttError):
                 await anext(device.messages)
         await eventually(lambda: not online())
@@ -399,7 +402,7 @@ async def test_a_core_that_starts_without_a_broker_waits_for_it(
         assert not ingest.connected
 
 
-@pytest.mark.parametrize("changed", [{"password": "wrong"}, {"tls": None}, {"tls": tls_context(None)}])
+@pytest.mark.parametrize("changed", [{"password": "wrong"}, {"tls": tls_context(None)}])
 async def test_a_broker_that_refuses_or_cannot_be_trusted_gets_nothing(
     mosquitto: Broker, sqlite: Store, metrics: Metrics, changed: dict[str, Any]
 ) -> None:

@@ -24,7 +24,7 @@ INSERT INTO tortoise_migrations (app, name, applied_at) VALUES ('{APP}', '9999_f
 async def migrate_to(url: str, name: str) -> None:
     """Migrate forward, or back, to one migration."""
     async with _connected(url) as context:
-        await MigrationExecutor(context.db(), schema._APPS).migrate(
+        await MigrationExecutor(context.db(), schema.tortoise_config(url)["apps"]).migrate(
             [MigrationTarget(app_label=APP, name=name)], direction="both"
         )
 
@@ -104,7 +104,7 @@ async def test_the_migrations_make_what_the_models_describe(database_url: str) -
     await migrate(database_url)
     async with _connected(database_url) as context:
         assert context.apps is not None
-        forgotten = await MigrationAutodetector(context.apps, schema._APPS).changes()
+        forgotten = await MigrationAutodetector(context.apps, schema.tortoise_config(database_url)["apps"]).changes()
 
     assert [migration.name for migration in forgotten] == []
 

@@ -107,7 +107,7 @@ async def test_a_stream_is_opened_once(store: Store) -> None:
     first = await store.open_stream("dev-001", SID)
     again = await store.open_stream("dev-001", SID)
 
-    assert (first.sid, first.watermark, first.beyond) == (SID, None, [])
+    assert (first.sid, first.watermark, first.beyond) == (SID, 0, [])
     assert again.pk == first.pk
 
 

@@ -210,7 +210,7 @@ class Core:
     async def receipt(self, device_id: str, seq: int, sid: str = SID) -> None:
         """Return when a device has been told that everything up to ``seq`` is kept."""
         key = device_id, sid
-        await eventually(lambda: self.receipts.get(key, -1) >= seq, f"no receipt for {device_id} up to {seq}")
+        await eventually(lambda: self.receipts.get(key, 0) >= seq, f"no receipt for {device_id} up to {seq}")
         assert self.receipts[key] == seq
 
     def outcomes(self) -> dict[str, int]:

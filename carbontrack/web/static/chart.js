@@ -89,7 +89,7 @@ export class TrendChart {
       const item = document.createElement("li");
       const name = document.createElement("strong");
       name.textContent = stack.name;
-      const text = mean === null ? "not measured" : `mean ${number(mean)}, most ${number(most)} kg/h`;
+      const text = mean === null ? "not measured" : `mean ${number(mean)}, highest ${number(most)} kg/h`;
       item.append(this.#swatch(place), name, ` ${text}`);
       return item;
     });
@@ -165,7 +165,7 @@ export class TrendChart {
       series,
       bands,
       axes: [
-        { ...axis, grid: { show: false }, space: 64, values: (_, splits) => splits.map(timeLabel) },
+        { ...axis, grid: { show: false }, size: 28, space: 64, values: (_, splits) => splits.map(timeLabel) },
         { ...axis, size: 52, space: 44, values: (_, splits) => splits.map((value) => number(value)) },
       ],
       hooks: { ready: [(chart) => this.#addTip(chart)], setCursor: [(chart) => this.#moveTip(chart)] },

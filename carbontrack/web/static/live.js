@@ -86,16 +86,17 @@ export function follow(show) {
     stop();
     lost();
     isFirst = true;
-    source = new EventSource(STREAM);
-    source.addEventListener("open", () => {
+    const opened = new EventSource(STREAM);
+    source = opened;
+    opened.addEventListener("open", () => {
       isFirst = true; // the browser reconnects by itself, with the same EventSource
       connected();
     });
-    source.addEventListener("reading", receive);
-    source.addEventListener("error", () => {
+    opened.addEventListener("reading", receive);
+    opened.addEventListener("error", () => {
       clearTimeout(timers.silence);
       lost();
-      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+      if (opened.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
       if (!navigator.onLine || Date.now() - lostAt > GIVE_UP_MS) say("offline");
       restart("retry", pauseMs, connect);
       pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
