@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 
@@ -33,7 +34,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     )
     token = session_token(request) or ""
     checked_at = time.monotonic()
-    with services.live.subscribe(scope(user)) as subscription:
+    with services.live.subscribe(scope(user)) as subscription, contextlib.suppress(ConnectionResetError):
         await response.prepare(request)
         await response.write(b"retry: 2000\n\n" + _event(Reader(services, user).snapshots()))
         while not subscription.closed:

@@ -1,7 +1,7 @@
 // The chart of a factory's last hours: a line for each chimney, a band from its least to its most, gaps where nothing
 // was measured. uPlot draws; colours come from app.css, so that they follow light and dark.
 
-import { TIME_ZONE, localDay, localMinute, number } from "./format.js";
+import { SECONDS_PER_HOUR, TIME_ZONE, localDay, localMinute, number } from "./format.js";
 
 const COLOURS = 6;
 const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [5, 5], [14, 4]]; // colour is not the only difference
@@ -64,7 +64,7 @@ export class TrendChart {
     const columns = [times];
     for (const stack of this.#data.stacks) {
       const byTime = new Map(stack.points.map((point) => [point[0], point]));
-      for (const place of [1, 3, 2]) columns.push(times.map((at) => byTime.get(at)?.[place] ?? null));
+      for (const place of [1, 3, 2]) columns.push(times.map((at) => perHour(byTime.get(at)?.[place])));
     }
     return columns;
   }
@@ -212,6 +212,11 @@ function timeLabel(seconds) {
   const at = new Date(seconds * 1000);
   const minute = localMinute(at);
   return minute === "00:00" ? localDay(at) : minute;
+}
+
+/** What the platform gives is in kg/s; what was not measured is null, and a gap in the line. */
+function perHour(kgPerSecond) {
+  return kgPerSecond === null || kgPerSecond === undefined ? null : kgPerSecond * SECONDS_PER_HOUR;
 }
 
 /** uPlot asks which points to draw beside the line: those between two gaps, which have no line. */

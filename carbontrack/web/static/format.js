@@ -1,7 +1,7 @@
 // Numbers and times as web/present.py writes them, so that a value looks the same before and after its first update.
 
 const NO_VALUE = "\u2013";
-const SECONDS_PER_HOUR = 3600;
+export const SECONDS_PER_HOUR = 3600;
 const TIME_ZONE = document.documentElement.dataset.timeZone;
 
 const numberFormats = new Map();

@@ -4,6 +4,8 @@ import { kgPerHour } from "./format.js";
 import { follow, write } from "./live.js";
 import { keepFresh } from "./refresh.js";
 
+const DRAW_EVERY_MS = 1_000; // hundreds of devices change all the time: one look a second is enough, and easy on a phone
+
 let latest = new Map();
 
 /** Rates of the connected devices add up; where none gives one the sum is null. Keys are texts, as in the page. */
@@ -84,7 +86,7 @@ function search() {
 }
 
 const filter = search();
-follow((rows) => show(rows));
+follow((rows) => show(rows), { pauseMs: DRAW_EVERY_MS });
 keepFresh(() => {
   if (latest.size) show(latest, { quiet: true });
   filter();

@@ -13,19 +13,20 @@ const LONGEST_PAUSE_MS = 30_000;
 const WORDS = { live: "Live", connecting: "Connecting", offline: "Offline" };
 
 /**
- * Follow the stream. `show(rows, changed)` is called at most once a frame: `rows` is a Map of all devices' rows by id,
- * `changed` a Set of the ids that came since the last call.
+ * Follow the stream. `show(rows, changed)` gets a Map of all devices' rows by id, and a Set of the ids that came since
+ * the last call; it is called at most once in `pauseMs`, but at once after a quiet time.
  */
-export function follow(show) {
+export function follow(show, { pauseMs = 0 } = {}) {
   const rows = new Map();
   const changed = new Set();
   const badge = document.querySelector("[data-live-badge]");
   let source = null;
   let isFirst = true; // the first message of a connection has all rows: who is not in it is gone
-  let pauseMs = FIRST_PAUSE_MS;
+  let retryMs = FIRST_PAUSE_MS;
   let lostAt = Date.now();
   let lastAt = null;
-  let frame = 0;
+  let drawnAt = -Infinity;
+  let isDue = false;
   const timers = { slow: 0, giveUp: 0, silence: 0, retry: 0, hidden: 0 };
 
   function say(state) {
@@ -44,7 +45,8 @@ export function follow(show) {
   }
 
   function draw() {
-    frame = 0;
+    isDue = false;
+    drawnAt = performance.now();
     const fresh = new Set(changed);
     changed.clear();
     show(rows, fresh);
@@ -61,14 +63,16 @@ export function follow(show) {
       changed.add(row.device_id);
     }
     connected();
-    if (!frame) frame = requestAnimationFrame(draw);
+    if (isDue) return;
+    isDue = true;
+    setTimeout(() => requestAnimationFrame(draw), Math.max(0, drawnAt + pauseMs - performance.now()));
   }
 
   function connected() {
     clearTimeout(timers.slow);
     clearTimeout(timers.giveUp);
     timers.giveUp = 0;
-    pauseMs = FIRST_PAUSE_MS;
+    retryMs = FIRST_PAUSE_MS;
     lastAt = new Date();
     say("live");
     restart("silence", SILENCE_MS, connect);
@@ -98,8 +102,8 @@ export function follow(show) {
       lost();
       if (opened.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
       if (!navigator.onLine || Date.now() - lostAt > GIVE_UP_MS) say("offline");
-      restart("retry", pauseMs, connect);
-      pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+      restart("retry", retryMs, connect);
+      retryMs = Math.min(retryMs * 2, LONGEST_PAUSE_MS);
     });
   }
 
@@ -123,7 +127,7 @@ export function follow(show) {
   connect();
 }
 
-const CHANGED_MS = 1_200;
+const CHANGED_MS = 500;
 
 /** Write a text where it differs, and let the change be seen for a moment. */
 export function write(element, text, { quiet = false } = {}) {

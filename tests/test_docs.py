@@ -1,0 +1,469 @@
+"""The documents say what the code does: names, routes, options, flags and causes are compared, and examples are run."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import typer.main
+
+import carbontrack
+from carbontrack import Flag, Message, Payload, Reading, Report, SensorDriver, Snapshot, hookspecs
+from carbontrack.cli import app
+from carbontrack.emissions.rate import INVALIDATING, co2_density_kg_m3, emission_rate, pressure_from_altitude_kpa
+from carbontrack.metrics import DELIVERIES
+from carbontrack.model import Device, Factory, MonitoringPlan, Role, Sample, Site, Stack, TrendPoint
+from carbontrack.plugins import FIRST_PARTY, Plugins, load_plugins
+from carbontrack.plugins.sensors import ct_v1, flat_json
+from carbontrack.simulator import wire
+from carbontrack.web.present import CAUSE_TEXTS, ROLE_TITLES, live_row
+from tests.support.web import Portal, running_portal
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+SOURCES = [path for path in (ROOT / "carbontrack").rglob("*.py") if "migrations" not in path.parts]
+HOOKS = {name for name, value in vars(hookspecs).items() if hasattr(value, f"{hookspecs.PROJECT}_spec")}
+
+
+def document(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def section(name: str, heading: str) -> str:
+    """What a document says under a heading, up to the next one of the same or a higher level."""
+    text = document(name)
+    found = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
+    assert found, f"docs/{name}.md has no heading {heading!r}"
+    rest = text[found.end() :]
+    end = re.search(rf"^#{{1,{len(found[1])}}} ", rest, re.MULTILINE)
+    return rest[: end.start()] if end else rest
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of all table rows, without heads and rules."""
+    lines = text.splitlines()
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line, after in zip(lines, [*lines[1:], ""], strict=True)
+        if line.startswith("|") and not line.startswith("| ---") and not after.startswith("| ---")
+    ]
+
+
+def names(text: str) -> list[str]:
+    """What stands in backquotes."""
+    return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+class TestProtocol:
+    def test_every_flag_is_in_the_tables_with_its_bit(self) -> None:
+        documented = [(int(bit), names(name)[0]) for bit, name, *_ in rows(section("protocol", "Status bits"))]
+
+        assert documented == [(flag.bit_length() - 1, flag.name) for flag in Flag]
+
+    def test_the_table_says_which_bits_of_a_device_take_the_rate_away(self) -> None:
+        documented = {names(row[1])[0]: row[3] for row in rows(section("protocol", "Status bits")) if len(row) == 4}
+
+        assert documented == {
+            str(flag.name): "no rate" if flag & INVALIDATING else "shown" for flag in Flag if flag < 1 << 16
+        }
+
+    def test_every_cause_of_quarantine_is_in_the_table_and_has_a_text(self) -> None:
+        documented = {names(row[0])[0] for row in rows(section("protocol", "Bad input")) if len(row) == 3}
+
+        assert causes() == CAUSE_TEXTS.keys()
+        assert causes() | set(DELIVERIES) - {"delivered"} == documented
+
+    def test_a_cause_that_is_receipted_says_so(self) -> None:
+        """What the table says of heads that can be read: one message of each kind, read by the driver itself."""
+        good = '{"v":1,"sid":"s","boot":1,"seq":7,"n":1,"t":0,"s":{"cols":["co2"],"rows":[[1]]}}'
+        ends = {
+            good.replace("]]}}", "]]}"): ("invalid_json", True),
+            good.replace("[[1]]", "[[NaN]]"): ("not_finite", True),
+            good.replace('"boot":1,', ""): ("missing_field", True),
+            good.replace("[[1]]", '[["1"]]'): ("wrong_type", True),
+            good.replace("[[1]]", "[[1],[2]]"): ("row_count_mismatch", True),
+            good.replace('"co2"', '"ds"'): ("bad_sequence", True),
+            good.replace('"seq":7', '"seq":0'): ("bad_sequence", False),
+            good.replace('"v":1', '"v":2'): ("unknown_version", False),
+            good.replace('"sid":"s"', '"sid":"s s"'): ("invalid_stream", False),
+            good.replace('"n":1', '"n":0'): ("empty", False),
+            good.replace('"n":1', '"n":1001'): ("too_many_records", False),
+        }
+        found = {text: decoded_end(ct_v1.CT_V1, text) for text in ends}
+        documented = {
+            (names(cause)[0], "no receipt" not in end)
+            for cause, _, end in (row for row in rows(section("protocol", "Bad input")) if len(row) == 3)
+        }
+
+        assert found == ends
+        assert set(found.values()) <= documented
+
+    def test_the_examples_are_read_by_the_drivers(self) -> None:
+        record, birth, receipt, flat = blocks(document("protocol"), "json")
+
+        message = decoded(ct_v1.CT_V1, record)
+        assert (message.stream, message.first_seq, message.samples[0].co2_ppm) == ("9f3c21aa", 1048577, 98_000)
+        assert msgspec.json.decode(birth)["first"] <= msgspec.json.decode(birth)["next"]
+        assert wire.decode_receipt(receipt.encode()).seq == 1048577
+        assert decoded(flat_json.FLAT_JSON, flat).samples[0].velocity_ms == 4.1
+
+    def test_every_column_that_the_driver_reads_is_there_and_every_block_and_its_columns_too(self) -> None:
+        columns = {names(row[0])[0] for row in rows(section("protocol", "Columns"))}
+        kinds = {
+            names(row[0])[0]: (row[1], tuple(names(row[2])))
+            for row in rows(section("protocol", "Records"))
+            if len(row) == 3 and row[1] in {"sample", *ct_v1._NUMBERS.values()}
+        }
+
+        assert columns == set(ct_v1._SAMPLE_COLUMNS)
+        assert {letter: kind for letter, (kind, _) in kinds.items()} == {"s": "sample", **ct_v1._NUMBERS}
+        assert {letter: found for letter, (_, found) in kinds.items() if found} == wire.COLUMNS
+
+    def test_every_key_of_flat_json_is_there(self) -> None:
+        table = rows(section("protocol", "Flat JSON, for simple boards"))
+
+        documented = [(*names(row[0]), *names(row[1])) for row in table]
+        assert documented == [*flat_json._ALIASES.values(), ("timestamp",)]
+
+
+def causes() -> set[str]:
+    """Every cause that the code can give: to a ``DecodeError``, or to a row that the database refused."""
+    found = set()
+    for path in SOURCES:
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+                continue
+            place = {"DecodeError": 0, "Quarantined": 1}.get(call.func.id)
+            if place is None or len(call.args) <= place:
+                continue
+            found |= texts(call.args[place], path)
+    assert len(found) > 10
+    return found
+
+
+def texts(argument: ast.expr, path: Path) -> set[str]:
+    """The texts that an argument may be: itself, both sides of a condition, or what is assigned to its name."""
+    if isinstance(argument, ast.Constant):
+        assert isinstance(argument.value, str)
+        return {argument.value}
+    if isinstance(argument, ast.IfExp):
+        return texts(argument.body, path) | texts(argument.orelse, path)
+    if isinstance(argument, ast.Name):
+        assigned = [
+            node.value
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Assign)
+            and any(isinstance(target, ast.Name) and target.id == argument.id for target in node.targets)
+        ]
+        assert assigned, f"{path.name}: where does {argument.id} come from?"
+        return set().union(*(texts(value, path) for value in assigned))
+    return set()  # an attribute, such as the cause of an error that was raised elsewhere
+
+
+def decoded(driver: SensorDriver, text: str) -> Message:
+    return driver.decode(Payload("dev-001", "data", text.encode(), 1_795_433_047_456))
+
+
+def decoded_end(driver: SensorDriver, text: str) -> tuple[str, bool]:
+    """The cause with which a payload ends in quarantine, and whether its numbers are receipted."""
+    with pytest.raises(hookspecs.DecodeError) as caught:
+        decoded(driver, text)
+    return caught.value.cause, caught.value.covers is not None
+
+
+class TestCalculation:
+    def test_the_example_by_hand_is_what_the_code_computes(self) -> None:
+        results = [row[2] for row in rows(section("calculation", "By hand"))]
+        plan = MonitoringPlan(diameter_m=0.8, profile_factor=0.9, h2o_fraction=0.12, basis="dry")
+        sample = Sample(1, 0, co2_ppm=98_000, temperature_c=183.25, velocity_ms=4.12, pressure_kpa=79.68)
+        rate = emission_rate(sample, plan, 79.68, 0)
+
+        assert results[3] == f"{plan.area_m2:.8f} m2"
+        assert results[5] == f"{rate.flow_rate_m3s:.7f} m3/s"
+        assert results[6] == f"{co2_density_kg_m3(183.25, 79.68):.8f} kg/m3"
+        assert results[7] == f"{rate.co2_kg_per_s:.8f} kg/s"
+
+    def test_the_table_of_pressures_is_what_the_code_computes(self) -> None:
+        for altitude, pressure, ratio in rows(section("calculation", "The site's pressure")):
+            kpa = pressure_from_altitude_kpa(float(altitude.removesuffix(" m").replace(",", "")))
+            assert (pressure, ratio) == (f"{kpa:.3f} kPa", f"{101.325 / kpa:.3f}")
+
+    def test_the_errors_of_the_short_formula_are_what_the_code_computes(self) -> None:
+        plan, dry_ppm, velocity_ms, temperature_c = MonitoringPlan(), 98_000.0, 4.12, 183.25
+        table = dict(zip(ERRORS, errors_by_altitude(), strict=True))
+        for place, altitude_m in enumerate((1800, 2000, 2200)):
+            kpa = pressure_from_altitude_kpa(altitude_m)
+            sample = Sample(1, 0, co2_ppm=dry_ppm, temperature_c=temperature_c, velocity_ms=velocity_ms)
+            true = emission_rate(sample, plan, kpa, 0).co2_kg_per_s
+            assert true is not None
+            too_much = {
+                "pressure": 101.325 / kpa,
+                "water": 1 / (1 - plan.h2o_fraction),
+                "profile": 1 / plan.profile_factor,
+                "three": 101.325 / kpa / (1 - plan.h2o_fraction) / plan.profile_factor,
+                "normal": co2_density_kg_m3(0, 101.325) / co2_density_kg_m3(temperature_c, kpa),
+            }
+            assert table["true"][place] == f"{true:.5f} kg/s"
+            for name, factor in too_much.items():
+                assert table[name][place] == f"+{(factor - 1) * 100:.1f} %"
+
+    def test_every_flag_is_named_where_it_belongs(self) -> None:
+        text = section("calculation", "Flags, and when there is no rate")
+        without, _, with_rate = text.partition("These flags leave the rate as it is:")
+
+        invalidating = {name for row in rows(without) for name in names(row[0])}
+        others = {name for row in rows(with_rate.partition("###")[0]) for name in names(row[0])}
+        assert invalidating == {flag.name for flag in Flag if flag & INVALIDATING}
+        assert others == {flag.name for flag in Flag if not flag & INVALIDATING}
+
+
+ERRORS = ("true", "pressure", "water", "profile", "three", "normal")
+
+
+def errors_by_altitude() -> list[list[str]]:
+    return [row[1:] for row in rows(section("calculation", "Why the short formula is wrong"))]
+
+
+class TestPlugins:
+    @pytest.fixture
+    def loaded(self, tmp_path: Path) -> Iterator[Plugins]:
+        """The examples of the document, as files in a plugins folder."""
+        before = set(sys.modules)
+        for source in blocks(document("plugins"), "python"):
+            title = re.match(r'"""[A-Z][a-z ]+ "([\w-]+)"', source)
+            assert title, source[:80]
+            (tmp_path / f"{title[1].replace('-', '_')}.py").write_text(source, encoding="utf-8")
+        yield load_plugins(folder=tmp_path)
+        for name in set(sys.modules) - before:
+            if name.startswith("carbontrack_plugin_"):
+                del sys.modules[name]
+
+    def test_every_hook_is_documented_with_an_example_and_no_other(self) -> None:
+        text = document("plugins")
+
+        assert {names(row[0])[0] for row in rows(text) if "register_" in row[0]} == HOOKS
+        assert Counter(re.findall(r"^def (register_\w+)", text, re.MULTILINE)) == Counter(HOOKS)
+
+    def test_the_examples_load_without_errors(self, loaded: Plugins) -> None:
+        assert {plugin.name: plugin.error for plugin in loaded.loaded if plugin.error} == {}
+        assert {hook for plugin in loaded.loaded if plugin.origin.endswith(".py") for hook in plugin.hooks} == HOOKS
+
+    def test_the_examples_do_what_they_say(self, loaded: Plugins) -> None:
+        message = decoded(loaded.sensors["semicolons"], "98000;183.2;4.1")
+        assert message.samples[0].temperature_c == 183.2
+        assert decoded_end(loaded.sensors["semicolons"], "98000;183.2") == ("wrong_type", False)
+
+        rule = loaded.alert_rules["no-rate"]
+        verdict = rule.evaluate(rule.options_model(), SITE, Snapshot("dev-001", 1, 1, online=True))
+        assert (verdict.breached, verdict.cleared) == (True, False)
+
+        moment = datetime(2026, 3, 1, tzinfo=UTC)
+        reading = Reading(1, 1, 1, moment, moment, None, None, None, None, None, 0.1, 0)
+        report = Report(SITE.factory, (SITE.stack,), moment, moment, (reading,))
+        assert "| Boiler 1 | 1 | 1 |" in loaded.report_formats["markdown"].render(report).decode()
+
+    async def test_the_example_page_is_shown_with_its_template(self, loaded: Plugins, tmp_path: Path) -> None:
+        (template,) = blocks(document("plugins"), "html")
+        (tmp_path / "templates").mkdir()
+        (tmp_path / "templates" / "quiet.html").write_text(template, encoding="utf-8")
+        views = tuple(loaded.portals.values())
+
+        async with running_portal(f"sqlite://{tmp_path / 'web.sqlite3'}", views=views) as portal:
+            answer = await (await portal.browser("hq@example.org")).get("/quiet/")
+            assert answer.status == 200
+            assert "<li>dev-001</li>" in await answer.text()
+
+    def test_every_plugin_of_ours_is_named(self) -> None:
+        assert set(FIRST_PARTY) <= set(names(section("plugins", "Loading")))
+
+    def test_every_member_of_the_reader_is_in_its_table(self) -> None:
+        reader = hookspecs.PortalReader
+        members = {name for name in {*vars(reader), *reader.__annotations__} if not name.startswith("_")}
+        documented = {
+            name.partition("(")[0] for row in rows(section("plugins", "Portal views")) for name in names(row[0])
+        }
+
+        assert documented == members
+
+    def test_what_the_examples_import_is_what_the_package_offers(self) -> None:
+        for source in blocks(document("plugins"), "python"):
+            (imported,) = re.findall(r"^from carbontrack import (.+)$", source, re.MULTILINE)
+            assert set(imported.split(", ")) <= set(carbontrack.__all__)
+
+
+FACTORY = Factory(1, "Kangaita Tea Factory", "kangaita", "Kirinyaga", "3", None, None, 2036.0)
+STACK = Stack(1, 1, "Boiler 1", (MonitoringPlan(),))
+SITE = Site(FACTORY, STACK, Device(1, "dev-001", 1, 1))
+
+
+# --- the command line
+
+
+def commands(command: Any = None, words: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Every command of the command line by its words, without the groups."""
+    command = command or typer.main.get_command(app)
+    found: dict[str, Any] = {}
+    for name, part in command.commands.items():
+        found |= commands(part, (*words, name)) if hasattr(part, "commands") else {" ".join((*words, name)): part}
+    return found
+
+
+def value_of(parameter: Any) -> str:
+    """What an option or argument may be, in the words of the document."""
+    if getattr(parameter, "is_flag", False):
+        return "-"
+    kind, least, most = parameter.type_descriptor.annotation, parameter.min, parameter.max
+    if issubclass(kind, Enum):
+        return "one of " + ", ".join(f"`{member.value}`" for member in kind)
+    word = {int: "whole number", float: "number", str: "text", Path: "path"}[kind]
+    if least is not None:
+        word += f", {least:,} to {most:,}" if most is not None else f", at least {least:,}"
+    return word
+
+
+def row_of(parameter: Any) -> list[str]:
+    """Name, value and default as they stand in a row of the document."""
+    is_option = parameter.opts[0].startswith("-")
+    name = ", ".join(f"`{option}`" for option in parameter.opts) if is_option else f"`{parameter.name.upper()}`"
+    unset = parameter.default is None or parameter.default is False or parameter.default == ""
+    return [name, value_of(parameter), "required" if parameter.required else "-" if unset else f"`{parameter.default}`"]
+
+
+class TestCommandLine:
+    def test_every_command_is_documented_and_no_other(self) -> None:
+        assert set(re.findall(r"^### `carbontrack (.+)`$", document("cli"), re.MULTILINE)) == set(commands())
+
+    @pytest.mark.parametrize("name", commands())
+    def test_the_table_of_a_command_has_its_arguments_and_options_as_they_are(self, name: str) -> None:
+        table = rows(section("cli", f"`carbontrack {name}`"))
+        parameters = [parameter for parameter in commands()[name].params if not parameter.hidden]
+
+        assert [row[:3] for row in table] == [row_of(parameter) for parameter in parameters]
+        for row, parameter in zip(table, parameters, strict=True):
+            assert row[3] == parameter.help or (row[3] and not parameter.help)
+
+    @pytest.mark.parametrize("name", commands())
+    def test_a_command_has_an_example_that_the_command_line_understands(self, name: str) -> None:
+        (example,) = blocks(section("cli", f"`carbontrack {name}`"), "console")
+        words = shlex.split(example.removeprefix("$ carbontrack ").partition(" < ")[0])
+        count = len(name.split())
+
+        assert " ".join(words[:count]) == name
+        commands()[name].make_context(name, words[count:])
+        said = (commands()[name].help or "").partition("Example: ")[2].strip()
+        assert not said or example == f"$ {said}\n"
+
+    def test_every_option_for_the_shell_is_named(self) -> None:
+        general = {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
+
+        assert general == {
+            word for text in names(section("cli", "For the shell")) for word in text.split() if word.startswith("--")
+        }
+
+
+# --- the API
+
+
+@pytest.fixture
+async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
+    async with running_portal(f"sqlite://{tmp_path / 'web.sqlite3'}") as running:
+        yield running
+
+
+def routes(portal: Portal) -> dict[str, Any]:
+    """Every route of the API and of those who run it, by method and path, with its handler."""
+    found = {}
+    for route in portal.server.app.router.routes():
+        assert route.resource is not None
+        path = route.resource.canonical
+        if route.method != "HEAD" and (path.startswith("/api/") or path in {"/healthz", "/readyz", "/metrics"}):
+            found[f"{route.method} {path}"] = route.handler
+    return found
+
+
+async def test_every_route_of_the_api_is_documented_and_no_other(portal: Portal) -> None:
+    listed = [names(row[0])[0] for row in rows(section("api", "Routes")) if "](#" in row[0]]
+    described = {name for name in names(document("api")) if re.match(r"(GET|POST|PATCH|PUT|DELETE) /", name)}
+
+    assert sorted(listed) == sorted(routes(portal))
+    assert described == set(listed)
+
+
+async def test_the_api_says_who_may_call_each_route(portal: Portal) -> None:
+    documented = {names(row[0])[0]: row[1] for row in rows(section("api", "Routes")) if "](#" in row[0]}
+    for route, handler in routes(portal).items():
+        access = handler.access
+        if access.roles is None:
+            expected = "everybody, or whoever has the token" if access.metrics else "everybody"
+            assert documented[route] == expected
+        elif access.roles == frozenset(Role):
+            assert documented[route] == "every role"
+        else:
+            assert set(names(documented[route])) == {role.value for role in access.roles}
+
+
+async def test_the_fields_of_the_answers_are_documented(portal: Portal) -> None:
+    client = await portal.signed_in("hq@example.org")
+    for path, heading in {
+        "/api/me/": "The account",
+        "/api/factories/": "Factories and stacks",
+        "/api/stacks/": "Factories and stacks",
+        "/api/mcu-devices/": "Devices",
+    }.items():
+        answer = await (await client.get(path)).json()
+        (first, *_) = answer.get("results", [answer])
+        fields = {*first, *first.get("plan", {})}
+        assert fields <= set(names(section("api", heading))), path
+
+
+def test_the_fields_of_readings_and_of_the_live_stream_are_documented() -> None:
+    raw = {*Reading.__struct_fields__, "factory_id", "device_id", "timestamp"} - {"measured_at", "stream_pk"}
+    means = {*TrendPoint.__dataclass_fields__, "factory_id", "timestamp"} - {"start"}
+    documented = set(names(section("api", "Readings")))
+    assert raw <= documented
+    assert means <= documented
+    live = live_row(Snapshot("dev-001", 1, 1, online=True))
+    assert live.keys() <= set(names(section("api", "The live stream")))
+
+
+def test_every_role_is_documented_with_the_title_that_the_pages_show() -> None:
+    documented = {names(row[0])[0]: row[1] for row in rows(section("api", "Who may do what"))}
+
+    assert documented == {role.value: title for role, title in ROLE_TITLES.items()}
+
+
+# --- all documents
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_relative_link_leads_to_a_file_and_to_a_heading_in_it(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    broken = []
+    for target, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)", text):
+        other = path.parent / target if target else path
+        if not other.exists() or (anchor and anchor not in anchors(other)):
+            broken.append(f"{target}#{anchor}")
+    assert broken == []
+
+
+def anchors(path: Path) -> set[str]:
+    """The names of a document's headings in links, as code hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
