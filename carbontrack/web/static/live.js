@@ -32,11 +32,11 @@ export function follow(show, { pauseMs = 0 } = {}) {
   function say(state) {
     document.documentElement.dataset.live = state;
     if (!badge) return;
-    const since = state === "offline" && lastAt ? ` since ${localMinute(lastAt)}` : "";
     badge.hidden = false;
     badge.dataset.liveBadge = state;
-    const text = badge.querySelector("[data-text]");
-    if (text.textContent !== WORDS[state] + since) text.textContent = WORDS[state] + since;
+    write(badge.querySelector("[data-text]"), WORDS[state], { quiet: true });
+    const since = state === "offline" && lastAt ? `since ${localMinute(lastAt)}` : "";
+    write(badge.querySelector("[data-since]"), since, { quiet: true });
   }
 
   function restart(name, afterMs, action) {
