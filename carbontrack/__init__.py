@@ -26,6 +26,7 @@ from carbontrack.model import (
     Sample,
     Site,
     Snapshot,
+    StackTotal,
     User,
 )
 
@@ -53,6 +54,7 @@ __all__ = [
     "SensorDriver",
     "Site",
     "Snapshot",
+    "StackTotal",
     "User",
     "Verdict",
     "hookimpl",

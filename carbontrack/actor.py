@@ -38,6 +38,7 @@ class Actor(Generic[M]):
 
     __slots__ = (
         "_control",
+        "_idle_is_due",
         "_idle_timer",
         "_stopping",
         "_task",
@@ -64,6 +65,7 @@ class Actor(Generic[M]):
         self._control: deque[M] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_is_due = False
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -138,11 +140,10 @@ class Actor(Generic[M]):
         finally:
             self._waiter = None
 
-    async def _run(self) -> None:
+    async def _run(self) -> None:  # noqa: C901  # one loop, which reads best in one piece
         loop = asyncio.get_running_loop()
         taken: list[M] = []
-        idle_at = loop.time() + self.idle_after_s
-        self._idle_timer = loop.call_at(idle_at, self._wake)
+        self._await_idle(loop)
         started = False
         try:
             while True:
@@ -158,9 +159,8 @@ class Actor(Generic[M]):
                     if taken:
                         await self.handle(taken)
                         taken = []
-                    if loop.time() >= idle_at:
-                        idle_at = loop.time() + self.idle_after_s
-                        self._idle_timer = loop.call_at(idle_at, self._wake)
+                    if self._idle_is_due:
+                        self._await_idle(loop)
                         await self.on_idle()
                     self.failures = 0
                 except Exception as error:  # noqa: BLE001  # the failure policy is for whatever it is
@@ -169,7 +169,7 @@ class Actor(Generic[M]):
                     if self._stopping:
                         return
                     continue
-                if self._control or self.mailbox:
+                if self._control or self.mailbox or self._idle_is_due:
                     continue
                 if self._stopping:
                     await self.on_stop()
@@ -177,7 +177,17 @@ class Actor(Generic[M]):
                 await self._wait()
         finally:
             self.state = ActorState.STOPPED
-            self._idle_timer.cancel()
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
+
+    def _await_idle(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._idle_is_due = False
+        self._idle_timer = loop.call_later(self.idle_after_s, self._be_idle)
+
+    def _be_idle(self) -> None:
+        # A flag rather than a look at the clock: a timer may fire a little before its time, and fires once.
+        self._idle_is_due = True
+        self._wake()
 
     async def _fail(self, error: Exception) -> None:
         """Back off, or park after too many failures in a row; each is logged when it begins, not when it repeats."""
@@ -185,15 +195,15 @@ class Actor(Generic[M]):
         self.last_error = f"{type(error).__name__}: {error}"
         if self.failures == 1:
             log.warning("actor failed, will retry", actor=self.name, error=self.last_error, exc_info=error)
+        if self._stopping:
+            return
         if self.failures >= self.max_failures and not self.is_outage(error):
             self.state = ActorState.PARKED
             log.error("actor parked", actor=self.name, error=self.last_error, failures=self.failures)
             while self.state is ActorState.PARKED:
                 await self._wait()
             return
-        if self._stopping:
-            return
         self.state = ActorState.BACKING_OFF
-        longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (self.failures - 1))
+        longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(self.failures - 1, 16))
         # Half fixed, half jitter: neighbours that failed together do not come back together.
         await asyncio.sleep(longest * (0.5 + 0.5 * random.random()))

@@ -1,7 +1,8 @@
 """When an alert begins and ends: a pure step from one state to the next.
 
-``inactive -> pending -> firing -> inactive``. A breach must hold for ``hold_s`` before it fires; between the raise and
-the clear threshold nothing changes (hysteresis is the rule's: see :class:`carbontrack.hookspecs.Verdict`).
+``inactive -> pending -> firing -> inactive``. A breach must hold for ``hold_s`` before it fires. Between the raise and the
+clear threshold, and where a value is missing, nothing changes (hysteresis is the rule's: see
+:class:`carbontrack.hookspecs.Verdict`).
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ def step(standing: Standing, instance: RuleInstance, verdict: Verdict, measured_
     """Where the rule stands after one more live reading."""
     if standing.state is AlertState.FIRING:
         return INACTIVE if verdict.cleared else standing
-    if not verdict.breached:
+    if verdict.cleared:
         return INACTIVE
+    if not verdict.breached:
+        return standing  # between the thresholds, or a value is missing
     since = standing.since or measured_at
     if (measured_at - since).total_seconds() >= instance.hold_s:
         return Standing(AlertState.FIRING, since)

@@ -16,10 +16,12 @@ from carbontrack.emissions.rate import emission_rate, plan_in_force, site_pressu
 from carbontrack.hookspecs import DecodeError, SensorDriver
 from carbontrack.model import Flag, Message, Payload, Quarantined, Reading, Record, Sample, Site
 from carbontrack.store import TIER_MS, StreamState, Work
-from carbontrack.streams import Clock, Stream
+from carbontrack.streams import EARLIEST_MS, FUTURE_TOLERANCE_MS, Clock, Stream
 
 MOST_STREAMS = 50
 """Streams of one device that are kept in memory; a device that invents more is misbehaving."""
+LONGEST_SPAN_MS = 366 * 24 * 3_600_000
+"""The times of one message lie within a year: with more, one of them is nonsense."""
 STUCK_MIN_READINGS = 12
 STUCK_MIN_CO2_PPM = 10_000.0
 """Below 1 % CO2 the boiler is off and a constant value is normal."""
@@ -99,13 +101,9 @@ class Intake:
         """A payload on ``up/data`` or ``up/backlog``."""
         batch.heard = True
         try:
-            message = self.driver.decode(payload)
+            message = self._decode(payload)
         except DecodeError as error:
             await self._quarantine(payload, error, batch)
-            return
-        except Exception as error:  # noqa: BLE001  # a driver is a plugin: whatever it raises is the payload's end, not the actor's
-            detail = f"{self.driver.name}: {type(error).__name__}: {error}"
-            await self._quarantine(payload, DecodeError("driver_failed", detail), batch)
             return
         batch.received += message.count
         stream = self.streams.get(message.stream) or await self._new_stream(message.stream)
@@ -122,17 +120,36 @@ class Intake:
                 stream.add(message.first_seq, message.first_seq + message.count - 1)
             batch.changed[stream.pk] = (stream, received_at)
 
+    def _decode(self, payload: Payload) -> Message:
+        """The driver's answer, if it is one. Raises :class:`DecodeError`, whatever else the driver does."""
+        try:
+            message = self.driver.decode(payload)
+            rows = len(message.samples) + len(message.records)
+            if rows != message.count or not rows:
+                raise TypeError(f"the message says {message.count} records and has {rows}")  # noqa: TRY301  # as all others
+        except DecodeError:
+            raise
+        except Exception as error:
+            detail = f"{self.driver.name}: {type(error).__name__}: {error}"
+            raise DecodeError("driver_failed", detail) from error
+        if len(message.samples) != 1 or message.records:
+            covers = (message.stream, message.first_seq, message.first_seq + message.count - 1)
+            times = _times(message)
+            if max(times) - min(times) > LONGEST_SPAN_MS:
+                raise DecodeError("bad_time", "the records of one message are more than a year apart", covers)
+        return message
+
     async def take_state(self, payload: Payload, batch: Batch) -> None:
         """A payload on ``up/state``: a birth or a will."""
         if not payload.body:
             return  # a retained message that was cleared
         try:
             birth = _decode_birth(payload.body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             detail = f"the message on up/state cannot be read: {error}"
             await self._quarantine(payload, DecodeError("bad_state", detail), batch)
             return
-        if birth.conn < self._connection:
+        if birth.conn < self._connection and not birth.online:
             return  # the will of an older connection, delivered after the birth of a newer one
         self._connection = birth.conn
         batch.online = birth.online
@@ -154,8 +171,8 @@ class Intake:
         samples, records, numbered = message.samples, message.records, message.numbered
         for record in records:
             if record.kind == "anchor":
-                _take_anchor(stream, record)
-        times = [sample.device_time_ms for sample in samples] + [record.device_time_ms for record in records]
+                _take_anchor(stream, record, payload.received_at_ms)
+        times = _times(message)
         first_ms, last_ms = min(times), max(times)
         quality = (samples[0] if samples else records[0]).clock
         clock = stream.clock(message.boot, first_ms, last_ms, quality, live, payload.received_at_ms)
@@ -170,7 +187,7 @@ class Intake:
             if batch.newest is None or reading.measured_at >= batch.newest.measured_at:
                 batch.newest = reading
         if added:
-            self._note_times(stream, first_ms + clock.offset_ms, last_ms + clock.offset_ms, batch)
+            self._note_times(stream, times, clock.offset_ms, batch)
         for record in records:
             if numbered and stream.covers(record.seq):
                 batch.duplicate += 1
@@ -213,13 +230,12 @@ class Intake:
         self._stuck = (value, since_ms, count + 1)
         return count >= STUCK_MIN_READINGS and measured_ms - since_ms >= self.stuck_after_s * 1000
 
-    def _note_times(self, stream: Stream, first_ms: int, last_ms: int, batch: Batch) -> None:
-        """Mark the 5-minute buckets between two times, and the one before: its last reading got a successor."""
+    def _note_times(self, stream: Stream, times: list[int], offset_ms: int, batch: Batch) -> None:
+        """Mark the 5-minute buckets of some times, and of a minute before: the last reading there got a successor."""
         stack_id = self.site.stack.id
-        bucket_ms = (first_ms - 60_000) // TIER_MS * TIER_MS
-        while bucket_ms <= last_ms:
-            batch.work.buckets.add((stack_id, bucket_ms))
-            bucket_ms += TIER_MS
+        for starts_ms in {(at + offset_ms) // TIER_MS for at in times} | {(min(times) + offset_ms - 60_000) // TIER_MS}:
+            batch.work.buckets.add((stack_id, starts_ms * TIER_MS))
+        last_ms = max(times) + offset_ms
         if last_ms > stream.last_measured_ms:
             stream.last_measured_ms = last_ms
             stream.last_stack_id = stack_id
@@ -254,11 +270,21 @@ class Intake:
         batch.work.quarantined.append(item)
 
 
-def _take_anchor(stream: Stream, record: Record) -> None:
+def _take_anchor(stream: Stream, record: Record, received_at_ms: int) -> None:
     """A clock anchor states where one boot's uptime lies in UTC; it may speak of an earlier boot."""
     boot, utc_ms, uptime_ms = (record.data.get(key) for key in ("boot", "utc", "ms"))
-    if type(boot) is int and type(utc_ms) is int and type(uptime_ms) is int:
+    if not (type(boot) is int and type(utc_ms) is int and type(uptime_ms) is int):
+        return
+    if uptime_ms >= 0 and utc_ms - uptime_ms >= EARLIEST_MS and utc_ms <= received_at_ms + FUTURE_TOLERANCE_MS:
         stream.anchor(boot, utc_ms - uptime_ms)
+
+
+def _times(message: Message) -> list[int]:
+    """The device times of all records."""
+    samples, records = message.samples, message.records
+    if not records:
+        return [sample.device_time_ms for sample in samples]
+    return [sample.device_time_ms for sample in samples] + [record.device_time_ms for record in records]
 
 
 def _take_gap(stream: Stream, record: Record) -> None:

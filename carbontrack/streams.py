@@ -19,6 +19,9 @@ FUTURE_TOLERANCE_MS = 120_000
 MOST_RANGES = 500
 """More separate ranges beyond the watermark than this are not kept: the device must fill its gaps first."""
 
+MOST_ANCHORS = 20
+"""Boots whose clock is remembered: a device that reboots for ever must not grow this for ever."""
+
 _CLOCK_UNSET = int(Flag.CLOCK_UNSET)
 _CLOCK_FUTURE = int(Flag.CLOCK_FUTURE)
 _TIME_ESTIMATED = int(Flag.TIME_ESTIMATED)
@@ -79,8 +82,8 @@ class Stream:
         return at > 0 and seq <= self.beyond[at - 1][1]
 
     def has_room_for(self, seq: int) -> bool:
-        """Whether taking this number keeps the list of ranges within its bound."""
-        return len(self.beyond) < MOST_RANGES or seq == self.watermark + 1
+        """Whether taking this number keeps the list of ranges within its bound: it does where it closes a hole."""
+        return len(self.beyond) < MOST_RANGES or seq <= self.watermark + 1 or self.covers(seq)
 
     def add(self, first: int, last: int) -> None:
         """Take the numbers ``first`` to ``last``; the watermark moves over whatever is now without a gap."""
@@ -106,9 +109,13 @@ class Stream:
 
     def anchor(self, boot: int, offset_ms: int) -> None:
         """Take a device's own statement of where a boot's uptime lies in UTC."""
-        self.anchors[boot] = Anchor(offset_ms, estimated=False)
-        while len(self.anchors) > 20:  # a device that reboots for ever must not grow this for ever
+        self._keep(boot, Anchor(offset_ms, estimated=False))
+
+    def _keep(self, boot: int, anchor: Anchor) -> Anchor:
+        self.anchors[boot] = anchor
+        while len(self.anchors) > MOST_ANCHORS:
             del self.anchors[next(iter(self.anchors))]
+        return anchor
 
     def clock(self, boot: int, first_ms: int, last_ms: int, quality: int, live: bool, received_ms: int) -> Clock:
         """How to place the times of one message, from its first and last device time and how it came."""
@@ -123,10 +130,17 @@ class Stream:
             if not live and self.last_measured_ms:
                 # A boot that never had the time: it began after the last record that is placed.
                 offset_ms = min(offset_ms, self.last_measured_ms + 1000 - first_ms)
-            anchor = self.anchors[boot] = Anchor(offset_ms, estimated=True)
+            anchor = self._keep(boot, Anchor(offset_ms, estimated=True))
         flags = _CLOCK_UNSET | _TIME_ESTIMATED if anchor.estimated else _CLOCK_UNSET
-        # An anchor cannot put a reading into the future, whatever the device says of its uptime.
-        return Clock(min(anchor.offset_ms, received_ms + FUTURE_TOLERANCE_MS - last_ms), flags)
+        # Whatever the device says of its uptime, no reading is of the future or of before there were devices.
+        if (
+            not EARLIEST_MS
+            <= first_ms + anchor.offset_ms
+            <= last_ms + anchor.offset_ms
+            <= received_ms + FUTURE_TOLERANCE_MS
+        ):
+            return Clock(received_ms - last_ms, _CLOCK_UNSET | _TIME_ESTIMATED)
+        return Clock(anchor.offset_ms, flags)
 
 
 @dataclass(frozen=True, slots=True)

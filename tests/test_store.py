@@ -236,14 +236,12 @@ LAST_STEP_S = 5
 def brute_force(rows: Iterable[Reading]) -> dict[datetime, dict[str, Any]]:
     """The tier from its definition.
 
-    Each reading speaks for the time until the next one of its stack, but for no longer than a minute, and the newest
-    of all for one normal interval.
+    Each reading speaks for the time until the next one of its stack, if that comes within a minute; otherwise, and the
+    newest of all, for one normal interval.
     """
     ordered = sorted(rows, key=lambda row: (row.measured_at, row.stream_pk, row.seq))
-    steps = [
-        min((later.measured_at - earlier.measured_at).total_seconds(), LONGEST_STEP_S)
-        for earlier, later in pairwise(ordered)
-    ]
+    gaps = [(later.measured_at - earlier.measured_at).total_seconds() for earlier, later in pairwise(ordered)]
+    steps = [gap if gap <= LONGEST_STEP_S else LAST_STEP_S for gap in gaps]
     buckets: dict[datetime, list[tuple[float | None, float]]] = {}
     for row, step in zip(ordered, [*steps, LAST_STEP_S], strict=True):
         at_ms = round(row.measured_at.timestamp() * 1000)

@@ -26,7 +26,7 @@ from carbontrack.model import Factory, Flag, MonitoringPlan, Sample
 GAS_CONSTANT_J_PER_MOL_K = 8.314462618
 """Molar gas constant (CODATA 2018, exact)."""
 CO2_KG_PER_MOL = 0.0440095
-"""Molar mass of CO2 (IUPAC 2021 conventional atomic weights: C 12.0107, O 15.9994)."""
+"""Molar mass of CO2 (IUPAC 2005 standard atomic weights: C 12.0107, O 15.9994)."""
 FLUE_GAS_KG_PER_MOL = 0.0289
 """Molar mass of wood flue gas at 12 % water and 11 % CO2, for the pitot formula (40 CFR 60, Method 3, gives
 28.6 to 29.3 g/mol over the usual range; velocity changes with its square root)."""
@@ -60,6 +60,7 @@ INVALIDATING = int(
     | Flag.STUCK
     | Flag.IMPLAUSIBLE
     | Flag.VALUE_MISSING
+    | Flag.UNFIT_SENSOR
 )
 """Flags with which a sample has no valid rate."""
 
@@ -128,7 +129,7 @@ def emission_rate(  # noqa: C901, PLR0912  # the chain in its order, one branch 
         flags |= _MISSING
     elif co2_ppm >= FULL_SCALE_SHARE * plan.co2_range_ppm:
         flags |= _OVER_RANGE
-    elif co2_ppm < -1000:
+    elif not co2_ppm >= -1000:  # written so that NaN is implausible too
         flags |= _IMPLAUSIBLE
     if temperature_c is None:
         flags |= _MISSING

@@ -22,12 +22,12 @@ from carbontrack.streams import Stream
 
 BUCKET = timedelta(milliseconds=TIER_MS)
 LONGEST_STEP_S = 60
-"""A reading speaks for the time until the next one, but for no longer than this (docs/calculation.md, step 12)."""
+"""A reading speaks for the time until the next one, if that comes within this (docs/calculation.md, step 12)."""
 LAST_STEP_S = 5
-"""What the newest reading of all speaks for, until its successor is known: one normal interval."""
+"""What a reading speaks for when none follows so soon: one normal interval."""
 
 # One bucket: each reading holds until the next reading of the stack. The rows of the following minute are read too,
-# so that the bucket's last reading knows its successor.
+# so that the bucket's last reading knows its successor; one that comes later is the other side of a gap.
 _SUMMARISE = """
 INSERT INTO tier_5min (stack_id, start, count, seconds, co2_kg, mean_kg_per_s, min_kg_per_s, max_kg_per_s)
 SELECT stack_id, $2, count(*), sum(valid_s), coalesce(sum(valid_s * rate), 0),
@@ -46,8 +46,9 @@ ON CONFLICT (stack_id, start) DO UPDATE SET count = excluded.count, seconds = ex
     co2_kg = excluded.co2_kg, mean_kg_per_s = excluded.mean_kg_per_s,
     min_kg_per_s = excluded.min_kg_per_s, max_kg_per_s = excluded.max_kg_per_s
 """
-_STEP_POSTGRES = f"coalesce(least(extract(epoch FROM next_at - measured_at), {LONGEST_STEP_S}), {LAST_STEP_S})"
-_STEP_SQLITE = f"coalesce(min((next_at - measured_at) / 1000.0, {LONGEST_STEP_S}), {LAST_STEP_S})"
+_STEP = "CASE WHEN {gap} <= {longest} THEN {gap} ELSE {last} END"
+_GAP_POSTGRES = "extract(epoch FROM next_at - measured_at)"
+_GAP_SQLITE = "(next_at - measured_at) / 1000.0"
 
 
 class Engine:
@@ -56,7 +57,8 @@ class Engine:
     def __init__(self, connection: BaseDBAsyncClient) -> None:
         self.connection = connection
         self.is_postgres = connection.capabilities.dialect == "postgres"
-        step = _STEP_POSTGRES if self.is_postgres else _STEP_SQLITE
+        gap = _GAP_POSTGRES if self.is_postgres else _GAP_SQLITE
+        step = _STEP.format(gap=gap, longest=LONGEST_STEP_S, last=LAST_STEP_S)
         # sum() over integers and NULLs: valid_s is 0 where the rate is NULL, and 0 * NULL is NULL, which sum() skips.
         self.summarise_sql = self.sql(_SUMMARISE.format(step=step))
 

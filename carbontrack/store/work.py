@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,10 +17,15 @@ from carbontrack.streams import Anchor, Stream
 
 TIER_MS = 300_000
 """Length of the finest chart tier's buckets: 5 minutes."""
+LONGEST_CAUSE = 40
 
 
 class StoreUnavailable(Exception):
     """The database is away or refuses everything: nothing was kept; try again later."""
+
+
+class WorkRefused(Exception):
+    """The database is there and can never take this work, though no single reading is at fault: a defect of ours."""
 
 
 @contextmanager
@@ -112,14 +117,22 @@ class Batch:
     buckets: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, works: list[Work], known_dirty: set[tuple[int, int]]) -> Batch:
+    def of(cls, works: Sequence[Work], known_dirty: set[tuple[int, int]]) -> Batch:
         buckets: set[tuple[int, int]] = set()
         for work in works:
             buckets |= work.buckets
         return cls(
             [reading for work in works for reading in work.readings],
             [record for work in works for record in work.records],
-            [(work.factory_id, item) for work in works for item in (*work.quarantined, *work.rejected)],
+            [(work.factory_id, _storable(item)) for work in works for item in (*work.quarantined, *work.rejected)],
             [state for work in works for state in work.streams.values()],
             sorted(buckets - known_dirty),
         )
+
+
+def _storable(item: Quarantined) -> Quarantined:
+    """What every engine's text columns can hold: a plugin names causes and details as it likes."""
+    cause, detail = (
+        text.encode("utf-8", "replace").decode().replace("\0", "\\0") for text in (item.cause, item.detail)
+    )
+    return replace(item, cause=cause[:LONGEST_CAUSE], detail=detail)

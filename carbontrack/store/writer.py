@@ -17,7 +17,7 @@ import structlog
 
 from carbontrack.metrics import Metrics
 from carbontrack.model import Quarantined, Reading
-from carbontrack.store.work import Batch, StoreUnavailable, Work
+from carbontrack.store.work import Batch, StoreUnavailable, Work, WorkRefused
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,8 @@ class GroupCommit:
     async def save(self, work: Work) -> None:
         """Return when the work is committed.
 
-        Raises :class:`~carbontrack.store.work.StoreUnavailable` when it is not; then nothing of it was acknowledged.
+        Raises :class:`~carbontrack.store.work.StoreUnavailable` when it is not, and
+        :class:`~carbontrack.store.work.WorkRefused` when it never will be; then nothing of it was acknowledged.
         """
         if self._closing:
             raise StoreUnavailable("the store is closed")
@@ -110,17 +111,23 @@ class GroupCommit:
         return batch
 
     async def _commit(self, batch: Sequence[tuple[Work, asyncio.Future[None]]]) -> None:
+        """Write the work of several actors; if a value in it is refused, each half by itself."""
+        works = [work for work, _ in batch]
         try:
-            await self._write([work for work, _ in batch])
-        except Exception as error:
-            # Whatever it was, the actors must hear of it: one that waits for ever is worse than one that retries.
-            if not isinstance(error, StoreUnavailable):
-                log.exception("group commit failed")
-            self._metrics.commit_failures.inc()
-            for _, done in batch:
-                if not done.done():
-                    done.set_exception(StoreUnavailable(str(error)))
-                    done.exception()  # an actor that was stopped meanwhile does not fetch it
+            await self._write(works)
+        except BadRow as refusal:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._commit(batch[:middle])
+                await self._commit(batch[middle:])
+                return
+            try:
+                await self._isolate(works[0], refusal)
+            except Exception as error:  # noqa: BLE001  # as below
+                self._failed(batch, error)
+                return
+        except Exception as error:  # noqa: BLE001  # the actors must hear of it: to wait for ever is worse than to retry
+            self._failed(batch, error)
             return
         self.waiting_since = time.monotonic() if self._open else None
         self._metrics.last_commit.set_to_current_time()
@@ -128,46 +135,53 @@ class GroupCommit:
             if not done.done():
                 done.set_result(None)
 
-    async def _write(self, works: list[Work]) -> None:
+    def _failed(self, batch: Sequence[tuple[Work, asyncio.Future[None]]], error: Exception) -> None:
+        if not isinstance(error, StoreUnavailable | WorkRefused):
+            log.error("group commit failed", exc_info=error)
+            error = StoreUnavailable(str(error))
+        self._metrics.commit_failures.inc()
+        for _, done in batch:
+            if not done.done():
+                done.set_exception(type(error)(str(error)))
+                done.exception()  # an actor that was stopped meanwhile does not fetch it
+
+    async def _write(self, works: Sequence[Work]) -> None:
         batch = Batch.of(works, self.dirty)
         began = time.perf_counter()
-        try:
-            conflicts = await self._backend.write(batch)
-        except BadRow as error:
-            if len(works) > 1:
-                middle = len(works) // 2
-                await self._write(works[:middle])
-                await self._write(works[middle:])
-                return
-            await self._isolate(works[0], error)
-            return
+        conflicts = await self._backend.write(batch)
         self._metrics.commit_seconds.observe(time.perf_counter() - began)
         self._metrics.commit_readings.observe(len(batch.readings))
         self.dirty.update(batch.buckets)
-        if conflicts:
-            # Which actor they belong to matters only for its counters; in nearly every case there is one.
-            works[0].conflicts += conflicts
+        # Whose they are matters to nobody, as long as none has more of them than readings.
+        for work in works:
+            work.conflicts = min(conflicts, len(work.readings))
+            conflicts -= work.conflicts
 
-    async def _isolate(self, work: Work, error: BadRow) -> None:
+    async def _isolate(self, work: Work, refusal: BadRow) -> None:
         """Find the rows of one work that the database cannot take, put them into quarantine, commit the rest."""
-        bad = await self._bad_rows(work.readings)
+        bad, conflicts = await self._bad_rows(work.readings)
         if not bad:
-            raise StoreUnavailable(f"the database refuses a batch that has no bad reading: {error}") from error
+            raise WorkRefused(f"the database refuses something that is no reading: {refusal}") from refusal
         for reading, detail in bad:
             work.readings.remove(reading)
             body = msgspec.json.encode(reading)
             work.rejected.append(Quarantined(work.device_id, "database_refused", detail, reading.received_at, body))
-        await self._write([work])
-        work.conflicts = 0  # the good rows, which the search has just written itself
-
-    async def _bad_rows(self, readings: list[Reading]) -> list[tuple[Reading, str]]:
-        if not readings:
-            return []
         try:
-            await self._backend.write(Batch(readings, [], [], [], []))
+            await self._write([work])
+        except BadRow as error:
+            raise WorkRefused(f"the database refuses something beside the readings: {error}") from error
+        work.conflicts = conflicts  # all are there by now: the search has written them
+
+    async def _bad_rows(self, readings: list[Reading]) -> tuple[list[tuple[Reading, str]], int]:
+        """The readings that are refused with the reason, the others being written; how many were there before."""
+        if not readings:
+            return [], 0
+        try:
+            return [], await self._backend.write(Batch(readings, [], [], [], []))
         except BadRow as error:
             if len(readings) == 1:
-                return [(readings[0], str(error))]
+                return [(readings[0], str(error))], 0
             middle = len(readings) // 2
-            return [*await self._bad_rows(readings[:middle]), *await self._bad_rows(readings[middle:])]
-        return []
+            bad, conflicts = await self._bad_rows(readings[:middle])
+            more_bad, more_conflicts = await self._bad_rows(readings[middle:])
+            return [*bad, *more_bad], conflicts + more_conflicts

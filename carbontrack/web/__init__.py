@@ -36,7 +36,7 @@ async def _static(request: web.Request) -> web.StreamResponse:
     path = (templating.STATIC / request.match_info["path"]).resolve()
     if not path.is_relative_to(templating.STATIC) or not path.is_file():
         raise web.HTTPNotFound(text="There is no such file.")
-    cache = f"public, max-age={STATIC_MAX_AGE_S}, immutable" if "v" in request.query else "public, max-age=300"
+    cache = f"public, max-age={STATIC_MAX_AGE_S}, immutable" if "v" in request.query else "no-cache"
     return web.FileResponse(path, headers={"Cache-Control": cache})
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -38,7 +38,8 @@ _SAMPLE_COLUMNS = ("ds", "dt", "tq", "co2", "tg", "v", "dp", "pa", "m", "st")
 _NUMBERS = {"m": "meter", "h": "health", "e": "event", "g": "gap", "a": "anchor"}
 _STREAM_ID = re.compile(r"[0-9A-Za-z_-]{1,32}")
 
-Row = list[float | int | None]
+# Whole numbers beyond this are no measurement, and no column of a database holds them.
+Row = list[float | Annotated[int, msgspec.Meta(ge=-MOST_SEQ, le=MOST_SEQ)] | None]
 
 
 class _Samples(msgspec.Struct, gc=False):
@@ -75,7 +76,7 @@ def decode(payload: Payload) -> Message:  # noqa: C901  # one check after the ot
     """A message of samples and records; :class:`DecodeError` names the cause when it cannot be read."""
     try:
         body = _decode_body(payload.body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(payload.body, error) from None
     first, count = body.seq, body.n
     if body.v != 1:
@@ -184,7 +185,7 @@ def _check_numbers(
         raise DecodeError("bad_sequence", "the rows are not the numbers seq to seq + n - 1, each once", covers)
 
 
-def _unreadable(body: bytes, error: msgspec.DecodeError) -> DecodeError:
+def _unreadable(body: bytes, error: Exception) -> DecodeError:
     detail = str(error)
     if re.search(rb"\b(NaN|-?Infinity)\b", body) or "out of range" in detail:
         return DecodeError("not_finite", "a number is NaN or infinite", _covered(body))

@@ -23,9 +23,12 @@ from typing import Any
 
 import msgspec
 
-from carbontrack import DecodeError, Message, Payload, Sample, SensorDriver, hookimpl
+from carbontrack import ClockQuality, DecodeError, Message, Payload, Sample, SensorDriver, hookimpl
 
 STREAM = "flat"
+MOST = 2**53
+EARLIEST_MS = 1_577_836_800_000
+"""2020-01-01T00:00:00Z: an earlier time is a clock that was never set."""
 _ALIASES = {
     "co2_ppm": ("co2_ppm", "co2"),
     "temperature_c": ("temperature_c", "temperature", "temp"),
@@ -39,8 +42,9 @@ def decode(payload: Payload) -> Message:
     """A message of one sample."""
     try:
         body = msgspec.json.decode(payload.body)
-    except msgspec.DecodeError as error:
-        cause = "not_finite" if b"NaN" in payload.body or b"Infinity" in payload.body else "invalid_json"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        no_number = b"NaN" in payload.body or b"Infinity" in payload.body or "out of range" in str(error)
+        cause = "not_finite" if no_number else "invalid_json"
         raise DecodeError(cause, str(error)) from None
     if not isinstance(body, dict):
         raise DecodeError("wrong_type", "the message is not an object")
@@ -48,7 +52,10 @@ def decode(payload: Payload) -> Message:
     if values["co2_ppm"] is None and values["temperature_c"] is None and values["velocity_ms"] is None:
         raise DecodeError("missing_field", "none of co2_ppm, temperature_c and velocity_ms is there")
     time_ms = _time_ms(body.get("timestamp"), payload.received_at_ms)
-    sample = msgspec.structs.replace(Sample(seq=time_ms, device_time_ms=time_ms), **values)
+    clock = ClockQuality.SYNCED
+    if time_ms < EARLIEST_MS:  # seconds since boot, perhaps: they come again after the next one
+        time_ms, clock = payload.received_at_ms, ClockQuality.UNSET
+    sample = msgspec.structs.replace(Sample(seq=time_ms, device_time_ms=time_ms, clock=clock), **values)
     return Message(STREAM, 0, time_ms, 1, [sample], numbered=False)
 
 
@@ -57,6 +64,8 @@ def _number(body: dict[str, Any], keys: tuple[str, ...]) -> float | None:
         if (value := body.get(key)) is not None:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise DecodeError("wrong_type", f"{key} must be a number")
+            if isinstance(value, int) and abs(value) > MOST:
+                raise DecodeError("not_finite", f"{key} is larger than any measurement")
             if not isfinite(value):
                 raise DecodeError("not_finite", f"{key} is not a finite number")
             return float(value)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from carbontrack import Page, PortalRequest, PortalView, Role, hookimpl
+from carbontrack import Page, PortalRequest, PortalView, Role, StackTotal, hookimpl
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.web.present import cause_text, live_row
+
+COMPARABLE_COVERAGE = 0.8
 
 
 async def show(request: PortalRequest) -> Page | None:
@@ -32,7 +34,7 @@ async def show(request: PortalRequest) -> Page | None:
                 "rows": rows.get(stack.id, []),
                 "today_kg": totals[stack.id].co2_kg if stack.id in totals else None,
                 "coverage": totals[stack.id].coverage if stack.id in totals else 0.0,
-                "yesterday_kg": before[stack.id].co2_kg if stack.id in before else None,
+                "yesterday_kg": _comparable(before.get(stack.id)),
             }
             for stack in today.stacks
         ],
@@ -49,6 +51,11 @@ async def show(request: PortalRequest) -> Page | None:
         "download_url": f"/factory/{factory.slug}/report",
     }
     return Page("factory.html", values)
+
+
+def _comparable(total: StackTotal | None) -> float | None:
+    """The mass of a period that was measured well enough to compare it with another."""
+    return total.co2_kg if total is not None and total.coverage >= COMPARABLE_COVERAGE else None
 
 
 @hookimpl
