@@ -15,6 +15,7 @@ from carbontrack.hookspecs import (
 )
 from carbontrack.model import (
     ClockQuality,
+    Factory,
     Flag,
     Lane,
     Message,
@@ -36,6 +37,7 @@ __all__ = [
     "AlertRule",
     "ClockQuality",
     "DecodeError",
+    "Factory",
     "FactoryDay",
     "Flag",
     "Lane",

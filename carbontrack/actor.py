@@ -106,7 +106,11 @@ class Actor(Generic[M]):
         if self.state in (ActorState.BACKING_OFF, ActorState.PARKED):
             self._task.cancel()
         self._wake()
-        await asyncio.gather(self._task, return_exceptions=True)
+        task = self._task
+        await asyncio.gather(task, return_exceptions=True)
+        if self._task is task:  # however often it was asked to stop
+            self._task = None
+            await self.on_stop()
 
     # --- what subclasses give
 
@@ -172,7 +176,6 @@ class Actor(Generic[M]):
                 if self._control or self.mailbox or self._idle_is_due:
                     continue
                 if self._stopping:
-                    await self.on_stop()
                     return
                 await self._wait()
         finally:

@@ -1,7 +1,7 @@
 """When an alert begins and ends: a pure step from one state to the next.
 
-``inactive -> pending -> firing -> inactive``. A breach must hold for ``hold_s`` before it fires. Between the raise and the
-clear threshold, and where a value is missing, nothing changes (hysteresis is the rule's: see
+``inactive -> pending -> firing -> inactive``. A breach must hold for ``hold_s`` before it fires. Between the raise and
+the clear threshold, and where a value is missing, nothing changes (hysteresis is the rule's: see
 :class:`carbontrack.hookspecs.Verdict`).
 """
 

@@ -120,7 +120,7 @@ class DeviceActor(Actor[Payload]):
         if batch.changed or batch.work.readings or batch.work.quarantined:
             await self._services.store.save(batch.seal())
         self._settle(batch)
-        if batch.heard:
+        if batch.heard or batch.online:
             self._heard_at = self._services.monotonic()
         await self._update_live(batch)
 

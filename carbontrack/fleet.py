@@ -30,6 +30,8 @@ class Fleet:
         self._drivers = drivers
         self._actors: dict[str, DeviceActor] = {}
         self._disabled: set[str] = set()
+        self._births: dict[str, Payload] = {}
+        """What disabled devices said of themselves, for when they are enabled."""
         self._sites: dict[str, Site] = {}
         self._lock = asyncio.Lock()
 
@@ -47,6 +49,8 @@ class Fleet:
     def _tell_nobody(self, payload: Payload) -> str:
         device_id = payload.device_id
         if device_id in self._disabled:
+            if payload.channel == "state":
+                self._births[device_id] = payload
             return "disabled_device"
         known = self.strangers.pop(device_id, None)
         birth = payload if payload.channel == "state" else (known.birth if known else None)
@@ -64,6 +68,7 @@ class Fleet:
             wanted = {site.device.device_id: site for site in sites}
             active = {name: site for name, site in wanted.items() if site.device.status is DeviceStatus.ACTIVE}
             self._disabled = wanted.keys() - active.keys()
+            self._births = {name: birth for name, birth in self._births.items() if name in wanted}
             gone = [name for name in self._actors if name not in active]
             await self._stop(gone)
             for name, site in active.items():
@@ -90,8 +95,9 @@ class Fleet:
             actor.start()
             self._actors[name] = actor
             stranger = self.strangers.pop(name, None)
-            if stranger is not None and stranger.birth is not None:
-                actor.tell(stranger.birth)
+            birth = self._births.pop(name, stranger.birth if stranger is not None else None)
+            if birth is not None:
+                actor.tell(birth)
         log.info("devices started", devices=len(new), running=len(self._actors))
 
     async def _stop(self, names: Sequence[str]) -> None:

@@ -89,7 +89,7 @@ class Receipts:
 
     def due(self, device_id: str, sid: str, seq: int) -> None:
         """A device's records up to ``seq`` are stored, quarantined or declared lost."""
-        self._due[device_id] = (sid, seq)
+        self._due[device_id] = self._last[device_id] = (sid, seq)
 
     def republish(self) -> None:
         """Make every known receipt due again: a new connection may be to a broker that lost what it kept."""
@@ -111,7 +111,6 @@ class Receipts:
             for device_id, (sid, seq) in ready:
                 await self._send(client, device_id, sid, seq)
                 self._sent_at[device_id] = now
-                self._last[device_id] = (sid, seq)
             self._metrics.receipts_due.set(len(self._due))
 
     def _ready(self, now: float, most: int) -> list[tuple[str, tuple[str, int]]]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
 
-from carbontrack.emissions.rate import emission_rate, plan_in_force, site_pressure_kpa
+from carbontrack.emissions.rate import Rate, emission_rate, plan_in_force, site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, SensorDriver
 from carbontrack.model import Flag, Message, Payload, Quarantined, Reading, Record, Sample, Site
 from carbontrack.store import TIER_MS, StreamState, Work
@@ -20,6 +21,7 @@ from carbontrack.streams import EARLIEST_MS, FUTURE_TOLERANCE_MS, Clock, Stream
 
 MOST_STREAMS = 50
 """Streams of one device that are kept in memory; a device that invents more is misbehaving."""
+LONGEST_SID = 32
 LONGEST_SPAN_MS = 366 * 24 * 3_600_000
 """The times of one message lie within a year: with more, one of them is nonsense."""
 STUCK_MIN_READINGS = 12
@@ -28,6 +30,7 @@ STUCK_MIN_CO2_PPM = 10_000.0
 
 _BACKLOG = int(Flag.BACKLOG)
 _STUCK = int(Flag.STUCK)
+_IMPLAUSIBLE = int(Flag.IMPLAUSIBLE)
 
 
 @dataclass(slots=True)
@@ -62,7 +65,7 @@ class _Birth(msgspec.Struct):
 
     online: bool
     conn: int = 0
-    sid: str | None = None
+    sid: Annotated[str, msgspec.Meta(max_length=LONGEST_SID, pattern=r"^[0-9A-Za-z_-]*$")] | None = None
     first: int | None = None
 
 
@@ -125,8 +128,8 @@ class Intake:
         try:
             message = self.driver.decode(payload)
             rows = len(message.samples) + len(message.records)
-            if rows != message.count or not rows:
-                raise TypeError(f"the message says {message.count} records and has {rows}")  # noqa: TRY301  # as all others
+            if rows != message.count or not rows or len(message.stream) > LONGEST_SID:
+                raise TypeError(f"it gave {rows} of {message.count} records of the stream {message.stream!r}")  # noqa: TRY301  # as all others
         except DecodeError:
             raise
         except Exception as error:
@@ -187,7 +190,7 @@ class Intake:
             if batch.newest is None or reading.measured_at >= batch.newest.measured_at:
                 batch.newest = reading
         if added:
-            self._note_times(stream, times, clock.offset_ms, batch)
+            self._note_times(stream, [sample.device_time_ms for sample in samples], clock.offset_ms, batch)
         for record in records:
             if numbered and stream.covers(record.seq):
                 batch.duplicate += 1
@@ -205,7 +208,10 @@ class Intake:
             flags |= _STUCK
         stack = self.site.stack
         plan = stack.plans[0] if len(stack.plans) == 1 else plan_in_force(stack.plans, measured_ms / 1000)
-        rate = emission_rate(sample, plan, self._pressure_kpa, flags)
+        try:
+            rate = emission_rate(sample, plan, self._pressure_kpa, flags)
+        except OverflowError:  # a driver let a number through that no float can hold
+            rate = Rate(None, None, None, self._pressure_kpa, flags | _IMPLAUSIBLE)
         return Reading(
             stack.id,
             stream.pk,

@@ -153,7 +153,7 @@ class Plugins(Section):
     folder: FilePath | None = None
     """A folder whose Python modules are plugins too."""
     options: dict[str, Options] = Field(default_factory=dict)
-    """The options of each plugin, by its name. The plugin says what they may be and checks them when it is loaded."""
+    """The options of each plugin, by its name: reserved for a later release. Alert rules have theirs in `alerts`."""
 
 
 class AlertEntry(Section):

@@ -70,8 +70,8 @@ class Link:
         return aiomqtt.Client(
             self._broker.host,
             self._broker.port,
-            username=self._node.device_id if self._password is not None else None,
-            password=self._password,
+            username=self._node.device_id if self._password is not None else self._broker.username,
+            password=self._password if self._password is not None else self._broker.password,
             tls_context=self._broker.tls,
             identifier=self._node.device_id,
             clean_session=False,

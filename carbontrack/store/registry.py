@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from tortoise.exceptions import DoesNotExist, IntegrityError
+from tortoise.exceptions import DoesNotExist, IntegrityError, ValidationError
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
@@ -31,6 +32,15 @@ class RegistryError(ValueError):
     """A registry change that cannot be made: the message says why."""
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """A value that does not fit its column is a mistake of whoever gave it and no outage."""
+    try:
+        yield
+    except ValidationError as error:
+        raise RegistryError(str(error)) from error
+
+
 def _in_context(
     method: Callable[Concatenate[Registry, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[Registry, P], Coroutine[Any, Any, T]]:
@@ -38,7 +48,7 @@ def _in_context(
     async def inner(self: Registry, *args: P.args, **kwargs: P.kwargs) -> T:
         # A copy for each call: a transaction is a variable of the context, and its neighbours must not be in it.
         context = self._context.copy()
-        with outages():
+        with outages(), _refusals():
             return await asyncio.get_running_loop().create_task(method(self, *args, **kwargs), context=context)
 
     return inner  # type: ignore[return-value]  # mypy keeps the wrapped function's own type apart

@@ -13,13 +13,15 @@ from tortoise.migrations.recorder import MigrationRecorder
 
 from carbontrack.tables import APP
 
-_APPS = {
-    APP: {
-        "models": ["carbontrack.tables"],
-        "migrations": "carbontrack.migrations",
-        "default_connection": "default",
+
+def _apps(connection_name: str) -> dict[str, dict[str, Any]]:
+    return {
+        APP: {
+            "models": ["carbontrack.tables"],
+            "migrations": "carbontrack.migrations",
+            "default_connection": connection_name,
+        }
     }
-}
 
 
 class SchemaMismatch(Exception):
@@ -51,7 +53,9 @@ def tortoise_config(url: str) -> dict[str, Any]:
         }
     else:
         raise ValueError(f"database.url must begin with sqlite:// or postgres://, not {parts.scheme}://")
-    return {"connections": {"default": connection}, "apps": _APPS}
+    # Tortoise keeps its statements by the connection's name: two engines in one process need two names.
+    name = "sqlite" if parts.scheme == "sqlite" else "postgres"
+    return {"connections": {name: connection}, "apps": _apps(name)}
 
 
 def sqlite_path(url: str) -> str:
@@ -99,7 +103,7 @@ async def migrate(connection: BaseDBAsyncClient, report: Callable[[str], object]
         if event == "apply_done":
             report(f"applied {name}")
 
-    await MigrationExecutor(connection, _APPS).migrate(
+    await MigrationExecutor(connection, _apps(connection.connection_name)).migrate(
         [MigrationTarget(app_label=APP, name="__latest__")], direction="forward", progress=progress
     )
     return sorted(known - applied)

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from carbontrack.emissions.rate import site_pressure_kpa
+from carbontrack.emissions.rate import plan_in_force, site_pressure_kpa
 from carbontrack.model import DeviceStatus, Factory, Reading, Role, Site, User
 from carbontrack.web import live_stream
 from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, allow, may_see, public, scope
@@ -41,7 +41,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/emissions/", emissions)
     app.router.add_get("/api/alerts/", alerts)
     app.router.add_get("/api/quarantine/", quarantine)
-    app.router.add_get("/api/live/", live_stream.stream)
+    app.router.add_get("/api/live/", live_stream.stream, allow_head=False)
 
 
 class Input(BaseModel):
@@ -145,10 +145,17 @@ async def factory(request: web.Request) -> web.StreamResponse:
 @allow(EVERYBODY)
 async def stacks(request: web.Request) -> web.StreamResponse:
     """The stacks that the caller may see, each with the monitoring plan that is in force."""
-    found = await request.app[SERVICES].store.stacks(scope(request[USER]))
+    services = request.app[SERVICES]
+    found = await services.store.stacks(scope(request[USER]))
+    now_s = services.clock().timestamp()
     return _results(
         [
-            {"id": stack.id, "factory_id": stack.factory_id, "name": stack.name, "plan": asdict(stack.plans[-1])}
+            {
+                "id": stack.id,
+                "factory_id": stack.factory_id,
+                "name": stack.name,
+                "plan": asdict(plan_in_force(stack.plans, now_s)),
+            }
             for stack in found
         ]
     )

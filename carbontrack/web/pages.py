@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from carbontrack.hookspecs import PortalRequest, PortalView
@@ -19,6 +20,8 @@ from carbontrack.web.errors import Problem
 from carbontrack.web.reader import Reader
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
+
+log = structlog.get_logger(__name__)
 
 LONGEST_TREND_H = 168
 TIER_S = TIER_MS // 1000
@@ -34,7 +37,12 @@ def add_routes(app: web.Application, services: Services) -> None:
     app.router.add_get("/factory/{slug}/report", report)
     app.router.add_post("/hq/unpark/", unpark)
     for view in services.views:
-        app.router.add_get(view.path, _page_of(view), name=f"view:{view.name}")
+        try:
+            app.router.add_get(view.path, _page_of(view))
+        except (ValueError, TypeError, RuntimeError) as error:  # a plugin's path; the other pages go on
+            log.error(  # noqa: TRY400  # the traceback would say nothing more
+                "page left out: its path cannot be one", view=view.name, path=view.path, error=str(error)
+            )
 
 
 def _page_of(view: PortalView) -> Handler:

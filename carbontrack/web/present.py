@@ -21,6 +21,15 @@ ROLE_TITLES: Mapping[Role, str] = {
     Role.OPERATOR: "Operator",
 }
 
+STATE_TITLES: Mapping[str, str] = {
+    "firing": "Firing",
+    "idle": "Idle",
+    "offline": "Offline",
+    "fault": "Fault",
+    "unfit": "Unfit sensor",
+    "no_data": "No data yet",
+}
+
 FAULT_FLAGS = (
     Flag.CO2_FAULT
     | Flag.TEMPERATURE_OPEN
@@ -151,7 +160,7 @@ def state_of(snapshot: Snapshot) -> str:
 
 def live_row(snapshot: Snapshot) -> dict[str, Any]:
     """One device as pages show it and the live stream sends it; units are in the names."""
-    rate = snapshot.co2_kg_per_s
+    rate, state = snapshot.co2_kg_per_s, state_of(snapshot)
     return {
         "device_id": snapshot.device_id,
         "factory_id": snapshot.factory_id,
@@ -168,7 +177,8 @@ def live_row(snapshot: Snapshot) -> dict[str, Any]:
         "flow_rate_m3s": snapshot.flow_rate_m3s,
         "flags": snapshot.flags,
         "flag_texts": flag_texts(snapshot.flags),
-        "state": state_of(snapshot),
+        "state": state,
+        "state_title": STATE_TITLES[state],
     }
 
 

@@ -113,7 +113,8 @@ async def running_portal(url: str, **changed: Any) -> AsyncIterator[Portal]:
                 "clock": lambda: portal.now + timedelta(seconds=1),
             }
             services = Services(**(values | changed))
-            async with TestServer(create_app(services)) as server:
+            server = TestServer(create_app(services))
+            async with server:
                 portal = Portal(running, services, server, kangaita, mungania)
                 try:
                     yield portal

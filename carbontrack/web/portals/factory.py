@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from carbontrack import Page, PortalRequest, PortalView, Role, StackTotal, hookimpl
-from carbontrack.emissions.rate import site_pressure_kpa
+from carbontrack.emissions.rate import plan_in_force, site_pressure_kpa
 from carbontrack.web.present import cause_text, live_row
 
 COMPARABLE_COVERAGE = 0.8
@@ -30,7 +30,7 @@ async def show(request: PortalRequest) -> Page | None:
         "stacks": [
             {
                 "stack": stack,
-                "plan": stack.plans[-1],
+                "plan": plan_in_force(stack.plans, data.now.timestamp()),
                 "rows": rows.get(stack.id, []),
                 "today_kg": totals[stack.id].co2_kg if stack.id in totals else None,
                 "coverage": totals[stack.id].coverage if stack.id in totals else 0.0,

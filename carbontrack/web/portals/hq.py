@@ -7,12 +7,19 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from carbontrack import FactoryDay, Page, PortalReader, PortalRequest, PortalView, Site, Snapshot, hookimpl
+from carbontrack import Factory, FactoryDay, Page, PortalReader, PortalRequest, PortalView, Site, Snapshot, hookimpl
 from carbontrack.web.access import NETWORK_ROLES, REGISTRY_ROLES
-from carbontrack.web.present import cause_text, percent, total_kg_per_s
+from carbontrack.web.present import cause_text, live_row, percent, total_kg_per_s
 
 RANKED_FROM_COVERAGE = 0.8
 """Who measured less of the day would look better than they are."""
+
+WHAT_TO_DO = {
+    "fault": "A sensor reports a fault.",
+    "unfit": "This CO2 sensor cannot measure flue gas: fit one with a range of 20 %, or a dilution probe.",
+    "offline": "Nothing comes from this device. Check its power and its network.",
+    "no_data": "This device has not sent anything yet.",
+}
 
 
 async def show(request: PortalRequest) -> Page:
@@ -41,6 +48,7 @@ async def show(request: PortalRequest) -> Page:
             for cause, count in (await data.quarantine_counts()).items()
         ],
         "can_operate": request.user.role in REGISTRY_ROLES,
+        "troubled": _troubled(snapshots, factories),
         **_what_needs_somebody(data, sites),
     }
     return Page("hq.html", values)
@@ -91,6 +99,20 @@ def _regions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         region["kg_per_h"] += row["kg_per_h"] or 0.0
         region["factories"] += 1
     return [regions[name] for name in sorted(regions, key=lambda name: (len(name), name))]
+
+
+def _troubled(snapshots: Sequence[Snapshot], factories: Mapping[int, Factory]) -> list[dict[str, Any]]:
+    """Devices that give no true rate at the moment, the worst first."""
+    rows = [row for row in map(live_row, snapshots) if row["state"] in WHAT_TO_DO]
+    order = list(WHAT_TO_DO)
+    return [
+        {
+            **row,
+            "factory": factories.get(row["factory_id"]),
+            "text": next(iter(row["flag_texts"]), "") if row["state"] == "fault" else WHAT_TO_DO[row["state"]],
+        }
+        for row in sorted(rows, key=lambda row: (order.index(row["state"]), row["device_id"]))
+    ]
 
 
 def _what_needs_somebody(data: PortalReader, sites: Sequence[Site]) -> dict[str, Any]:

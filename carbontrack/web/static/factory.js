@@ -7,10 +7,6 @@ import { keepFresh } from "./refresh.js";
 
 const TREND_EVERY_MS = 60_000;
 
-const STATES = {
-  firing: "Firing", idle: "Idle", offline: "Offline", fault: "Fault", unfit: "Unfit sensor", no_data: "No data yet",
-};
-
 const FIELDS = {
   co2_kg_per_h: (row) => kgPerHour(row.co2_kg_per_s),
   co2_percent: (row) => number(row.co2_percent, 2),
@@ -31,7 +27,7 @@ function showDevice(element, row) {
   write(field("seen"), seen(row), { quiet: true });
   const state = field("state");
   state.dataset.state = row.state;
-  write(state.querySelector("[data-text]"), STATES[row.state] ?? row.state, { quiet: true });
+  write(state.querySelector("[data-text]"), row.state_title, { quiet: true });
   const flags = field("flags");
   if (row.flag_texts.join("\n") !== [...flags.children].map((item) => item.textContent.trim()).join("\n")) {
     flags.replaceChildren(...row.flag_texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
