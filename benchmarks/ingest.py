@@ -30,10 +30,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
 import uvloop
+from aiohttp.test_utils import TestServer
 
 from benchmarks.publisher import Load
 from carbontrack.device import Services
@@ -41,9 +43,13 @@ from carbontrack.fleet import Fleet
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
-from carbontrack.model import Device, Factory, MonitoringPlan, Site, Stack
+from carbontrack.model import Device, Factory, MonitoringPlan, Role, Site, Stack
 from carbontrack.plugins import load_plugins
 from carbontrack.store import Store, migrate, open_store
+from carbontrack.web import Services as WebServices
+from carbontrack.web import create_app
+from carbontrack.web.auth import hash_password
+from tests.support.chromium import chromium
 from tests.support.postgres import postgres_server
 from tests.support.system import Server, accepts_connections, free_port, needs
 
@@ -236,6 +242,59 @@ async def latency_ms(bench: Bench, url: str, load: Load) -> tuple[float, float]:
     return 1000 * statistics.median(delays), 1000 * delays[int(len(delays) * 0.99)]
 
 
+WATCH = """
+    () => {
+        window.delays = [];
+        new EventSource("/api/live/").addEventListener("reading", (event) => {
+            for (const row of JSON.parse(event.data)) {
+                if (row.received_at) window.delays.push(Date.now() - Date.parse(row.measured_at) - 5000);
+            }
+        });
+    }
+"""
+"""Counts in a page of ours how old a reading is when the browser has it: the publisher's clock is 5 s behind."""
+
+
+async def browser_latency_ms(bench: Bench, url: str, load: Load) -> tuple[float, float]:
+    """Median and 99th percentile from publish to a page of Chromium that is signed in to the network page."""
+    async with core(bench, url, load.devices) as parts, chromium() as browser:
+        await parts.store.add_user("hq@example.org", hash_password("password"), Role.HQ_MANAGER)
+        plugins = load_plugins(["ct_v1", "portal_hq"])
+        services = WebServices(
+            store=parts.store,
+            fleet=parts.fleet,
+            live=parts.live,
+            metrics=parts.metrics,
+            views=tuple(plugins.portals.values()),
+            formats={},
+            sensors=(),
+            readiness=tuple,
+            time_zone=UTC,
+            version="benchmark",
+            clock=lambda: datetime.now(UTC),
+        )
+        async with TestServer(create_app(services)) as server:
+            page = await browser.new_page()
+            await page.goto(str(server.make_url("/login")))
+            await page.get_by_label("E-mail").fill("hq@example.org")
+            await page.get_by_label("Password").fill("password")
+            await page.get_by_role("button", name="Sign in").click()
+            await page.wait_for_url("**/hq/")
+            opening = replace(load, messages=load.devices, rate=0)
+            with publishing(opening):
+                await until(lambda: committed(parts) >= opening.messages)
+            await asyncio.sleep(2)  # so that the page has seen those
+            await page.evaluate(WATCH)
+            await asyncio.sleep(1)
+            await page.evaluate("window.delays.length = 0")  # what the stream begins with is old
+            with publishing(replace(load, first_seq=2)):
+                await until(lambda: committed(parts) >= opening.messages + load.messages)
+            await asyncio.sleep(1)
+            delays = sorted(await page.evaluate("window.delays"))
+            await page.goto("about:blank")
+    return statistics.median(delays), delays[int(len(delays) * 0.99)]
+
+
 async def kilobytes_per_idle_actor(bench: Bench, devices: int = 10_000) -> float:
     """Resident memory of running, idle actors, the difference that 10,000 of them make."""
 
@@ -280,6 +339,10 @@ async def measure(bench: Bench, rounds: int) -> None:
         p50, p99 = await latency_ms(bench, bench.postgres_url(), slow)
         row(f"publish to committed, {rate:,.0f}/s, p50", p50, "ms", "", "")
         row(f"publish to committed, {rate:,.0f}/s, p99", p99, "ms", "", "")
+    watched = replace(load, messages=54 * 20, rate=54.0)
+    p50, p99 = await browser_latency_ms(bench, bench.postgres_url(), watched)
+    row("publish to browser, 54/s, p50", p50, "ms", "", "")
+    row("publish to browser, 54/s, p99", p99, "ms", "", "under 300")
     row("memory of an idle actor", await kilobytes_per_idle_actor(bench), "KB", "", "under 10")
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from carbontrack.metrics import Metrics
 from carbontrack.model import Quarantined, Reading, Record
 from carbontrack.store import Store, StoreUnavailable, StreamState, Work, open_store
-from carbontrack.store.work import Batch
+from carbontrack.store.work import Batch, WorkRefused
 from carbontrack.store.writer import BadRow, GroupCommit
 from tests.support.postgres import Postgres
 from tests.support.world import NOON, NOON_MS, SID, kept, migrated_store, reading, register, sample, work
@@ -378,7 +378,7 @@ async def test_an_error_that_nobody_foresaw_reaches_the_actor_and_does_not_end_t
 
 async def test_a_batch_that_is_refused_without_a_bad_reading_is_not_taken_for_committed() -> None:
     async with group_commit(Refusing(BadRow("a defect of ours"))) as commits:
-        with pytest.raises(StoreUnavailable, match="no bad reading"):
+        with pytest.raises(WorkRefused, match="no reading"):
             await commits.save(work())
 
 

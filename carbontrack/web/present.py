@@ -77,6 +77,7 @@ CAUSE_TEXTS: Mapping[str, str] = {
     "row_count_mismatch": "The message has more or fewer records than it says.",
     "empty": "The message has no records.",
     "too_many_records": "The message has too many records.",
+    "bad_time": "The times of one message lie too far apart.",
     "bad_state": "The presence message cannot be read.",
     "no_driver": "No plugin brings the device's sensor driver.",
     "driver_failed": "The sensor driver failed on this message.",

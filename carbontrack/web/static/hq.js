@@ -4,7 +4,7 @@ import { kgPerHour } from "./format.js";
 import { follow, write } from "./live.js";
 import { keepFresh } from "./refresh.js";
 
-const DRAW_EVERY_MS = 1_000; // hundreds of devices change all the time: one look a second is enough, and easy on a phone
+const DRAW_EVERY_MS = 250; // hundreds of devices change all the time: four looks a second are enough, and easy on a phone
 
 let latest = new Map();
 
