@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 WINDOW = 2000
 COLUMNS = ["ds", "dt", "tq", "co2", "tg", "dp", "v", "pa", "ti", "m", "st"]
@@ -79,22 +80,16 @@ def send(load: Load) -> float:
             raise ConnectionError("the broker refused the publisher")
         began = time.monotonic()
         unacknowledged = sent = 0
-        chunk: list[bytes] = []
-        for packet in packets(load):
-            chunk.append(packet)
-            full = len(chunk) >= (50 if not load.rate else 1)
-            if not full:
-                continue
-            if load.rate:
+        waiting = packets(load)
+        while sent < load.messages:
+            if load.rate:  # a packet carries the time at which it is made
                 time.sleep(max(0.0, began + sent / load.rate - time.monotonic()))
+            chunk = list(islice(waiting, 1 if load.rate else 50))
             link.sendall(b"".join(chunk))
             sent += len(chunk)
             unacknowledged += len(chunk)
-            chunk.clear()
             while unacknowledged > WINDOW:
                 unacknowledged -= _acknowledgements(link)
-        link.sendall(b"".join(chunk))
-        unacknowledged += len(chunk)
         while unacknowledged:
             unacknowledged -= _acknowledgements(link)
         return time.monotonic() - began

@@ -239,9 +239,11 @@ class Intake:
     def _note_times(self, stream: Stream, times: list[int], offset_ms: int, batch: Batch) -> None:
         """Mark the 5-minute buckets of some times, and of a minute before: the last reading there got a successor."""
         stack_id = self.site.stack.id
-        for starts_ms in {(at + offset_ms) // TIER_MS for at in times} | {(min(times) + offset_ms - 60_000) // TIER_MS}:
-            batch.work.buckets.add((stack_id, starts_ms * TIER_MS))
-        last_ms = max(times) + offset_ms
+        buckets = batch.work.buckets
+        first_ms, last_ms = min(times) + offset_ms, max(times) + offset_ms
+        buckets.add((stack_id, (first_ms - 60_000) // TIER_MS * TIER_MS))
+        for at_ms in times:
+            buckets.add((stack_id, (at_ms + offset_ms) // TIER_MS * TIER_MS))
         if last_ms > stream.last_measured_ms:
             stream.last_measured_ms = last_ms
             stream.last_stack_id = stack_id
