@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import gc
 import json
 import logging
@@ -46,6 +45,7 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import Device, Factory, MonitoringPlan, Role, Site, Stack
 from carbontrack.plugins import load_plugins
 from carbontrack.store import Store, migrate, open_store
+from carbontrack.tasks import end
 from carbontrack.web import Services as WebServices
 from carbontrack.web import create_app
 from carbontrack.web.auth import hash_password
@@ -153,9 +153,7 @@ async def running(work: Awaitable[None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        await end(task)
 
 
 @dataclass(frozen=True, slots=True)

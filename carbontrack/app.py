@@ -27,6 +27,7 @@ from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.plugins import Plugins, load_plugins
 from carbontrack.store import Store, open_store
+from carbontrack.tasks import end
 from carbontrack.web import DemoAccount, create_app
 from carbontrack.web import Services as WebServices
 
@@ -223,9 +224,7 @@ async def _kept_running(**jobs: Callable[[], Awaitable[None]]) -> AsyncIterator[
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
 
 async def _follow_registry(store: Store, fleet: Fleet, every_s: float) -> None:

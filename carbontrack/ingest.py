@@ -10,7 +10,6 @@ receipt, not the broker's acknowledgement.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import ssl
 import time
@@ -26,6 +25,7 @@ import structlog
 from carbontrack.fleet import Fleet
 from carbontrack.metrics import Metrics
 from carbontrack.model import Payload
+from carbontrack.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -212,10 +212,7 @@ class Ingest:
             for task in done:
                 task.result()
         finally:
-            for task in (receipts, watcher):
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
-                    await task
+            await end(receipts, watcher)
 
 
 async def _next_message(client: aiomqtt.Client) -> None:

@@ -15,6 +15,7 @@ import structlog
 
 from carbontrack.ingest import BrokerSettings
 from carbontrack.simulator.node import Node
+from carbontrack.tasks import end
 
 log = structlog.get_logger(__name__)
 
@@ -98,9 +99,7 @@ class Link:
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)
         for task in done:
             task.result()
 
