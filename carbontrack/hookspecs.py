@@ -136,6 +136,9 @@ class PortalReader(Protocol):
     def troubles(self) -> Mapping[str, str]:
         """Devices whose actor is backing off or parked, with the error; for operators and headquarters."""
 
+    def refused(self) -> Mapping[str, int]:
+        """How many messages were refused since the core started, by cause; for operators and headquarters."""
+
     def strangers(self) -> Sequence[Stranger]:
         """Devices that send and are not registered; for operators and headquarters."""
 

@@ -11,8 +11,8 @@ ASK_AGAIN_S = 1.0
 async def end(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks and return when they have ended; whatever they raise is dropped.
 
-    They are asked again until they are gone: before Python 3.12 ``asyncio.wait_for``, which libraries use, can swallow a
-    cancellation that comes just when what it waits for is done.
+    They are asked again until they are gone: before Python 3.12 ``asyncio.wait_for``, which libraries use, can swallow
+    a cancellation that comes just when what it waits for is done.
     """
     waiting = set(tasks)
     while waiting:

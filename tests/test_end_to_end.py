@@ -175,6 +175,7 @@ async def test_bad_input_is_kept_with_its_cause_is_seen_in_the_portal_and_stops_
     page = await chromium.new_page(viewport=DESKTOP)
     await sign_in(page, platform.url, "operator@example.org")
     await expect(page.get_by_text("The message is not readable JSON.").first).to_be_visible()
+    await expect(page.get_by_text("Larger than mqtt.max_payload_bytes.").first).to_be_visible()
 
 
 async def test_an_unregistered_device_is_shown_to_the_operator_and_works_once_it_is_registered(

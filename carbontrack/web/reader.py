@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta, tzinfo
 
 from carbontrack.hookspecs import FactoryDay, ReportFormat
+from carbontrack.metrics import DELIVERIES
 from carbontrack.model import Alert, Factory, Site, Snapshot, Stack, StackTotal, Stranger, User
 from carbontrack.web.access import NETWORK_ROLES, may_see, scope
 from carbontrack.web.services import Services
@@ -62,6 +63,13 @@ class Reader:
 
     def troubles(self) -> Mapping[str, str]:
         return self._services.fleet.errors() if self._user.role in NETWORK_ROLES else {}
+
+    def refused(self) -> Mapping[str, int]:
+        if self._user.role not in NETWORK_ROLES:
+            return {}
+        value = self._services.metrics.registry.get_sample_value
+        counts = {name: value("carbontrack_mqtt_messages_total", {"delivery": name}) for name in DELIVERIES}
+        return {name: int(count) for name, count in counts.items() if count and name != "delivered"}
 
     def strangers(self) -> Sequence[Stranger]:
         return tuple(self._services.fleet.strangers.values()) if self._user.role in NETWORK_ROLES else ()

@@ -20,6 +20,13 @@ WHAT_TO_DO = {
     "offline": "Nothing comes from this device. Check its power and its network.",
     "no_data": "This device has not sent anything yet.",
 }
+REFUSALS = {
+    "unknown_topic": "On a topic that no device has.",
+    "disabled_device": "From a disabled device.",
+    "mailbox_full": "Faster than they could be stored: the device sends them again.",
+    "parked": "For a device that is held back.",
+    "too_large": "Larger than mqtt.max_payload_bytes.",
+}
 
 
 async def show(request: PortalRequest) -> Page:
@@ -46,6 +53,9 @@ async def show(request: PortalRequest) -> Page:
         "quarantine": [
             {"cause": cause, "text": cause_text(cause), "count": count}
             for cause, count in (await data.quarantine_counts()).items()
+        ],
+        "refused": [
+            {"text": REFUSALS[cause], "count": count} for cause, count in data.refused().items() if cause in REFUSALS
         ],
         "can_operate": request.user.role in REGISTRY_ROLES,
         "troubled": _troubled(snapshots, factories),

@@ -1,0 +1,215 @@
+"""The command line as an operator uses it, on a real PostgreSQL and a real broker with TLS."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import aiomqtt
+import pytest
+
+from tests.support.mosquitto import Broker
+from tests.support.system import free_port
+from tests.support.world import body, execute
+
+PATIENCE_S = 30.0
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def config(tmp_path: Path, postgres_url: str, mosquitto: Broker) -> Path:
+    """A configuration file as config/carbontrack.yaml, for this test's database and broker."""
+    path = tmp_path / "carbontrack.yaml"
+    path.write_text(
+        f"""
+database:
+  url: !secret database_url
+mqtt:
+  host: {mosquitto.host}
+  port: {mosquitto.port}
+  tls:
+    ca_file: {mosquitto.ca_file}
+  username: {mosquitto.username}
+  password: !secret mqtt_password
+http:
+  port: {free_port()}
+devices:
+  registry_poll_s: 0.2
+logging:
+  format: json
+"""
+    )
+    (tmp_path / "secrets.yaml").write_text(f"database_url: {postgres_url}\nmqtt_password: {mosquitto.password}\n")
+    return path
+
+
+@pytest.fixture
+def run(config: Path) -> Run:
+    def command(*words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "carbontrack", *words, "--config", str(config)],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            cwd=config.parent,
+            env={name: value for name, value in os.environ.items() if not name.startswith("CARBONTRACK_")},
+            check=False,
+        )
+
+    return command
+
+
+@contextmanager
+def serving(config: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``carbontrack serve`` until the block ends; it must end by SIGTERM, in order."""
+    url = f"http://127.0.0.1:{http_port(config)}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "carbontrack", "serve", "--config", str(config)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process, url
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def http_port(config: Path) -> int:
+    lines = config.read_text().splitlines()
+    return int(lines[lines.index("http:") + 1].split()[1])
+
+
+def get(url: str) -> tuple[int, Any]:
+    try:
+        with urlopen(url, timeout=5) as answer:  # noqa: S310  # loopback
+            return answer.status, json.load(answer)
+    except HTTPError as error:
+        return error.code, json.load(error)
+    except URLError:
+        return 0, None
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+async def test_an_operator_sets_up_a_site_and_its_first_reading_arrives(
+    run: Run, config: Path, mosquitto: Broker
+) -> None:
+    assert "2 migrations applied" in run("migrate").stdout
+    assert "up to date" in run("migrate").stdout
+    added = run("factory", "add", "Kangaita Tea Factory", "--altitude-m", "2036", "--county", "Kirinyaga")
+    assert "/factory/kangaita/" in added.stdout, added.stderr
+    assert "Stack 1" in run("factory", "add-stack", "kangaita", "Boiler 1", "--diameter-m", "0.8").stdout
+    assert "registered" in run("device", "add", "dev-001", "--stack-id", "1").stdout
+    added = run(
+        "user", "add", "--email", "op@example.org", "--role", "operator", "--password-stdin", text="a long password\n"
+    )
+    assert added.returncode == 0, added.stderr
+    assert "a long password" not in added.stdout + added.stderr
+
+    with serving(config) as (process, url):
+        until(lambda: get(f"{url}/readyz")[0] == 200, "the core did not become ready")
+        async with mosquitto.client("dev-001", protocol=aiomqtt.ProtocolVersion.V311) as device:
+            await device.subscribe("ct/v1/dev-001/dn/ack", qos=1)
+            await device.publish("ct/v1/dev-001/up/data", body(1, at_ms=time.time_ns() // 1_000_000), qos=1)
+            message = await anext(aiter(device.messages))
+            assert json.loads(bytes(message.payload))["seq"] == 1
+            assert "is disabled" in run("device", "disable", "dev-001").stdout
+            until(lambda: 'actors{state="disabled"} 1.0' in text(f"{url}/metrics"), "the core did not follow")
+            assert "is enabled" in run("device", "enable", "dev-001").stdout
+            until(lambda: 'actors{state="running"} 1.0' in text(f"{url}/metrics"), "the core did not follow")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, log
+        assert all(json.loads(line)["level"] != "error" for line in log.splitlines()), log
+
+    report = run("report", "create", "--factory", "kangaita", "--output", str(config.parent / "report.csv"))
+    assert "1 readings of Kangaita" in report.stdout, report.stderr
+    assert len((config.parent / "report.csv").read_text(encoding="utf-8-sig").splitlines()) == 3
+    assert "dev-001" in run("device", "list").stdout
+    assert run("device", "remove", "dev-001").returncode == 0
+    assert "dev-001" not in run("device", "list").stdout
+
+
+def text(url: str) -> str:
+    with urlopen(url, timeout=5) as answer:  # noqa: S310  # loopback
+        content: str = answer.read().decode()
+        return content
+
+
+def test_a_core_that_meets_an_empty_database_says_what_to_do_and_stops(run: Run) -> None:
+    ended = run("serve")
+    assert ended.returncode == 2
+    assert "carbontrack migrate" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+async def test_a_core_that_meets_a_newer_schema_says_so_and_stops(run: Run, postgres_url: str) -> None:
+    assert run("migrate").returncode == 0
+    await execute(
+        postgres_url,
+        "INSERT INTO tortoise_migrations (app, name, applied_at) VALUES ('carbontrack', '9999_of_the_future', now())",
+    )
+    ended = run("serve")
+    assert ended.returncode == 2
+    assert "9999_of_the_future" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("factory", "add-stack", "nowhere", "Boiler 1", "--diameter-m", "0.8"), "There is no factory 'nowhere'"),
+        (("device", "add", "dev-001", "--stack-id", "7"), "there is no stack 7"),
+        (("device", "add", "dev-001", "--stack-id", "7", "--sensor", "none"), "There are: ct_v1, flat_json"),
+        (("device", "disable", "dev-009"), "there is no device 'dev-009'"),
+        (("report", "create", "--factory", "kangaita", "--format", "stone"), "There are: csv"),
+        (("report", "create", "--factory", "kangaita", "--day", "yesterday"), "2026-03-01"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_do_and_without_a_traceback(
+    run: Run, words: tuple[str, ...], says: str
+) -> None:
+    run("migrate")
+    ended = run(*words)
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_database_that_is_away_is_said_in_one_line(run: Run, config: Path) -> None:
+    secrets = config.parent / "secrets.yaml"
+    secrets.write_text(f"database_url: postgres://nobody:x@127.0.0.1:{free_port()}/none\nmqtt_password: x\n")
+    ended = run("factory", "list")
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+
+
+def test_every_command_explains_itself(run: Run) -> None:
+    for words in ((), ("serve",), ("demo",), ("device", "add"), ("report", "create")):
+        shown = subprocess.run(
+            [sys.executable, "-m", "carbontrack", *words, "--help"], capture_output=True, text=True, check=True
+        )
+        assert "Usage" in shown.stdout
+    assert (
+        "Example: carbontrack demo --factories 5 --port 8081"
+        in subprocess.run(
+            [sys.executable, "-m", "carbontrack", "demo", "--help"], capture_output=True, text=True, check=True
+        ).stdout
+    )
