@@ -72,7 +72,8 @@ def demo(folder: Path, *options: str) -> Iterator[Demo]:
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started, and theirs."""
-    own = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    own = [int(child) for text in lists for child in text.split()]
     return own + [grandchild for child in own for grandchild in children(child)]
 
 
