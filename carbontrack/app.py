@@ -26,7 +26,7 @@ from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.plugins import Plugins, load_plugins
-from carbontrack.store import Store, open_store
+from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
 from carbontrack.web import DemoAccount, create_app
 from carbontrack.web import Services as WebServices
@@ -37,6 +37,7 @@ COMMIT_PATIENCE_S = 15.0
 """Readings that wait this long for a commit make the core not ready."""
 SUMMARISE_EVERY_S = 10.0
 LAG_PROBE_S = 0.5
+TELL_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Core:
         reasons = []
         if not self.ingest.connected:
             reasons.append("There is no connection to the MQTT broker.")
-        waiting_since = self.store.commits.waiting_since
+        waiting_since = self.fleet.waiting_since()
         if waiting_since is not None and time.monotonic() - waiting_since > COMMIT_PATIENCE_S:
             waited_s = time.monotonic() - waiting_since
             reasons.append(f"Readings arrive, but nothing was committed for {waited_s:.0f} s. Is the database there?")
@@ -213,9 +214,14 @@ async def _kept_running(**jobs: Callable[[], Awaitable[None]]) -> AsyncIterator[
     """Run jobs as named tasks; one that fails is logged and started again, the others never notice."""
 
     async def keep(name: str, job: Callable[[], Awaitable[None]]) -> None:
+        told_at = -TELL_AGAIN_S
         while True:
             try:
                 await job()
+            except StoreUnavailable as error:
+                if time.monotonic() - told_at >= TELL_AGAIN_S:
+                    told_at = time.monotonic()
+                    log.warning("the database is away, trying again", job=name, error=str(error))
             except Exception:
                 log.exception("job failed, starting it again", job=name)
             await asyncio.sleep(2)

@@ -44,7 +44,7 @@ class Services:
 class DeviceActor(Actor[Payload]):
     """One registered device. ``snapshot`` is its live state; ``in_hand`` its readings between decode and commit."""
 
-    __slots__ = ("_heard_at", "_prepared", "_services", "_standings", "in_hand", "intake", "snapshot")
+    __slots__ = ("_heard_at", "_prepared", "_services", "_standings", "in_hand", "intake", "snapshot", "waiting_since")
 
     def __init__(self, site: Site, driver: SensorDriver, services: Services, streams: list[Stream] | None) -> None:
         super().__init__(
@@ -54,6 +54,8 @@ class DeviceActor(Actor[Payload]):
             max_failures=services.park_after_failures,
         )
         self.in_hand = 0
+        self.waiting_since: float | None = None
+        """Monotonic time since which messages are in hand that are not committed."""
         self.snapshot = Snapshot(site.device.device_id, site.factory.id, site.stack.id, online=False)
         self.intake = Intake(site, driver, services.store.open_stream, stuck_after_s=services.stuck_after_s)
         self._services = services
@@ -106,6 +108,8 @@ class DeviceActor(Actor[Payload]):
 
     async def handle(self, messages: list[Payload]) -> None:
         """Take all that waits, commit it, and only then tell the device, the pages and the rules."""
+        if self.waiting_since is None:
+            self.waiting_since = self._services.monotonic()
         batch = Batch(Work(self.name, self.intake.site.factory.id))
         for payload in messages:
             if payload.channel in {"data", "backlog"}:
@@ -120,6 +124,7 @@ class DeviceActor(Actor[Payload]):
         if batch.changed or batch.work.readings or batch.work.quarantined:
             await self._services.store.save(batch.seal())
         self._settle(batch)
+        self.waiting_since = None
         if batch.heard or batch.online:
             self._heard_at = self._services.monotonic()
         await self._update_live(batch)

@@ -134,6 +134,11 @@ class Fleet:
         """Why an actor is backing off or parked."""
         return {name: actor.last_error for name, actor in self._actors.items() if actor.failures}
 
+    def waiting_since(self) -> float | None:
+        """Monotonic time since which some device's messages wait for their commit; parked devices are not counted."""
+        waits = (actor.waiting_since for actor in self._actors.values() if actor.state is not ActorState.PARKED)
+        return min((since for since in waits if since is not None), default=None)
+
     async def unpark(self, device_id: str) -> None:
         """Take a parked device back to work."""
         actor = self._actors.get(device_id)

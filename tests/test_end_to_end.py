@@ -11,6 +11,7 @@ from typing import Any
 
 import aiomqtt
 import pytest
+from aiohttp import ClientSession
 from playwright.async_api import Page, expect
 
 from carbontrack.app import Core, run_core, run_web
@@ -19,6 +20,7 @@ from carbontrack.model import Role
 from carbontrack.store import migrate
 from tests.support.chromium import Chromium
 from tests.support.mosquitto import Broker
+from tests.support.postgres import Postgres
 from tests.support.web import PASSWORD, PEOPLE, password_hash
 from tests.support.world import birth, body, eventually, register, will
 
@@ -195,3 +197,24 @@ async def test_an_unregistered_device_is_shown_to_the_operator_and_works_once_it
         await send(body(1, at_ms=now_ms()))
         await eventually(lambda: platform.core.fleet.snapshots()["dev-007"].measured_at is not None)
         assert platform.core.fleet.snapshots()["dev-007"].online
+
+
+async def test_while_the_database_is_away_the_core_is_not_ready_and_afterwards_nothing_is_missing(
+    platform: Platform, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carbontrack.app.COMMIT_PATIENCE_S", 0.1)
+    monkeypatch.setattr("carbontrack.actor.LONGEST_BACKOFF_S", 0.5)
+    async with platform.device() as send, ClientSession() as client:
+        postgres.kill()
+        for seq in range(1, 6):
+            await send(body(seq, at_ms=now_ms()))
+        await eventually(lambda: bool(platform.core.not_ready()), "the core never said that it is not ready")
+        async with client.get(f"{platform.url}/readyz") as answer:
+            assert answer.status == 503
+            assert "nothing was committed" in (await answer.json())["reasons"][0]
+        postgres.start()
+        await eventually(lambda: not platform.core.not_ready(), "the core never became ready again")
+        value = platform.core.metrics.registry.get_sample_value
+        await eventually(lambda: value("carbontrack_readings_total", {"outcome": "committed"}) == 5)
+    rows = await platform.core.store._engine.rows("SELECT count(*) AS n, max(seq) AS last FROM reading")
+    assert rows == [{"n": 5, "last": 5}]

@@ -177,16 +177,6 @@ async def test_an_actor_that_gave_up_waiting_disturbs_nobody(store: Store) -> No
     assert 2 in seqs(await kept(store))
 
 
-async def test_nothing_waits_when_all_is_committed(store: Store) -> None:
-    saving = asyncio.create_task(store.save(work([reading(1)])))
-    await asyncio.sleep(0)
-    assert store.commits.waiting_since is not None
-
-    await saving
-
-    assert store.commits.waiting_since is None
-
-
 # --- a row that the database cannot take
 
 
@@ -288,7 +278,6 @@ async def test_a_killed_postgres_is_an_outage_and_afterwards_everything_goes_on(
             await store.streams()
         with pytest.raises(StoreUnavailable):
             await store.summarise_touched()
-        assert store.commits.waiting_since is not None
         assert sample(metrics, "carbontrack_commit_failures_total") == 1
 
         postgres.start()
@@ -297,7 +286,6 @@ async def test_a_killed_postgres_is_an_outage_and_afterwards_everything_goes_on(
         assert seqs(await kept(store)) == [1, 2]
         assert [site.device.device_id for site in await store.sites()] == ["dev-001"]
         assert await store.summarise_touched() == 1
-        assert store.commits.waiting_since is None
 
 
 async def test_every_actor_of_a_batch_hears_of_an_outage(postgres: Postgres) -> None:
@@ -380,19 +368,6 @@ async def test_a_batch_that_is_refused_without_a_bad_reading_is_not_taken_for_co
     async with group_commit(Refusing(BadRow("a defect of ours"))) as commits:
         with pytest.raises(WorkRefused, match="no reading"):
             await commits.save(work())
-
-
-async def test_the_time_since_something_waits_is_kept_through_an_outage() -> None:
-    backend = Refusing(StoreUnavailable("away"))
-    async with group_commit(backend) as commits:
-        with pytest.raises(StoreUnavailable):
-            await commits.save(work([reading(1)]))
-        since = commits.waiting_since
-        with pytest.raises(StoreUnavailable):
-            await commits.save(work([reading(1)]))
-
-        assert since is not None
-        assert commits.waiting_since == since
 
 
 async def test_a_bucket_is_marked_once_until_it_is_summarised(store: Store) -> None:

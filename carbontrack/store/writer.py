@@ -52,8 +52,6 @@ class GroupCommit:
         self.lock = asyncio.Lock()
         self.dirty: set[tuple[int, int]] = set()
         """Buckets whose mark is in the database already, so that it is not written again with every reading."""
-        self.waiting_since: float | None = None
-        """Monotonic time since which something waits without a successful commit; None when nothing waits."""
         self._backend = backend
         self._metrics = metrics
         self._linger_s = linger_s
@@ -85,8 +83,6 @@ class GroupCommit:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._open.append((work, done))
         self._readings_open += len(work.readings)
-        if self.waiting_since is None:
-            self.waiting_since = time.monotonic()
         self._wake.set()
         await done
 
@@ -138,7 +134,6 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001  # the actors must hear of it: to wait for ever is worse than to retry
             self._failed(batch, error)
             return
-        self.waiting_since = time.monotonic() if self._open else None
         self._metrics.last_commit.set_to_current_time()
         for _, done in batch:
             if not done.done():
