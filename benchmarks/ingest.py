@@ -37,6 +37,7 @@ import uvloop
 from aiohttp.test_utils import TestServer
 
 from benchmarks.publisher import Load
+from carbontrack.app import calm_garbage_collection
 from carbontrack.device import Services
 from carbontrack.fleet import Fleet
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
@@ -366,4 +367,5 @@ def main(arguments: list[str]) -> None:
         row("what", 0, "unit", "ratio", "aim")
         bench = Bench(postgres.new_url, Path(name), 0.2 if options.quick else 1.0)
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+        calm_garbage_collection()  # as the core does
         uvloop.run(measure(bench, 1 if options.quick else 3))

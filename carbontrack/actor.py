@@ -197,7 +197,9 @@ class Actor(Generic[M]):
         self.failures += 1
         self.last_error = f"{type(error).__name__}: {error}"
         if self.failures == 1:
-            log.warning("actor failed, will retry", actor=self.name, error=self.last_error, exc_info=error)
+            # All actors have an outage at once: one line each is enough.
+            told = None if self.is_outage(error) else error
+            log.warning("actor failed, will retry", actor=self.name, error=self.last_error, exc_info=told)
         if self._stopping:
             return
         if self.failures >= self.max_failures and not self.is_outage(error):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-ASK_AGAIN_S = 1.0
+ASK_AGAIN_S = 0.2
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
@@ -15,10 +15,17 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
     a cancellation that comes just when what it waits for is done.
     """
     waiting = set(tasks)
+    interrupted = False
     while waiting:
         for task in waiting:
             task.cancel()
-        done, waiting = await asyncio.wait(waiting, timeout=ASK_AGAIN_S)
+        try:
+            done, waiting = await asyncio.wait(waiting, timeout=ASK_AGAIN_S)
+        except asyncio.CancelledError:
+            interrupted = True  # to leave now would leave them running
+            continue
         for task in done:
             if not task.cancelled():
                 task.exception()  # fetched, so that nobody warns that it was not
+    if interrupted:
+        raise asyncio.CancelledError

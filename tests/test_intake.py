@@ -331,7 +331,7 @@ class TestOnline:
             b'{"online":"yes"}',
             b"\xff\xfe",
             b'{"online":true,"sid":"\xff"}',
-            b'{"online":true,"sens":' + b"[" * 5000 + b"]" * 5000 + b"}",
+            b'{"online":true,"sens":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         ],
         ids=["cut off", "a list", "no state", "text", "noise", "no text", "nested deeply"],
     )

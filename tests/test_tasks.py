@@ -54,5 +54,31 @@ async def test_what_a_task_raises_at_its_end_disturbs_nobody() -> None:
     assert task.done()
 
 
+async def test_who_ends_tasks_and_is_cancelled_meanwhile_ends_them_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "ASK_AGAIN_S", 0.001)
+    may_end = asyncio.Event()
+
+    async def slow() -> None:
+        while not may_end.is_set():
+            try:
+                await for_ever()
+            except asyncio.CancelledError:
+                continue
+
+    task = asyncio.create_task(slow())
+    await asyncio.sleep(0)
+    ending = asyncio.create_task(end(task))
+    await asyncio.sleep(0)
+    ending.cancel()
+    await asyncio.sleep(0)
+    assert not ending.done()
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+
+    assert task.done()
+
+
 async def test_nothing_to_end_is_fine() -> None:
     await end()
