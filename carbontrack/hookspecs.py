@@ -128,7 +128,7 @@ class PortalReader(Protocol):
         """Alerts that fire now, newest first."""
 
     async def quarantine_counts(self, factory_id: int | None = None) -> Mapping[str, int]:
-        """How many payloads are in quarantine, by cause."""
+        """How many payloads came into quarantine in the last 24 hours, by cause."""
 
     def snapshots(self, factory_id: int | None = None) -> Sequence[Snapshot]:
         """The live state of each running device, by device id."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from carbontrack.model import Quarantined, Reading, StackTotal, TrendPoint
+from carbontrack.model import MIN_DATETIME, Quarantined, Reading, StackTotal, TrendPoint
 from carbontrack.store.sqlite import to_ms
 from carbontrack.store.work import TIER_MS, outages, stream_from_row
 from carbontrack.store.writer import GroupCommit
@@ -221,14 +221,17 @@ class Telemetry:
             for row in rows
         ]
 
-    async def quarantine_counts(self, *, factory_id: int | None = None) -> dict[str, int]:
-        """How many payloads or rows are in quarantine, by cause."""
+    async def quarantine_counts(
+        self, *, factory_id: int | None = None, since: datetime = MIN_DATETIME
+    ) -> dict[str, int]:
+        """How many payloads or rows came into quarantine since then, by cause."""
         rows = await self._engine.rows(
             """
             SELECT cause, count(*) AS n FROM quarantine
-            WHERE $1 = 0 OR factory_id = $1 GROUP BY cause ORDER BY n DESC
+            WHERE ($1 = 0 OR factory_id = $1) AND received_at >= $2 GROUP BY cause ORDER BY n DESC
             """,
             factory_id or 0,
+            since,
         )
         return {row["cause"]: int(row["n"]) for row in rows}
 

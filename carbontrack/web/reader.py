@@ -11,6 +11,9 @@ from carbontrack.model import Alert, Factory, Site, Snapshot, Stack, StackTotal,
 from carbontrack.web.access import NETWORK_ROLES, may_see, scope
 from carbontrack.web.services import Services
 
+QUARANTINE_SHOWN = timedelta(hours=24)
+"""What is older needs nobody's attention any more; it is kept all the same."""
+
 
 class Reader:
     """The :class:`~carbontrack.hookspecs.PortalReader` of one person's request."""
@@ -54,7 +57,8 @@ class Reader:
         return await self._services.store.alerts(factory_id=self._scope(factory_id))
 
     async def quarantine_counts(self, factory_id: int | None = None) -> Mapping[str, int]:
-        return await self._services.store.quarantine_counts(factory_id=self._scope(factory_id))
+        since = self.now - QUARANTINE_SHOWN
+        return await self._services.store.quarantine_counts(factory_id=self._scope(factory_id), since=since)
 
     def snapshots(self, factory_id: int | None = None) -> Sequence[Snapshot]:
         only = self._scope(factory_id)
