@@ -98,6 +98,7 @@ async def test_five_minute_means_come_with_their_coverage(portal: Portal) -> Non
         ({"limit": "1000000"}, "limit"),
         ({"cursor": "'; drop table reading; --"}, "cursor"),
         ({"factory": "1"}, "factory"),
+        ({"resolution": "5min", "device_id": "dev-001"}, "device_id"),
     ],
 )
 async def test_a_wrong_query_says_which_field_is_wrong(portal: Portal, query: dict[str, str], field: str) -> None:
@@ -108,6 +109,18 @@ async def test_a_wrong_query_says_which_field_is_wrong(portal: Portal, query: di
     given = await answer.json()
     assert given["status"] == 422
     assert [error["field"] for error in given["errors"]] == [field]
+
+
+async def test_more_means_than_one_answer_holds_are_refused_with_what_to_do(
+    portal: Portal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("carbontrack.web.api.MOST_MEANS", 20)
+    client = await portal.signed_in("hq@example.org")
+    query = {"from": NOON.isoformat(), "to": (NOON + timedelta(hours=1)).isoformat(), "resolution": "5min"}
+    answer = await client.get("/api/emissions/", params=query)
+    assert answer.status == 422
+    assert "name a factory or a stack" in await answer.text()
+    assert (await emissions(client, query | {"stack_id": str(portal.kangaita.stack.id)}))["results"] == []
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"null", b'"text"', b'{"email": 7, "password": "x"}', b"\xff"])

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from carbontrack.emissions.rate import plan_in_force, site_pressure_kpa
 from carbontrack.model import DeviceStatus, Factory, Reading, Role, Site, User
+from carbontrack.store import TIER_MS
 from carbontrack.web import live_stream
 from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, allow, may_see, public, scope
 from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, token_hash
@@ -21,6 +22,8 @@ from carbontrack.web.present import cause_text
 from carbontrack.web.services import SERVICES, Services
 
 MOST_RESULTS = 1000
+MOST_MEANS = 50_000
+BUCKET = timedelta(milliseconds=TIER_MS)
 LONGEST_RAW = timedelta(days=1)
 LONGEST_TIER = timedelta(days=31)
 
@@ -300,6 +303,7 @@ async def emissions(request: web.Request) -> web.StreamResponse:
         if query.factory_id in {None, stack.factory_id} and query.stack_id in {None, stack.id}
     }
     if query.resolution == "5min":
+        _check_means(query, len(chosen) * (until - since) // BUCKET)
         points = await services.store.trend(list(chosen), since, until)
         return _results(
             [
@@ -322,6 +326,15 @@ async def emissions(request: web.Request) -> web.StreamResponse:
         ],
         cursor,
     )
+
+
+def _check_means(query: EmissionsQuery, most: int) -> None:
+    """Means come in one answer, and belong to a stack, whichever devices measured it."""
+    if query.device_id is not None:
+        raise Problem(422, "Some values are wrong.", (("device_id", "goes with raw only; give stack_id for means"),))
+    if most > MOST_MEANS:
+        message = f"is too far from from: about {most:,} means, at most {MOST_MEANS:,}; name a factory or a stack"
+        raise Problem(422, "Some values are wrong.", (("to", message),))
 
 
 async def _raw(
