@@ -250,6 +250,6 @@ def _banner(url: str, accounts: Sequence[DemoAccount], fleet: Sequence[DemoFacto
     return (
         f"\nCarbon Track is running with {len(fleet)} simulated factories and {devices} chimneys.\n\n"
         f"  Open  {url}\n\n  Sign in as\n{signs}\n\n"
-        f"  The last 24 hours arrive from the devices' stores within about a minute of the first start.\n"
+        f"  The last 24 hours arrive from the devices' stores within about two minutes of the first start.\n"
         f"  Data are kept in {folder}. Ctrl-C ends it; started again it goes on.\n"
     )
