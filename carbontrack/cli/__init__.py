@@ -1,0 +1,196 @@
+"""The command line. Every command says what it does, with an example; errors say what to do and end with 2."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
+from carbontrack.cli.registry import device_app, factory_app, user_app
+from carbontrack.config import Config
+from carbontrack.store import Store
+
+app = typer.Typer(
+    name="carbontrack",
+    help="Continuous CO2 measurement for the chimneys of tea factories.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold passwords
+    rich_markup_mode=None,
+)
+plugins_app = typer.Typer(help="Look at plugins.", no_args_is_help=True)
+report_app = typer.Typer(help="Create reports.", no_args_is_help=True)
+app.add_typer(device_app, name="device")
+app.add_typer(factory_app, name="factory")
+app.add_typer(user_app, name="user")
+app.add_typer(plugins_app, name="plugins")
+app.add_typer(report_app, name="report")
+
+# --- running
+
+
+@app.command()
+def serve(config: ConfigOption = None) -> None:
+    """Run the core and the portals on the configured database and broker.
+
+    Example: carbontrack serve --config config/carbontrack.yaml
+    """
+    from carbontrack.app import serve as serve_core  # noqa: PLC0415  # see run
+
+    settings = load(config)
+    _set_up_logging(settings)
+    run(lambda: serve_core(settings))
+
+
+@app.command()
+def demo(
+    factories: Annotated[
+        int | None, typer.Option(min=1, help="How many factories to simulate; without it, all.")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0.1, max=50, help="How many times faster the boilers live and the devices send.")
+    ] = 1.0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port of the web pages; 0 takes a free one.")] = 8080,
+    data_dir: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path("demo-data"),
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the demo's data first.")] = False,
+) -> None:
+    """Run everything on this machine with a simulated fleet: embedded broker, SQLite, core and portals.
+
+    Example: carbontrack demo --factories 5 --port 8081
+    """
+    from carbontrack.demo import DemoOptions, run_demo  # noqa: PLC0415  # see run
+
+    run(lambda: run_demo(DemoOptions(factories, speed, port, data_dir, fresh=fresh)))
+
+
+@app.command()
+def simulate(
+    config: ConfigOption = None,
+    factories: Annotated[
+        int | None, typer.Option(min=1, help="How many factories to simulate; without it, all.")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0.1, max=50, help="How many times faster the boilers live and send.")
+    ] = 1.0,
+    history_hours: Annotated[
+        float, typer.Option(min=0, max=72, help="Past readings that new devices begin with.")
+    ] = 0.0,
+    register: Annotated[
+        bool, typer.Option("--register", help="Add the simulated factories to the registry first.")
+    ] = False,
+    state_dir: Annotated[Path, typer.Option(help="Where the simulated devices keep their state.")] = Path("simulated"),
+    until_eof: Annotated[bool, typer.Option("--until-eof", hidden=True)] = False,
+) -> None:
+    """Simulate a fleet that speaks the real protocol to the configured broker. All devices share the core's sign-in.
+
+    Example: carbontrack simulate --config config/carbontrack.yaml --factories 3 --register
+    """
+    from carbontrack.demo import run_simulation  # noqa: PLC0415  # see run
+
+    settings = load(config)
+    run(
+        lambda: run_simulation(
+            settings,
+            factories=factories,
+            speed=speed,
+            history_hours=history_hours,
+            register=register,
+            state_dir=state_dir,
+            until_eof=until_eof,
+        )
+    )
+
+
+@app.command()
+def migrate(config: ConfigOption = None) -> None:
+    """Bring the database's schema up to date. Safe to run again.
+
+    Example: carbontrack migrate --config config/carbontrack.yaml
+    """
+    from carbontrack.store import migrate as migrate_store  # noqa: PLC0415  # see run
+
+    async def main() -> None:
+        applied = await migrate_store(load(config).database.url, typer.echo)
+        typer.echo("The schema is up to date." if not applied else f"{len(applied)} migrations applied.")
+
+    run(main)
+
+
+@app.command("check-config")
+def check_config(config: ConfigOption = None) -> None:
+    """Read the configuration and say all that is wrong with it.
+
+    Example: carbontrack check-config --config config/carbontrack.yaml
+    """
+    load(config)
+    typer.echo("The configuration is fine.")
+
+
+# --- plugins and reports
+
+
+@plugins_app.command("list")
+def plugins_list(config: ConfigOption = None) -> None:
+    """List the plugins, what they bring, and why one was left out."""
+    from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
+
+    settings = load(config).plugins
+    plugins = load_plugins(settings.enabled, settings.disabled, settings.folder)
+    for plugin in plugins.loaded:
+        what = f"LEFT OUT: {plugin.error}" if plugin.error else ", ".join(plugin.hooks)
+        typer.echo(f"{plugin.name:16} {plugin.origin:24} {what}")
+    if any(plugin.error for plugin in plugins.loaded):
+        raise typer.Exit(1)
+
+
+@report_app.command("create")
+def report_create(
+    factory: Annotated[str, typer.Option(help="The factory, for example kangaita.")],
+    day: Annotated[str, typer.Option(help="A day, YYYY-MM-DD, in the site's time zone; without it, today.")] = "",
+    days: Annotated[int, typer.Option(min=1, max=31, help="How many days from then.")] = 1,
+    report_format: Annotated[str, typer.Option("--format", help="The format, by name.")] = "csv",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; without it, a name is made.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write a factory's report to a file.
+
+    Example: carbontrack report create --factory kangaita --day 2026-03-01 --format csv
+    """
+    from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
+    from carbontrack.reports import ReportTooLarge, gather, render  # noqa: PLC0415  # see run
+
+    settings = load(config)
+    zone = ZoneInfo(settings.site.time_zone)
+    formats = load_plugins(settings.plugins.enabled, settings.plugins.disabled, settings.plugins.folder).report_formats
+    if report_format not in formats:
+        stop(f"There is no report format {report_format!r}. There are: {', '.join(sorted(formats))}")
+    try:
+        first = date.fromisoformat(day) if day else datetime.now(zone).date()
+    except ValueError:
+        stop(f"--day must be a date such as 2026-03-01, not {day}")
+
+    async def command(store: Store) -> None:
+        found = await factory_named(store, factory)
+        start = datetime.combine(first, time(), zone).astimezone(UTC)
+        end = datetime.combine(first + timedelta(days=days), time(), zone).astimezone(UTC)
+        chosen = formats[report_format]
+        try:
+            report = await gather(store, found, start, end)
+        except ReportTooLarge as error:
+            stop(str(error))
+        path = output or Path(f"{found.slug}-{first}.{chosen.extension}")
+        path.write_bytes(await render(report, chosen))
+        typer.echo(f"{path}: {len(report.readings)} readings of {found.name}.")
+
+    with_store(config, command)
+
+
+def _set_up_logging(config: Config) -> None:
+    from carbontrack.logs import set_up_logging  # noqa: PLC0415  # see run
+
+    set_up_logging(config.logging.level, config.logging.format)

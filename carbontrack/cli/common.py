@@ -1,0 +1,77 @@
+"""What the commands share: the configuration, the store, and how an error is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from carbontrack.config import Config, ConfigError, load_config
+from carbontrack.model import Factory
+from carbontrack.store import RegistryError, SchemaMismatch, Store, StoreUnavailable
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="CARBONTRACK_CONFIG",
+        help="The configuration file; without it, defaults and environment.",
+    ),
+]
+
+
+def stop(message: str) -> NoReturn:
+    typer.secho(message, err=True, fg=typer.colors.RED)
+    raise typer.Exit(2)
+
+
+def load(path: Path | None) -> Config:
+    try:
+        return load_config(path, os.environ)
+    except ConfigError as error:
+        stop(str(error))
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a command's coroutine; what a person can mend is told in one line, without a traceback."""
+    from carbontrack.app import run as run_on_a_loop  # noqa: PLC0415  # everything: slow to import, and not always needed
+    from carbontrack.broker import BrokerStartError  # noqa: PLC0415  # as above
+
+    try:
+        run_on_a_loop(main)
+    except (SchemaMismatch, StoreUnavailable, RegistryError, BrokerStartError) as error:
+        stop(str(error))
+    except OSError as error:
+        stop(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+@asynccontextmanager
+async def opened_store(path: Path | None) -> AsyncIterator[Store]:
+    from carbontrack.metrics import Metrics  # noqa: PLC0415  # see run
+    from carbontrack.store import open_store  # noqa: PLC0415  # see run
+
+    async with open_store(load(path).database.url, Metrics()) as store:
+        yield store
+
+
+def with_store(path: Path | None, command: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        async with opened_store(path) as store:
+            await command(store)
+
+    run(main)
+
+
+async def factory_named(store: Store, slug: str) -> Factory:
+    found = await store.factory_by_slug(slug)
+    if found is None:
+        known = ", ".join(factory.slug for factory in await store.factories()) or "none yet"
+        stop(f"There is no factory {slug!r}. There are: {known}")
+    return found

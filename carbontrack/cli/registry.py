@@ -1,0 +1,233 @@
+"""The commands for factories, devices and people."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from carbontrack.cli.common import ConfigOption, factory_named, load, stop, with_store
+from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, Role
+from carbontrack.store import Store
+
+device_app = typer.Typer(help="Register, list, disable, move and remove devices.", no_args_is_help=True)
+factory_app = typer.Typer(help="Add and list factories and their stacks.", no_args_is_help=True)
+user_app = typer.Typer(help="Add people who may sign in.", no_args_is_help=True)
+
+
+@factory_app.command("add")
+def factory_add(
+    name: Annotated[str, typer.Argument(help="For example: Kangaita Tea Factory")],
+    altitude_m: Annotated[float, typer.Option(min=-400, max=5000, help="Height above sea level, m.")],
+    pressure_kpa: Annotated[
+        float | None, typer.Option(min=50, max=110, help="Mean air pressure; else from altitude.")
+    ] = None,
+    county: Annotated[str, typer.Option()] = "",
+    region: Annotated[str, typer.Option()] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Add a factory.
+
+    Example: carbontrack factory add "Kangaita Tea Factory" --altitude-m 2036 --county Kirinyaga --region 3
+    """
+
+    async def command(store: Store) -> None:
+        factory = Factory(0, name, slug_of(name), county, region, None, None, altitude_m, pressure_kpa)
+        added = await store.add_factory(factory)
+        typer.echo(f"Factory {added.id}: {added.name}, page /factory/{added.slug}/")
+
+    with_store(config, command)
+
+
+@factory_app.command("list")
+def factory_list(config: ConfigOption = None) -> None:
+    """List factories with their stacks."""
+
+    async def command(store: Store) -> None:
+        stacks = await store.stacks()
+        for factory in await store.factories():
+            typer.echo(f"{factory.id:4}  {factory.name}  ({factory.altitude_m:.0f} m)")
+            for stack in stacks:
+                if stack.factory_id == factory.id:
+                    typer.echo(f"        stack {stack.id}: {stack.name}, {stack.plans[-1].area_m2:.3f} m2")
+
+    with_store(config, command)
+
+
+@factory_app.command("add-stack")
+def factory_add_stack(
+    factory: Annotated[str, typer.Argument(help="The factory's name in its page's address, for example kangaita.")],
+    name: Annotated[str, typer.Argument(help="For example: Boiler 1")],
+    diameter_m: Annotated[float | None, typer.Option(min=0.05, max=20, help="Inner diameter of a round stack.")] = None,
+    width_m: Annotated[float | None, typer.Option(min=0.05, max=20, help="Inner width of a rectangular stack.")] = None,
+    length_m: Annotated[
+        float | None, typer.Option(min=0.05, max=20, help="Inner length of a rectangular stack.")
+    ] = None,
+    profile_factor: Annotated[float, typer.Option(min=0.1, max=1.5, help="Mean over measured velocity.")] = 0.9,
+    basis: Annotated[str, typer.Option(help="What the CO2 analyser reads: dry or wet gas.")] = "dry",
+    h2o_fraction: Annotated[float, typer.Option(min=0, max=0.5, help="Water in the wet gas, by volume.")] = 0.12,
+    co2_range_ppm: Annotated[float, typer.Option(min=400, max=1_000_000, help="The analyser's full scale.")] = 200_000,
+    dilution_ratio: Annotated[float, typer.Option(min=1, max=1000, help="Of a dilution probe; 1 is none.")] = 1.0,
+    config: ConfigOption = None,
+) -> None:
+    """Add a stack with its first monitoring plan.
+
+    Example: carbontrack factory add-stack kangaita "Boiler 1" --diameter-m 0.8
+    """
+    if basis not in ("dry", "wet"):
+        stop(f"--basis must be dry or wet, not {basis}")
+    try:
+        plan = MonitoringPlan(
+            shape="rectangular" if diameter_m is None else "circular",
+            diameter_m=diameter_m,
+            width_m=width_m,
+            length_m=length_m,
+            profile_factor=profile_factor,
+            basis="wet" if basis == "wet" else "dry",
+            h2o_fraction=h2o_fraction,
+            co2_range_ppm=co2_range_ppm,
+            dilution_ratio=dilution_ratio,
+        )
+    except ValueError as error:
+        stop(f"Give --diameter-m, or --width-m and --length-m: {error}")
+
+    async def command(store: Store) -> None:
+        found = await factory_named(store, factory)
+        stack = await store.add_stack(found.id, name, plan)
+        typer.echo(f"Stack {stack.id}: {stack.name} at {found.name}, {plan.area_m2:.3f} m2")
+
+    with_store(config, command)
+
+
+@device_app.command("add")
+def device_add(
+    device_id: Annotated[str, typer.Argument(help="The device's name on the wire, for example ct-kangaita-1.")],
+    stack_id: Annotated[int, typer.Option(help="The stack that it measures; see: carbontrack factory list")],
+    sensor: Annotated[str, typer.Option(help="The driver that reads its messages.")] = "ct_v1",
+    config: ConfigOption = None,
+) -> None:
+    """Register a device; a running core takes it within seconds.
+
+    Example: carbontrack device add ct-kangaita-1 --stack-id 1
+    """
+
+    async def command(store: Store) -> None:
+        known = _sensors(config)
+        if sensor not in known:
+            stop(f"No plugin brings the sensor driver {sensor!r}. There are: {', '.join(known)}")
+        device = await store.add_device(device_id, stack_id, sensor)
+        typer.echo(f"Device {device.device_id} is registered on stack {device.stack_id}.")
+
+    with_store(config, command)
+
+
+@device_app.command("list")
+def device_list(config: ConfigOption = None) -> None:
+    """List registered devices."""
+
+    async def command(store: Store) -> None:
+        for site in await store.sites():
+            device = site.device
+            place = f"{site.factory.name}, {site.stack.name}"
+            typer.echo(f"{device.device_id:24} {device.status.value:9} {device.sensor:10} {place}")
+
+    with_store(config, command)
+
+
+def _change(device_id: str, config: Path | None, done: str, **changes: Any) -> None:
+    async def command(store: Store) -> None:
+        await store.change_device(device_id, **changes)
+        typer.echo(f"Device {device_id} {done}.")
+
+    with_store(config, command)
+
+
+@device_app.command("disable")
+def device_disable(device_id: str, config: ConfigOption = None) -> None:
+    """Refuse a device's messages until it is enabled again; it keeps its readings meanwhile."""
+    _change(device_id, config, "is disabled", status=DeviceStatus.DISABLED)
+
+
+@device_app.command("enable")
+def device_enable(device_id: str, config: ConfigOption = None) -> None:
+    """Take a disabled device's messages again."""
+    _change(device_id, config, "is enabled", status=DeviceStatus.ACTIVE)
+
+
+@device_app.command("move")
+def device_move(device_id: str, stack_id: Annotated[int, typer.Option()], config: ConfigOption = None) -> None:
+    """Move a device to another stack. Its old readings stay with the old stack."""
+    _change(device_id, config, f"measures stack {stack_id} now", stack_id=stack_id)
+
+
+@device_app.command("remove")
+def device_remove(device_id: str, config: ConfigOption = None) -> None:
+    """Take a device off the registry. Its readings stay with their stack."""
+
+    async def command(store: Store) -> None:
+        await store.remove_device(device_id)
+        typer.echo(f"Device {device_id} is removed; its readings stay.")
+
+    with_store(config, command)
+
+
+@user_app.command("add")
+def user_add(
+    email: Annotated[str, typer.Option(help="The address to sign in with.")],
+    role: Annotated[Role, typer.Option(help="What the person may see and do.")],
+    factory: Annotated[str, typer.Option(help="For a factory's people: the factory, for example kangaita.")] = "",
+    first_name: Annotated[str, typer.Option()] = "",
+    last_name: Annotated[str, typer.Option()] = "",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Add a person who may sign in.
+
+    Example: carbontrack user add --email chief@example.org --role hq_manager --password-stdin < password.txt
+    """
+    from carbontrack.web.auth import hash_password  # noqa: PLC0415  # see run
+
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
+        stop(f"{email!r} is not an e-mail address")
+    of_factory = role in (Role.FACTORY_MANAGER, Role.FACTORY_CLERK)
+    if of_factory != bool(factory):
+        stop(f"A {role.value} " + ("belongs to a factory: give --factory" if of_factory else "has no --factory"))
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else typer.prompt("Password", hide_input=True)
+    if len(password) < MIN_PASSWORD_LENGTH:
+        stop(f"The password must have at least {MIN_PASSWORD_LENGTH} characters.")
+
+    async def command(store: Store) -> None:
+        factory_id = (await factory_named(store, factory)).id if factory else None
+        user = await store.add_user(
+            email,
+            hash_password(password),
+            role,
+            factory_id=factory_id,
+            first_name=first_name,
+            last_name=last_name,
+        )
+        typer.echo(f"{user.email} may sign in as {user.role.value}.")
+
+    with_store(config, command)
+
+
+MIN_PASSWORD_LENGTH = 10
+
+
+def _sensors(config: Path | None) -> list[str]:
+    from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
+
+    settings = load(config).plugins
+    return sorted(load_plugins(settings.enabled, settings.disabled, settings.folder).sensors)
+
+
+def slug_of(name: str) -> str:
+    """A factory's name as it stands in addresses: ``Kangaita Tea Factory`` is ``kangaita``."""
+    short = re.sub(r"\s+tea factory$", "", name.strip(), flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-") or secrets.token_hex(4)
