@@ -29,6 +29,7 @@ from carbontrack.metrics import Metrics
 from carbontrack.plugins import Plugins, load_plugins
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
+from carbontrack.tiers import Summariser
 from carbontrack.web import DemoAccount, create_app
 from carbontrack.web import Services as WebServices
 
@@ -95,12 +96,13 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
         fleet = Fleet(services, plugins.sensors)
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics)
+        summariser = Summariser(store, ZoneInfo(config.site.time_zone))
         core = Core(config, store, fleet, live, metrics, ingest, plugins)
         try:
             async with _kept_running(
                 ingest=ingest.consume,
                 registry=lambda: _follow_registry(store, fleet, devices.registry_poll_s),
-                tiers=lambda: _summarise(store, metrics),
+                tiers=lambda: _summarise(summariser, metrics),
                 lag=lambda: _measure_lag(metrics),
             ):
                 yield core
@@ -246,11 +248,11 @@ async def _follow_registry(store: Store, fleet: Fleet, every_s: float) -> None:
         await asyncio.sleep(every_s)
 
 
-async def _summarise(store: Store, metrics: Metrics) -> None:
-    """Keep the 5-minute tier up to date; after a large backlog without pause, otherwise every few seconds."""
+async def _summarise(summariser: Summariser, metrics: Metrics) -> None:
+    """Keep the tiers up to date; after a large backlog without pause, otherwise every few seconds."""
     while True:
         began = time.monotonic()
-        done = await store.summarise_touched()
+        done = await summariser.summarise_touched()
         metrics.tier_buckets.inc(done)
         # At most a tenth of the time, so that a large backlog of buckets does not slow the commits of readings.
         await asyncio.sleep(SUMMARISE_EVERY_S if not done else max(0.2, 9 * (time.monotonic() - began)))

@@ -13,7 +13,8 @@ from typing import Annotated
 
 import msgspec
 
-from carbontrack.emissions.rate import Rate, emission_rate, plan_in_force, site_pressure_kpa
+from carbontrack.emissions.hours import LAST_STEP_MS
+from carbontrack.emissions.rate import Rate, as_stored, emission_rate, plan_in_force, single, site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, SensorDriver
 from carbontrack.model import Flag, Message, Payload, Quarantined, Reading, Record, Sample, Site
 from carbontrack.store import TIER_MS, StreamState, Work
@@ -31,6 +32,7 @@ STUCK_MIN_CO2_PPM = 10_000.0
 _BACKLOG = int(Flag.BACKLOG)
 _STUCK = int(Flag.STUCK)
 _IMPLAUSIBLE = int(Flag.IMPLAUSIBLE)
+_FROM_PITOT = int(Flag.VELOCITY_FROM_PITOT)
 
 
 @dataclass(slots=True)
@@ -110,7 +112,9 @@ class Intake:
             return
         batch.received += message.count
         stream = self.streams.get(message.stream) or await self._new_stream(message.stream)
-        if stream is None or (message.numbered and not stream.has_room_for(message.first_seq)):
+        # Where a gap record comes with it, it may be the very message that makes room.
+        makes_room = any(record.kind == "gap" for record in message.records)
+        if stream is None or (message.numbered and not makes_room and not stream.has_room_for(message.first_seq)):
             batch.refused += message.count
             return
         received_at = datetime.fromtimestamp(payload.received_at_ms / 1000, UTC)
@@ -139,7 +143,8 @@ class Intake:
             covers = (message.stream, message.first_seq, message.first_seq + message.count - 1)
             times = _times(message)
             if max(times) - min(times) > LONGEST_SPAN_MS:
-                raise DecodeError("bad_time", "the records of one message are more than a year apart", covers)
+                detail = "the records of one message are more than a year apart"
+                raise DecodeError("bad_time", detail, covers if message.numbered else None)
         return message
 
     async def take_state(self, payload: Payload, batch: Batch) -> None:
@@ -209,6 +214,7 @@ class Intake:
         stack = self.site.stack
         plan = stack.plans[0] if len(stack.plans) == 1 else plan_in_force(stack.plans, measured_ms / 1000)
         try:
+            sample = as_stored(sample)
             rate = emission_rate(sample, plan, self._pressure_kpa, flags)
         except OverflowError:  # a driver let a number through that no float can hold
             rate = Rate(None, None, None, self._pressure_kpa, flags | _IMPLAUSIBLE)
@@ -220,11 +226,12 @@ class Intake:
             received_at,
             sample.co2_ppm,
             sample.temperature_c,
-            rate.velocity_ms,
-            rate.pressure_kpa,
-            rate.flow_rate_m3s,
-            rate.co2_kg_per_s,
+            single(rate.velocity_ms),
+            single(rate.pressure_kpa),
+            single(rate.flow_rate_m3s),
+            single(rate.co2_kg_per_s),
             rate.flags,
+            sample.pressure_difference_pa if rate.flags & _FROM_PITOT else None,
         )
 
     def _is_stuck(self, co2_ppm: float | None, measured_ms: int) -> bool:
@@ -237,13 +244,17 @@ class Intake:
         return count >= STUCK_MIN_READINGS and measured_ms - since_ms >= self.stuck_after_s * 1000
 
     def _note_times(self, stream: Stream, times: list[int], offset_ms: int, batch: Batch) -> None:
-        """Mark the 5-minute buckets of some times, and of a minute before: the last reading there got a successor."""
+        """Mark the 5-minute buckets that these times change.
+
+        Of a minute before, because the last reading there got a successor; of 5 s after, for which a reading speaks.
+        """
         stack_id = self.site.stack.id
         buckets = batch.work.buckets
         first_ms, last_ms = min(times) + offset_ms, max(times) + offset_ms
         buckets.add((stack_id, (first_ms - 60_000) // TIER_MS * TIER_MS))
         for at_ms in times:
             buckets.add((stack_id, (at_ms + offset_ms) // TIER_MS * TIER_MS))
+            buckets.add((stack_id, (at_ms + offset_ms + LAST_STEP_MS - 1) // TIER_MS * TIER_MS))
         if last_ms > stream.last_measured_ms:
             stream.last_measured_ms = last_ms
             stream.last_stack_id = stack_id

@@ -55,6 +55,18 @@ class Flag(IntFlag):
     """A value that the rate needs (CO2, temperature or velocity) is missing."""
     DEVICE_DISAGREES = 1 << 22
     """The rate that the device computed differs from the platform's by more than 5 %."""
+    CO2_SATURATED = 1 << 23
+    """The platform found the CO2 channel at its full scale, and set CO2_OVER_RANGE, which the device had not."""
+    CO2_IMPLAUSIBLE = 1 << 24
+    TEMPERATURE_IMPLAUSIBLE = 1 << 25
+    VELOCITY_IMPLAUSIBLE = 1 << 26
+    """No chimney has such a velocity; or there is none although the gas is hot and full of CO2."""
+    PRESSURE_IMPLAUSIBLE = 1 << 27
+    """The pressure that the device gave cannot be; the site's is used."""
+    PRESSURE_SITE = 1 << 28
+    """The pressure is the site's, because the device gave none that can be used."""
+    VELOCITY_FROM_PITOT = 1 << 29
+    """The velocity was worked out by the platform from the pressure difference."""
 
 
 class ClockQuality(IntEnum):
@@ -113,6 +125,12 @@ class MonitoringPlan:
     one part of flue gas is drawn with 49 parts of clean air. ``h2o_fraction`` is the water share of the wet flue
     gas by volume and is used when the analyser reads dry. ``profile_factor`` is mean velocity over measured
     velocity, from a grid traverse (EN 15259).
+
+    The boiler counts as running above the three ``on_`` values and as off below ``off_temperature_c`` or
+    ``off_co2_ppm`` (ppm by volume in the wet flue gas) or ``off_velocity_ms``; between them it stays what it was.
+
+    ``validity`` and ``substitution`` name the policies for hours; ``fuels`` are those that burn into this stack,
+    separated by commas. The ``u_`` values are relative standard uncertainties (k = 1) of the factors of the rate.
     """
 
     valid_from: datetime = MIN_DATETIME
@@ -129,9 +147,36 @@ class MonitoringPlan:
     calibration_offset_ppm: float = 0.0
     calibration_slope: float = 1.0
     pitot_coefficient: float = 0.84
+    velocity_method: Literal["anemometer", "pitot"] = "anemometer"
+    co2_response_s: float = 30.0
+    temperature_max_c: float = 1000.0
+    velocity_max_ms: float = 50.0
+    profile_factor_source: Literal["assumed", "traverse"] = "assumed"
+    undisturbed_upstream_m: float | None = None
+    undisturbed_downstream_m: float | None = None
+    on_temperature_c: float = 80.0
+    off_temperature_c: float = 60.0
+    on_velocity_ms: float = 0.5
+    off_velocity_ms: float = 0.3
+    on_co2_ppm: float = 10_000.0
+    off_co2_ppm: float = 5_000.0
+    validity: Literal["share", "quadrant"] = "share"
+    substitution: Literal["mrr", "epa"] = "mrr"
+    fuels: str = "firewood"
+    u_co2: float = 0.03
+    u_velocity: float = 0.05
+    u_profile: float = 0.08
+    u_area: float = 0.02
+    u_temperature: float = 0.01
+    u_pressure: float = 0.01
+    u_h2o: float = 0.03
+    note: str = ""
     area_m2: float = field(init=False)
 
     def __post_init__(self) -> None:
+        for name in ("temperature_c", "velocity_ms", "co2_ppm"):
+            if getattr(self, f"off_{name}") > getattr(self, f"on_{name}"):
+                raise ValueError(f"off_{name} must not be above on_{name}")
         deposit_m = 2 * self.wall_deposit_mm / 1000
         if self.shape == "circular":
             if self.diameter_m is None or self.diameter_m <= deposit_m:
@@ -264,6 +309,8 @@ class Reading(msgspec.Struct, frozen=True, gc=False):
     flow_rate_m3s: float | None
     co2_kg_per_s: float | None
     flags: int
+    pressure_difference_pa: float | None = None
+    """What a pitot tube gave, where the velocity comes from it."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):

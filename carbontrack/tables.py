@@ -60,6 +60,30 @@ class PlanRow(Model):
     calibration_offset_ppm = fields.FloatField()
     calibration_slope = fields.FloatField()
     pitot_coefficient = fields.FloatField()
+    velocity_method = fields.CharField(max_length=12, db_default="anemometer")
+    co2_response_s = fields.FloatField(db_default=30.0)
+    temperature_max_c = fields.FloatField(db_default=1000.0)
+    velocity_max_ms = fields.FloatField(db_default=50.0)
+    profile_factor_source = fields.CharField(max_length=12, db_default="assumed")
+    undisturbed_upstream_m = fields.FloatField(null=True)
+    undisturbed_downstream_m = fields.FloatField(null=True)
+    on_temperature_c = fields.FloatField(db_default=80.0)
+    off_temperature_c = fields.FloatField(db_default=60.0)
+    on_velocity_ms = fields.FloatField(db_default=0.5)
+    off_velocity_ms = fields.FloatField(db_default=0.3)
+    on_co2_ppm = fields.FloatField(db_default=10_000.0)
+    off_co2_ppm = fields.FloatField(db_default=5_000.0)
+    validity = fields.CharField(max_length=12, db_default="share")
+    substitution = fields.CharField(max_length=12, db_default="mrr")
+    fuels = fields.CharField(max_length=200, db_default="firewood")
+    u_co2 = fields.FloatField(db_default=0.03)
+    u_velocity = fields.FloatField(db_default=0.05)
+    u_profile = fields.FloatField(db_default=0.08)
+    u_area = fields.FloatField(db_default=0.02)
+    u_temperature = fields.FloatField(db_default=0.01)
+    u_pressure = fields.FloatField(db_default=0.01)
+    u_h2o = fields.FloatField(db_default=0.03)
+    note = fields.CharField(max_length=500, db_default="")
 
     class Meta:
         table = "monitoring_plan"
@@ -138,3 +162,107 @@ class AlertRow(Model):
 
     class Meta:
         table = "alert"
+
+
+# One version of an energy entry; the columns are those of ledger.EnergyEntry. ``entry_id`` stays over edits; the row
+# with ``superseded_at`` NULL is the one that counts.
+class EnergyEntryRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    entry_id = fields.BigIntField()
+    version = fields.IntField()
+    factory: fields.ForeignKeyRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="energy_entries", on_delete=fields.RESTRICT
+    )
+    factory_id: int
+    stack: fields.ForeignKeyNullableRelation[StackRow] = fields.ForeignKeyField(
+        f"{APP}.StackRow", related_name="energy_entries", null=True, on_delete=fields.RESTRICT
+    )
+    stack_id: int | None
+    energy_type = fields.CharField(max_length=24)
+    amount = fields.FloatField()
+    unit = fields.CharField(max_length=12)
+    period_start = fields.DatetimeField()
+    period_end = fields.DatetimeField()
+    moisture = fields.FloatField(null=True)
+    stack_density_kg_per_m3 = fields.FloatField(null=True)
+    sustainability = fields.CharField(max_length=8)
+    evidence = fields.CharField(max_length=200)
+    note = fields.CharField(max_length=500)
+    author = fields.CharField(max_length=200)
+    recorded_at = fields.DatetimeField()
+    reason = fields.CharField(max_length=500)
+    withdrawn = fields.BooleanField()
+    superseded_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "energy_entry"
+        unique_together = (("entry_id", "version"),)
+        indexes = (("factory_id", "period_start"),)
+
+
+# One version of a production entry, as above; the columns are those of ledger.ProductionEntry.
+class ProductionEntryRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    entry_id = fields.BigIntField()
+    version = fields.IntField()
+    factory: fields.ForeignKeyRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="production_entries", on_delete=fields.RESTRICT
+    )
+    factory_id: int
+    period_start = fields.DatetimeField()
+    period_end = fields.DatetimeField()
+    green_leaf_kg = fields.FloatField(null=True)
+    made_tea_kg = fields.FloatField(null=True)
+    evidence = fields.CharField(max_length=200)
+    note = fields.CharField(max_length=500)
+    author = fields.CharField(max_length=200)
+    recorded_at = fields.DatetimeField()
+    reason = fields.CharField(max_length=500)
+    withdrawn = fields.BooleanField()
+    superseded_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "production_entry"
+        unique_together = (("entry_id", "version"),)
+        indexes = (("factory_id", "period_start"),)
+
+
+class TargetRow(Model):
+    id = fields.IntField(primary_key=True)
+    factory: fields.ForeignKeyRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="targets", on_delete=fields.RESTRICT
+    )
+    factory_id: int
+    metric = fields.CharField(max_length=60)
+    value = fields.FloatField()
+    valid_from = fields.DateField()
+    baseline_year = fields.IntField(null=True)
+    baseline_value = fields.FloatField(null=True)
+    author = fields.CharField(max_length=200)
+    recorded_at = fields.DatetimeField()
+    withdrawn = fields.BooleanField(default=False)
+
+    class Meta:
+        table = "target"
+        unique_together = (("factory", "metric", "valid_from", "recorded_at"),)
+
+
+# A reported account: never changed, a correction is the next version.
+class StatementRow(Model):
+    id = fields.IntField(primary_key=True)
+    factory: fields.ForeignKeyRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="statements", on_delete=fields.RESTRICT
+    )
+    factory_id: int
+    period_start = fields.DatetimeField()
+    period_end = fields.DatetimeField()
+    version = fields.IntField()
+    figures = fields.TextField()
+    sha256 = fields.CharField(max_length=64)
+    author = fields.CharField(max_length=200)
+    created_at = fields.DatetimeField()
+    reason = fields.CharField(max_length=500)
+
+    class Meta:
+        table = "statement"
+        unique_together = (("factory", "period_start", "period_end", "version"),)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.web import PASSWORD, Portal, running_portal
-from tests.support.world import NOON, NOON_MS, body, eventually, payload
+from tests.support.world import NOON, NOON_MS, body, eventually, payload, summarise_touched
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ async def test_a_long_answer_is_read_page_by_page_and_nothing_is_left_out(portal
 async def test_five_minute_means_come_with_their_coverage(portal: Portal) -> None:
     portal.core.fleet.tell(payload("dev-001", body(1, 60), received_at_ms=NOON_MS + 300_000))
     await portal.core.receipt("dev-001", 60)
-    await portal.core.store.summarise_touched()
+    await summarise_touched(portal.core.store)
     client = await portal.signed_in("clerk@example.org")
     query = {"from": NOON.isoformat(), "to": (NOON + timedelta(minutes=5)).isoformat(), "resolution": "5min"}
     (bucket,) = (await emissions(client, query))["results"]

@@ -33,7 +33,7 @@ PLAN = MonitoringPlan()
 
 temperatures = st.floats(-20, 1000)
 pressures = st.floats(50, 110)
-velocities = st.floats(0, 50)
+velocities = st.floats(0.3, 50)  # slower hot gas is a seized anemometer
 ppms = st.floats(0, 195_000)
 
 
@@ -119,7 +119,7 @@ class TestLaws:
 
         assert kg_per_s(sample, pressure_kpa=pressure * times) == pytest.approx(kg_per_s(sample) * times)
 
-    @given(st.floats(1_000, 190_000), st.floats(-20, 990), st.floats(0.1, 50), pressures, st.floats(0.1, 10))
+    @given(st.floats(1_000, 190_000), st.floats(-20, 990), velocities, pressures, st.floats(0.1, 10))
     def test_hotter_gas_of_the_same_velocity_carries_less(
         self, ppm: float, temperature: float, velocity: float, pressure: float, hotter: float
     ) -> None:

@@ -1,4 +1,4 @@
-"""Data that comes with Carbon Track: the tea factories of the demonstration.
+"""Data that comes with Carbon Track: emission factors, and the tea factories of the demonstration.
 
 ``ktda_factories.csv`` lists 73 tea factories in Kenya. Where they stand is approximate: most latitudes and longitudes
 are those of the nearest locality and may be 15 km off, so they place a dot on a map of the country and nothing finer.
@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import csv
 from importlib.resources import files
+
+from ruamel.yaml import YAML
 
 from carbontrack.model import Factory
 
@@ -37,3 +39,8 @@ def _factory(row: dict[str, str]) -> Factory:
         longitude=float(row["longitude"]),
         altitude_m=float(row["altitude_m"]),
     )
+
+
+def load_factor_rows() -> object:
+    """The rows of ``factors.yaml`` as the file has them, for :func:`carbontrack.emissions.factors.parse_factors`."""
+    return YAML(typ="safe").load(files(__name__).joinpath("factors.yaml").read_text(encoding="utf-8"))

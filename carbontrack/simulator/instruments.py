@@ -6,13 +6,8 @@ from math import sin, tau
 
 import msgspec
 
-from carbontrack.emissions.rate import (
-    FLUE_GAS_KG_PER_MOL,
-    GAS_CONSTANT_J_PER_MOL_K,
-    ZERO_CELSIUS_K,
-    emission_rate,
-    site_pressure_kpa,
-)
+from carbontrack.emissions.gas import FLUE_GAS_KG_PER_MOL, GAS_CONSTANT_J_PER_MOL_K, ZERO_CELSIUS_K
+from carbontrack.emissions.rate import emission_rate, site_pressure_kpa
 from carbontrack.model import Factory, Flag, Sample
 from carbontrack.simulator.boiler import Boiler, Flue, chance
 from carbontrack.simulator.demo_fleet import STUCK, THERMOCOUPLE, DemoStack

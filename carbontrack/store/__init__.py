@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextvars
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tortoise.context import TortoiseContext
 
 from carbontrack.metrics import Metrics
+from carbontrack.model import MonitoringPlan
 from carbontrack.store import schema
 from carbontrack.store.postgres import PostgresBackend
 from carbontrack.store.registry import Registry, RegistryError
 from carbontrack.store.schema import SchemaMismatch
 from carbontrack.store.sqlite import SqliteBackend
 from carbontrack.store.telemetry import Engine, Telemetry
+from carbontrack.store.tiers import Tiers
 from carbontrack.store.work import TIER_MS, StoreUnavailable, StreamState, Work
 from carbontrack.store.writer import Backend, GroupCommit
 
@@ -32,7 +35,12 @@ __all__ = [
 ]
 
 
-class Store(Registry, Telemetry):
+FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
+"""No device has measured anything before."""
+FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
+
+
+class Store(Registry, Telemetry, Tiers):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(self, context: contextvars.Context, engine: Engine, commits: GroupCommit) -> None:
@@ -40,13 +48,17 @@ class Store(Registry, Telemetry):
         Telemetry.__init__(self, engine)
         self.commits = commits
 
+    async def add_plan(self, stack_id: int, plan: MonitoringPlan) -> None:
+        """Add a plan that is in force from ``plan.valid_from``; what was measured since then is computed again.
+
+        Raises :class:`RegistryError` where the stack has a plan from that moment.
+        """
+        await Registry.add_plan(self, stack_id, plan)
+        await self.touch(stack_id, max(plan.valid_from, FIRST_READINGS), FAR_FUTURE)
+
     async def save(self, work: Work) -> None:
         """Return when an actor's work is committed; raises :class:`StoreUnavailable` when it is not."""
         await self.commits.save(work)
-
-    async def summarise_touched(self, most: int = 500) -> int:
-        """Summarise 5-minute buckets that readings touched; how many were."""
-        return await self.summarise(self.commits, most)
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ READING_COLUMNS = (
     "flow_rate_m3s",
     "co2_kg_per_s",
     "flags",
+    "pressure_difference_pa",
 )
 _UPDATE_STREAMS = """
 UPDATE stream SET watermark = u.watermark, beyond = u.beyond, anchors = u.anchors,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from tortoise.exceptions import DoesNotExist, IntegrityError, ValidationError
 from tortoise.expressions import F
@@ -41,11 +41,22 @@ def _refusals() -> Iterator[None]:
         raise RegistryError(str(error)) from error
 
 
-def _in_context(
-    method: Callable[Concatenate[Registry, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[Registry, P], Coroutine[Any, Any, T]]:
+class InContext(Protocol):
+    """A part of the store: it knows the context in which Tortoise was set up."""
+
+    _context: contextvars.Context
+
+
+S = TypeVar("S", bound=InContext)
+
+
+def in_context(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
+    """Run a method in the store's own context, whichever task calls it."""
+
     @functools.wraps(method)
-    async def inner(self: Registry, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def inner(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
         # A copy for each call: a transaction is a variable of the context, and its neighbours must not be in it.
         context = self._context.copy()
         with outages(), _refusals():
@@ -62,30 +73,30 @@ class Registry:
 
     # --- factories, stacks, devices
 
-    @_in_context
+    @in_context
     async def revision(self) -> int:
         """A number that grows with every change of factories, stacks, plans and devices."""
         row = await RegistryRow.get(id=1)
         revision: int = row.revision
         return revision
 
-    @_in_context
+    @in_context
     async def factories(self) -> list[Factory]:
         return [_factory(row) for row in await FactoryRow.all().order_by("name")]
 
-    @_in_context
+    @in_context
     async def factory_by_slug(self, slug: str) -> Factory | None:
         row = await FactoryRow.get_or_none(slug=slug)
         return _factory(row) if row else None
 
-    @_in_context
+    @in_context
     async def stacks(self, factory_id: int | None = None) -> list[Stack]:
         query = StackRow.all().order_by("name").prefetch_related("plans")
         if factory_id is not None:
             query = query.filter(factory_id=factory_id)
         return [_stack(row) for row in await query]
 
-    @_in_context
+    @in_context
     async def sites(self, factory_id: int | None = None) -> list[Site]:
         """Every registered device with its stack and factory, disabled ones too."""
         query = DeviceRow.all().order_by("device_id")
@@ -96,7 +107,7 @@ class Registry:
         stacks = {row.id: _stack(row) for row in await StackRow.all().prefetch_related("plans")}
         return [Site(factories[row.factory_id], stacks[row.stack_id], _device(row)) for row in devices]
 
-    @_in_context
+    @in_context
     async def add_factory(self, factory: Factory) -> Factory:
         """Add a factory; its ``id`` is given by the store. Raises :class:`RegistryError` for a name that is taken."""
         values = {field.name: getattr(factory, field.name) for field in dataclass_fields(Factory) if field.name != "id"}
@@ -107,7 +118,7 @@ class Registry:
         await _changed()
         return _factory(row)
 
-    @_in_context
+    @in_context
     async def add_stack(self, factory_id: int, name: str, plan: MonitoringPlan) -> Stack:
         """Add a stack with its first monitoring plan. Raises :class:`RegistryError` for a name that is taken."""
         try:
@@ -121,9 +132,9 @@ class Registry:
             ) from error
         return Stack(stack.id, factory_id, name, (plan,))
 
-    @_in_context
+    @in_context
     async def add_plan(self, stack_id: int, plan: MonitoringPlan) -> None:
-        """Add a plan that is in force from ``plan.valid_from``."""
+        """Add a plan that is in force from ``plan.valid_from``; what was measured since then is summarised again."""
         try:
             await PlanRow.create(stack_id=stack_id, **{name: getattr(plan, name) for name in PLAN_COLUMNS})
         except IntegrityError as error:
@@ -132,7 +143,7 @@ class Registry:
             ) from error
         await _changed()
 
-    @_in_context
+    @in_context
     async def add_device(self, device_id: str, stack_id: int, sensor: str) -> Device:
         """Register a device on a stack. Raises :class:`RegistryError` when that cannot be."""
         if not device_id or len(device_id) > 64 or any(sign in device_id for sign in "/+#$ \0"):
@@ -155,7 +166,7 @@ class Registry:
         await _changed()
         return _device(row)
 
-    @_in_context
+    @in_context
     async def change_device(
         self,
         device_id: str,
@@ -177,7 +188,7 @@ class Registry:
         await _changed()
         return _device(row)
 
-    @_in_context
+    @in_context
     async def remove_device(self, device_id: str) -> None:
         """Take a device off the registry. Its readings stay with their stack."""
         row = await _device_row(device_id)
@@ -186,7 +197,7 @@ class Registry:
 
     # --- people
 
-    @_in_context
+    @in_context
     async def add_user(
         self,
         email: str,
@@ -211,38 +222,38 @@ class Registry:
             raise RegistryError(f"{email} is registered already, or there is no such factory") from error
         return _user(row)
 
-    @_in_context
+    @in_context
     async def user_by_email(self, email: str) -> tuple[User, str] | None:
         """A person who may sign in, with the hash of the password."""
         row = await UserRow.get_or_none(email=email.strip().lower(), is_active=True)
         return (_user(row), row.password_hash) if row else None
 
-    @_in_context
+    @in_context
     async def set_password_hash(self, user_id: int, password_hash: str) -> None:
         await UserRow.filter(id=user_id).update(password_hash=password_hash)
 
-    @_in_context
+    @in_context
     async def add_session(self, token_hash: str, user_id: int, expires_at: datetime) -> None:
         await SessionRow.create(token_hash=token_hash, user_id=user_id, expires_at=expires_at)
 
-    @_in_context
+    @in_context
     async def session_user(self, token_hash: str, now: datetime) -> User | None:
         """Who a session belongs to; None when it has ended or the person was disabled."""
         row = await SessionRow.get_or_none(token_hash=token_hash, expires_at__gt=now).prefetch_related("user")
         return _user(row.user) if row and row.user.is_active else None
 
-    @_in_context
+    @in_context
     async def delete_session(self, token_hash: str) -> None:
         await SessionRow.filter(token_hash=token_hash).delete()
 
-    @_in_context
+    @in_context
     async def forget_sessions(self, now: datetime) -> None:
         """Delete the sessions that have ended."""
         await SessionRow.filter(expires_at__lte=now).delete()
 
     # --- alerts
 
-    @_in_context
+    @in_context
     async def raise_alert(self, device_id: str, rule: str, severity: str, message: str, raised_at: datetime) -> None:
         """Open an alert; nothing happens when the same rule has one open for the device."""
         device = await DeviceRow.get_or_none(device_id=device_id)
@@ -255,14 +266,14 @@ class Registry:
         except IntegrityError:
             return  # the partial unique index: one open alert per device and rule
 
-    @_in_context
+    @in_context
     async def clear_alert(self, device_id: str, rule: str, cleared_at: datetime) -> None:
         rows = await AlertRow.filter(device__device_id=device_id, rule=rule, cleared_at=None)
         for row in rows:
             row.cleared_at = cleared_at
             await row.save()
 
-    @_in_context
+    @in_context
     async def alerts(self, *, factory_id: int | None = None, only_open: bool = True, limit: int = 50) -> list[Alert]:
         """Alerts, newest first."""
         query = AlertRow.all().order_by("-raised_at").limit(limit).prefetch_related("device")

@@ -12,7 +12,7 @@ import msgspec
 from carbontrack.store.work import Batch, StoreUnavailable
 from carbontrack.store.writer import BadRow
 
-_INSERT_READINGS = "INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_READINGS = "INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE_STREAM = """
 UPDATE stream SET watermark = ?, beyond = ?, anchors = ?, last_measured_ms = ?, last_stack_id = ?,
     last_received_at = ? WHERE id = ?

@@ -6,10 +6,9 @@ that differs.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from tortoise.backends.base.client import BaseDBAsyncClient
@@ -17,38 +16,9 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from carbontrack.model import MIN_DATETIME, Quarantined, Reading, StackTotal, TrendPoint
 from carbontrack.store.sqlite import to_ms
 from carbontrack.store.work import TIER_MS, outages, stream_from_row
-from carbontrack.store.writer import GroupCommit
 from carbontrack.streams import Stream
 
 BUCKET = timedelta(milliseconds=TIER_MS)
-LONGEST_STEP_S = 60
-"""A reading speaks for the time until the next one, if that comes within this (docs/calculation.md, step 12)."""
-LAST_STEP_S = 5
-"""What a reading speaks for when none follows so soon: one normal interval."""
-
-# One bucket: each reading holds until the next reading of the stack. The rows of the following minute are read too,
-# so that the bucket's last reading knows its successor; one that comes later is the other side of a gap.
-_SUMMARISE = """
-INSERT INTO tier_5min (stack_id, start, count, seconds, co2_kg, mean_kg_per_s, min_kg_per_s, max_kg_per_s)
-SELECT stack_id, $2, count(*), sum(valid_s), coalesce(sum(valid_s * rate), 0),
-    CASE WHEN sum(valid_s) > 0 THEN sum(valid_s * rate) / sum(valid_s) END, min(rate), max(rate)
-FROM (
-    SELECT stack_id, measured_at, co2_kg_per_s AS rate,
-        CASE WHEN co2_kg_per_s IS NULL THEN 0 ELSE {step} END AS valid_s
-    FROM (
-        SELECT stack_id, measured_at, co2_kg_per_s,
-            lead(measured_at) OVER (ORDER BY measured_at, stream_id, seq) AS next_at
-        FROM reading WHERE stack_id = $1 AND measured_at >= $2 AND measured_at < $4
-    ) AS with_next
-) AS steps
-WHERE measured_at < $3 GROUP BY stack_id
-ON CONFLICT (stack_id, start) DO UPDATE SET count = excluded.count, seconds = excluded.seconds,
-    co2_kg = excluded.co2_kg, mean_kg_per_s = excluded.mean_kg_per_s,
-    min_kg_per_s = excluded.min_kg_per_s, max_kg_per_s = excluded.max_kg_per_s
-"""
-_STEP = "CASE WHEN {gap} <= {longest} THEN {gap} ELSE {last} END"
-_GAP_POSTGRES = "extract(epoch FROM next_at - measured_at)"
-_GAP_SQLITE = "(next_at - measured_at) / 1000.0"
 
 
 class Engine:
@@ -57,10 +27,6 @@ class Engine:
     def __init__(self, connection: BaseDBAsyncClient) -> None:
         self.connection = connection
         self.is_postgres = connection.capabilities.dialect == "postgres"
-        gap = _GAP_POSTGRES if self.is_postgres else _GAP_SQLITE
-        step = _STEP.format(gap=gap, longest=LONGEST_STEP_S, last=LAST_STEP_S)
-        # sum() over integers and NULLs: valid_s is 0 where the rate is NULL, and 0 * NULL is NULL, which sum() skips.
-        self.summarise_sql = self.sql(_SUMMARISE.format(step=step))
 
     def sql(self, text: str) -> str:
         return text if self.is_postgres else re.sub(r"\$(\d+)", r"?\1", text)
@@ -70,6 +36,15 @@ class Engine:
 
     def moment(self, value: Any) -> datetime:
         return value if self.is_postgres else datetime.fromtimestamp(value / 1000, UTC)
+
+    def day(self, day: date) -> date | str:
+        return day if self.is_postgres else day.isoformat()
+
+    async def records(self, text: str, *values: Any) -> Sequence[Any]:
+        """Rows as tuples: for thousands of them."""
+        with outages():
+            _, rows = await self.connection.execute_query(self.sql(text), list(values))
+        return rows
 
     async def rows(self, text: str, *values: Any) -> list[dict[str, Any]]:
         converted = [self.time(value) if isinstance(value, datetime) else value for value in values]
@@ -136,6 +111,7 @@ class Telemetry:
             row["flow_rate_m3s"],
             row["co2_kg_per_s"],
             row["flags"],
+            row["pressure_difference_pa"],
         )
 
     async def readings(
@@ -172,13 +148,14 @@ class Telemetry:
                     stack_id=stack_id,
                     start=self._engine.moment(row["start"]),
                     count=row["count"],
-                    coverage=min(1.0, row["seconds"] / BUCKET.total_seconds()),
-                    co2_kg=row["co2_kg"] or 0.0,
-                    mean_kg_per_s=row["mean_kg_per_s"],
+                    coverage=min(1.0, known_s / BUCKET.total_seconds()),
+                    co2_kg=row["co2_kg"],
+                    mean_kg_per_s=row["co2_kg"] / known_s if known_s else None,
                     min_kg_per_s=row["min_kg_per_s"],
                     max_kg_per_s=row["max_kg_per_s"],
                 )
                 for row in rows
+                for known_s in (row["valid_s"] + row["off_s"],)
             ]
         return points
 
@@ -186,7 +163,7 @@ class Telemetry:
         """Measured stack CO2 of each stack over the buckets that begin in [since, until)."""
         rows = await self._engine.rows(
             """
-            SELECT t.stack_id, sum(t.co2_kg) AS co2_kg, sum(t.seconds) AS seconds, sum(t.count) AS count
+            SELECT t.stack_id, sum(t.co2_kg) AS co2_kg, sum(t.valid_s + t.off_s) AS seconds, sum(t.count) AS count
             FROM tier_5min t JOIN stack s ON s.id = t.stack_id
             WHERE t.start >= $1 AND t.start < $2 AND ($3 = 0 OR s.factory_id = $3) GROUP BY t.stack_id
             """,
@@ -234,29 +211,3 @@ class Telemetry:
             since,
         )
         return {row["cause"]: int(row["n"]) for row in rows}
-
-    # --- the 5-minute tier
-
-    async def summarise(self, commits: GroupCommit, most: int = 500) -> int:
-        """Summarise buckets that were touched since, again where it was late data; how many were.
-
-        The marks are an append-only log: what is marked while this runs gets a new number and stays. Forgetting which
-        marks are in the database happens between two commits, so no commit can rely on a mark that is deleted here.
-        """
-        async with commits.lock:
-            rows = await self._engine.rows("SELECT id, stack_id, start FROM dirty_bucket ORDER BY id LIMIT $1", most)
-            commits.dirty.difference_update((row["stack_id"], to_ms(self._engine.moment(row["start"]))) for row in rows)
-        if not rows:
-            return 0
-        buckets = sorted({(row["stack_id"], self._engine.moment(row["start"])) for row in rows})
-        values = [
-            [stack_id, *map(self._engine.time, (start, start + BUCKET, start + BUCKET + timedelta(seconds=60)))]
-            for stack_id, start in buckets
-        ]
-        connection = self._engine.connection
-        for at in range(0, len(values), 100):
-            with outages():
-                await connection.execute_many(self._engine.summarise_sql, values[at : at + 100])
-            await asyncio.sleep(0)
-        await self._engine.run("DELETE FROM dirty_bucket WHERE id <= $1", rows[-1]["id"])
-        return len(buckets)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import aiosqlite
 import asyncpg
@@ -28,6 +29,7 @@ from carbontrack.metrics import OUTCOMES, Metrics
 from carbontrack.model import Factory, MonitoringPlan, Payload, Reading, Site
 from carbontrack.plugins import load_plugins
 from carbontrack.store import Store, Work, migrate, open_store
+from carbontrack.tiers import Summariser
 
 ENGINES = ("sqlite", "postgres")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -178,6 +180,12 @@ def work(readings: Iterable[Reading] = (), device_id: str = "dev-001", factory_i
     return Work(device_id, factory_id, kept, buckets=buckets)
 
 
+async def summarise_touched(store: Store, most: int = 500, *, now: datetime | None = None) -> int:
+    """Bring the tiers up to date with a summariser that has just started, as after a restart; how many buckets were."""
+    return await Summariser(store, NAIROBI, lambda: now or datetime.now(UTC)).summarise_touched(most)
+
+
+NAIROBI = ZoneInfo("Africa/Nairobi")
 ALWAYS = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
