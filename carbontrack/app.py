@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -20,11 +21,13 @@ from pydantic import ValidationError
 
 from carbontrack import ingest as mqtt
 from carbontrack.alerts import RuleInstance
+from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.config import Config
 from carbontrack.device import Services as DeviceServices
 from carbontrack.fleet import Fleet
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
+from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
 from carbontrack.plugins import Plugins, load_plugins
 from carbontrack.store import Store, StoreUnavailable, open_store
@@ -38,6 +41,7 @@ log = structlog.get_logger(__name__)
 COMMIT_PATIENCE_S = 15.0
 """Readings that wait this long for a commit make the core not ready."""
 SUMMARISE_EVERY_S = 10.0
+METERS_EVERY_S = 60.0
 LAG_PROBE_S = 0.5
 TELL_AGAIN_S = 60.0
 
@@ -53,6 +57,7 @@ class Core:
     metrics: Metrics
     ingest: Ingest
     plugins: Plugins
+    books: Books
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -96,13 +101,15 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
         fleet = Fleet(services, plugins.sensors)
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics)
-        summariser = Summariser(store, ZoneInfo(config.site.time_zone))
-        core = Core(config, store, fleet, live, metrics, ingest, plugins)
+        zone = ZoneInfo(config.site.time_zone)
+        summariser = Summariser(store, zone)
+        core = Core(config, store, fleet, live, metrics, ingest, plugins, books_of(config, store))
         try:
             async with _kept_running(
                 ingest=ingest.consume,
                 registry=lambda: _follow_registry(store, fleet, devices.registry_poll_s),
                 tiers=lambda: _summarise(summariser, metrics),
+                meters=lambda: _keep_meters(MeterKeeper(store, zone)),
                 lag=lambda: _measure_lag(metrics),
             ):
                 yield core
@@ -138,6 +145,7 @@ async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> Asyn
     http = core.config.http
     services = WebServices(
         store=core.store,
+        books=core.books,
         fleet=core.fleet,
         live=core.live,
         views=tuple(core.plugins.portals.values()),
@@ -186,6 +194,14 @@ def broker_settings(config: Config) -> BrokerSettings:
         receipts_per_s=mqtt_config.receipts_per_s,
         credit=mqtt_config.credit,
     )
+
+
+def books_of(config: Config, store: Store) -> Books:
+    """The accounts of a store. Raises :class:`~carbontrack.emissions.factors.FactorError` for a bad file of factors."""
+    accounting = config.accounting
+    factors = shipped_factors(Path(accounting.factors_file) if accounting.factors_file else None)
+    band = accounting.corroboration_low, accounting.corroboration_high
+    return Books(store, factors, ZoneInfo(config.site.time_zone), band)
 
 
 def rule_instances(config: Config, plugins: Plugins) -> tuple[RuleInstance, ...]:
@@ -256,6 +272,13 @@ async def _summarise(summariser: Summariser, metrics: Metrics) -> None:
         metrics.tier_buckets.inc(done)
         # At most a tenth of the time, so that a large backlog of buckets does not slow the commits of readings.
         await asyncio.sleep(SUMMARISE_EVERY_S if not done else max(0.2, 9 * (time.monotonic() - began)))
+
+
+async def _keep_meters(meters: MeterKeeper) -> None:
+    """Keep the meters' daily amounts up to date."""
+    while True:
+        await meters.summarise()
+        await asyncio.sleep(METERS_EVERY_S)
 
 
 async def _measure_lag(metrics: Metrics) -> None:

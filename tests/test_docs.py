@@ -20,7 +20,8 @@ import typer.main
 import carbontrack
 from carbontrack import Flag, Message, Payload, Reading, Report, SensorDriver, Snapshot, hookspecs
 from carbontrack.cli import app
-from carbontrack.emissions.rate import INVALIDATING, co2_density_kg_m3, emission_rate, pressure_from_altitude_kpa
+from carbontrack.emissions.gas import co2_density_kg_m3, pressure_from_altitude_kpa
+from carbontrack.emissions.rate import INVALIDATING, emission_rate
 from carbontrack.metrics import DELIVERIES
 from carbontrack.model import Device, Factory, MonitoringPlan, Role, Sample, Site, Stack, TrendPoint
 from carbontrack.plugins import FIRST_PARTY, Plugins, load_plugins

@@ -27,9 +27,9 @@ from carbontrack.model import Flag, MonitoringPlan, Sample
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
 START_MS = round(START.timestamp() * 1000)
 PLAN = MonitoringPlan()
-FIRING = {"co2_ppm": 98_000.0, "temperature_c": 183.25, "velocity_ms": 4.12, "pressure_kpa": 79.68}
-BETWEEN = {"co2_ppm": 8_000.0, "temperature_c": 70.0, "velocity_ms": 0.4}
-COLD = {"co2_ppm": 900.0, "temperature_c": 31.0, "velocity_ms": 0.2, "pressure_kpa": 79.68}
+FIRING: dict[str, Any] = {"co2_ppm": 98_000.0, "temperature_c": 183.25, "velocity_ms": 4.12, "pressure_kpa": 79.68}
+BETWEEN: dict[str, Any] = {"co2_ppm": 8_000.0, "temperature_c": 70.0, "velocity_ms": 0.4}
+COLD: dict[str, Any] = {"co2_ppm": 900.0, "temperature_c": 31.0, "velocity_ms": 0.2, "pressure_kpa": 79.68}
 FIRING_KG_PER_S = 0.14853687
 """By hand, in docs/calculation.md."""
 
@@ -142,7 +142,7 @@ class TestWhetherTheBoilerRuns:
     @pytest.mark.parametrize(
         "values", [{"temperature_c": 59.0}, {"co2_ppm": 5_000.0}, {"temperature_c": 70.0, "velocity_ms": 0.29}]
     )
-    def test_one_value_below_its_threshold_says_that_it_is_off(self, values: dict[str, float]) -> None:
+    def test_one_value_below_its_threshold_says_that_it_is_off(self, values: dict[str, Any]) -> None:
         assert self.vote(**values) < 0
 
     def test_between_the_thresholds_nothing_is_decided(self) -> None:
@@ -169,7 +169,7 @@ class TestWhetherTheBoilerRuns:
         assert self.vote(lost | int(Flag.BOILER_OFF)) == -1
 
     @pytest.mark.parametrize(("before", "off_s"), [(FIRING, 0), (COLD, 300)])
-    def test_between_the_thresholds_it_stays_what_it_was(self, before: dict[str, float], off_s: float) -> None:
+    def test_between_the_thresholds_it_stays_what_it_was(self, before: dict[str, Any], off_s: float) -> None:
         points = [*every_5_s(-10, 0, **before), *every_5_s(0, 310, **BETWEEN)]
 
         summary = summarise(points, 1, START_MS)
@@ -276,7 +276,7 @@ class TestHours:
     def test_the_product_of_means_is_kept_beside_the_mean_of_products(self) -> None:
         """A hand-fired boiler: much CO2 comes with little draught, and the two means miss that."""
         points = [
-            at(second, **({"co2_ppm": 140_000, "velocity_ms": 2.5} if second % 600 < 200 else {"velocity_ms": 5.0}))
+            at(second, co2_ppm=140_000.0, velocity_ms=2.5) if second % 600 < 200 else at(second, velocity_ms=5.0)
             for second in range(0, 3605, 5)
         ]
 

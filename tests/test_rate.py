@@ -15,16 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbontrack.emissions.rate import (
-    INVALIDATING,
-    Rate,
-    co2_density_kg_m3,
-    emission_rate,
-    pitot_velocity_ms,
-    plan_in_force,
-    pressure_from_altitude_kpa,
-    site_pressure_kpa,
-)
+from carbontrack.emissions.gas import co2_density_kg_m3, pitot_velocity_ms, pressure_from_altitude_kpa
+from carbontrack.emissions.rate import INVALIDATING, Rate, emission_rate, plan_in_force, site_pressure_kpa
 from carbontrack.model import Factory, Flag, MonitoringPlan, Sample
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "rate.json").read_text(encoding="utf-8"))

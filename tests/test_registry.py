@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -31,7 +32,7 @@ def plans(draw: st.DrawFn) -> MonitoringPlan:
     def number(low: float, high: float) -> float:
         return draw(st.floats(low, high))
 
-    size = {"diameter_m": number(0.1, 9.0)}
+    size: dict[str, Any] = {"diameter_m": number(0.1, 9.0)}
     circular = draw(st.booleans())
     if not circular:
         size = {"width_m": number(0.1, 9.0), "length_m": number(0.1, 9.0)}

@@ -31,8 +31,8 @@ _numbers = count(1)
 BUCKET = timedelta(minutes=5)
 HOUR = timedelta(hours=1)
 LATER = NOON + timedelta(days=2)
-FIRING = {"co2_ppm": 98_000.0, "temperature_c": 183.25, "velocity_ms": 4.125, "pressure_kpa": 79.5}
-COLD = {"co2_ppm": 900.0, "temperature_c": 31.0, "velocity_ms": 0.125, "pressure_kpa": 79.5}
+FIRING: dict[str, Any] = {"co2_ppm": 98_000.0, "temperature_c": 183.25, "velocity_ms": 4.125, "pressure_kpa": 79.5}
+COLD: dict[str, Any] = {"co2_ppm": 900.0, "temperature_c": 31.0, "velocity_ms": 0.125, "pressure_kpa": 79.5}
 FIRING_KG_PER_S = 0.1483812
 """0.098 * 0.88 * 0.9 * 4.125 * 0.50265482 * 79500 * 0.0440095 / (8.314462618 * 456.4), by hand."""
 
@@ -128,7 +128,8 @@ async def test_time_without_a_rate_is_not_covered(store: Store) -> None:
     await summarise_touched(store)
 
     (point,) = await store.trend([device.stack_id], *ALWAYS)
-    assert (point.count, point.coverage) == (61, pytest.approx(296 / 300))
+    assert point.count == 61
+    assert point.coverage == pytest.approx(296 / 300)
 
 
 async def test_a_bucket_without_any_rate_has_no_mean(store: Store) -> None:
@@ -157,7 +158,8 @@ async def test_late_data_is_summarised_again(store: Store) -> None:
     await summarise_touched(store)
 
     (point,) = await store.trend([device.stack_id], *ALWAYS)
-    assert (point.count, point.max_kg_per_s) == (3, pytest.approx(FIRING_KG_PER_S * 8 / 4.125, rel=1e-6))
+    assert point.count == 3
+    assert point.max_kg_per_s == pytest.approx(FIRING_KG_PER_S * 8 / 4.125, rel=1e-6)
 
 
 async def test_buckets_that_were_touched_before_a_crash_are_summarised_after_it(
@@ -280,7 +282,7 @@ distances = st.lists(
     min_size=1,
     max_size=25,
 )
-states = st.sampled_from(
+states: st.SearchStrategy[dict[str, Any]] = st.sampled_from(
     [FIRING, COLD, FIRING | {"co2_ppm": 8_000.0, "temperature_c": 70.0}, FIRING | {"co2_ppm": None}]
 )
 

@@ -176,6 +176,18 @@ class Logging(Section):
     """For people or for machines; `auto` means: for people when the output is a terminal."""
 
 
+class Accounting(Section):
+    factors_file: FilePath | None = None
+    """
+    A YAML file with emission factors of your own, in the form of the one that Carbon Track ships
+    (`carbontrack/data/factors.yaml`). A name that your file gives is yours alone; all others stay.
+    """
+    corroboration_low: float = Field(0.85, gt=0, lt=1)
+    """Measured over fuel-based CO2 of a month: below this somebody must look."""
+    corroboration_high: float = Field(1.15, gt=1)
+    """The same, above this."""
+
+
 class Site(Section):
     time_zone: TimeZone = "Africa/Nairobi"
     """The time zone in which days begin and pages show times."""
@@ -217,6 +229,8 @@ class Config(Section):
     """Which plugins load, and their options."""
     alerts: Annotated[tuple[AlertEntry, ...], Field(strict=False), AfterValidator(_named_once)] = (CO2_RATE_HIGH,)
     """The alerts that watch each device. A list of one's own replaces the default; `[]` means none."""
+    accounting: Accounting = Field(default_factory=Accounting)
+    """How accounts are made out of measurements and entries."""
     logging: Logging = Field(default_factory=Logging)
     """What the core writes to its log."""
     site: Site = Field(default_factory=Site)

@@ -521,6 +521,6 @@ def to_dict(account: Account) -> dict[str, object]:
     return plain
 
 
-def canonical_json(account: Account) -> str:
-    """The account as JSON that is the same, byte for byte, for the same account: what is hashed and kept."""
-    return json.dumps(to_dict(account), sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def canonical_json(values: Mapping[str, object]) -> str:
+    """Plain values as JSON that is the same, byte for byte, for the same values: what is hashed and kept."""
+    return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -1,4 +1,5 @@
 from copy import deepcopy
+from typing import Any
 
 from tortoise import migrations
 from tortoise.migrations import operations as ops
@@ -9,7 +10,7 @@ from tortoise.indexes import Index
 class AddFields(ops.AddField):
     """Several fields at once: with one operation each, Tortoise would build all models anew for every one of them."""
 
-    def __init__(self, model_name, fields):
+    def __init__(self, model_name: str, fields: list[tuple[str, Any]]) -> None:
         super().__init__(model_name, "", None)
         self.fields = fields
 

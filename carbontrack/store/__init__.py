@@ -13,6 +13,7 @@ from tortoise.context import TortoiseContext
 from carbontrack.metrics import Metrics
 from carbontrack.model import MonitoringPlan
 from carbontrack.store import schema
+from carbontrack.store.ledger import ConflictError, Ledger
 from carbontrack.store.postgres import PostgresBackend
 from carbontrack.store.registry import Registry, RegistryError
 from carbontrack.store.schema import SchemaMismatch
@@ -24,6 +25,7 @@ from carbontrack.store.writer import Backend, GroupCommit
 
 __all__ = [
     "TIER_MS",
+    "ConflictError",
     "RegistryError",
     "SchemaMismatch",
     "Store",
@@ -40,7 +42,7 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(Registry, Telemetry, Tiers):
+class Store(Registry, Telemetry, Tiers, Ledger):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(self, context: contextvars.Context, engine: Engine, commits: GroupCommit) -> None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from carbontrack.emissions.rate import plan_in_force, site_pressure_kpa
 from carbontrack.model import DeviceStatus, Factory, Reading, Role, Site, User
 from carbontrack.store import TIER_MS
+from carbontrack.tiers import local_day
 from carbontrack.web import live_stream
 from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, allow, may_see, public, scope
 from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, token_hash
-from carbontrack.web.errors import Problem, field_errors
+from carbontrack.web.errors import Problem
 from carbontrack.web.present import cause_text
+from carbontrack.web.rest import Input, answer, read_body, read_query, results
 from carbontrack.web.services import SERVICES, Services
 
 MOST_RESULTS = 1000
@@ -26,6 +28,10 @@ MOST_MEANS = 50_000
 BUCKET = timedelta(milliseconds=TIER_MS)
 LONGEST_RAW = timedelta(days=1)
 LONGEST_TIER = timedelta(days=31)
+LONGEST_HOURS = timedelta(days=366)
+LONGEST_DAYS = timedelta(days=3660)
+LONGEST = {"raw": LONGEST_RAW, "5min": LONGEST_TIER, "hour": LONGEST_HOURS, "day": LONGEST_DAYS}
+STEPS = {"5min": BUCKET, "hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 
 def add_routes(app: web.Application) -> None:
@@ -47,37 +53,6 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/live/", live_stream.stream, allow_head=False)
 
 
-class Input(BaseModel):
-    """What a request brings: unknown fields are errors, so that a typing mistake is not silently ignored."""
-
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-
-
-InputT = TypeVar("InputT", bound=Input)
-
-
-async def _body(request: web.Request, kind: type[InputT]) -> InputT:
-    if request.content_type != "application/json":
-        raise Problem(415, "Send JSON with the header Content-Type: application/json.")
-    raw = await request.read()
-    try:
-        return kind.model_validate_json(raw)
-    except ValidationError as error:
-        raise Problem(422, "Some values are wrong.", field_errors(error)) from None
-
-
-def _query(request: web.Request, kind: type[InputT]) -> InputT:
-    return kind.model_validate(dict(request.query))
-
-
-def _answer(value: Any, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
-
-
-def _results(results: list[Any], next_cursor: str | None = None) -> web.Response:
-    return _answer({"results": results, "next": next_cursor})
-
-
 # --- the account
 
 
@@ -89,7 +64,7 @@ class Login(Input):
 @public
 async def login(request: web.Request) -> web.StreamResponse:
     """Begin a session; its token is shown this once."""
-    given = await _body(request, Login)
+    given = await read_body(request, Login)
     try:
         session = await request.app[AUTHENTICATOR].sign_in(given.email, given.password, request.remote or "")
     except TooManyAttempts as error:
@@ -98,7 +73,7 @@ async def login(request: web.Request) -> web.StreamResponse:
         raise problem from None
     if session is None:
         raise Problem(401, "E-mail address and password do not belong together.")
-    return _answer({"token": session.token, "expires_at": session.expires_at, "user": _user(session.user)})
+    return answer({"token": session.token, "expires_at": session.expires_at, "user": _user(session.user)})
 
 
 @allow(EVERYBODY)
@@ -113,7 +88,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
 @allow(EVERYBODY)
 async def me(request: web.Request) -> web.StreamResponse:
     """The own account."""
-    return _answer(_user(request[USER]))
+    return answer(_user(request[USER]))
 
 
 def _user(user: User) -> dict[str, Any]:
@@ -132,7 +107,7 @@ def _factory(item: Factory) -> dict[str, Any]:
 async def factories(request: web.Request) -> web.StreamResponse:
     """The factories that the caller may see, by name."""
     user = request[USER]
-    return _results([_factory(it) for it in await request.app[SERVICES].store.factories() if may_see(user, it.id)])
+    return results([_factory(it) for it in await request.app[SERVICES].store.factories() if may_see(user, it.id)])
 
 
 @allow(EVERYBODY)
@@ -141,7 +116,7 @@ async def factory(request: web.Request) -> web.StreamResponse:
     user, wanted = request[USER], int(request.match_info["id"])
     for item in await request.app[SERVICES].store.factories():
         if item.id == wanted and may_see(user, item.id):
-            return _answer(_factory(item))
+            return answer(_factory(item))
     raise Problem(404, "There is no such factory for you.")
 
 
@@ -151,7 +126,7 @@ async def stacks(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     found = await services.store.stacks(scope(request[USER]))
     now_s = services.clock().timestamp()
-    return _results(
+    return results(
         [
             {
                 "id": stack.id,
@@ -186,13 +161,13 @@ async def _site(request: web.Request) -> Site:
 async def devices(request: web.Request) -> web.StreamResponse:
     """The registered devices that the caller may see, with what their actors say."""
     services = request.app[SERVICES]
-    return _results([_device(site, services) for site in await services.store.sites(scope(request[USER]))])
+    return results([_device(site, services) for site in await services.store.sites(scope(request[USER]))])
 
 
 @allow(EVERYBODY)
 async def device(request: web.Request) -> web.StreamResponse:
     """One device."""
-    return _answer(_device(await _site(request), request.app[SERVICES]))
+    return answer(_device(await _site(request), request.app[SERVICES]))
 
 
 class NewDevice(Input):
@@ -222,13 +197,13 @@ async def _registry_changed(services: Services) -> None:
 async def add_device(request: web.Request) -> web.StreamResponse:
     """Register a device; its actor starts at once."""
     services = request.app[SERVICES]
-    given = await _body(request, NewDevice)
+    given = await read_body(request, NewDevice)
     _check_sensor(given.sensor, services)
     added = await services.store.add_device(given.device_id, given.stack_id, given.sensor)
     await _registry_changed(services)
     for site in await services.store.sites(added.factory_id):
         if site.device.id == added.id:
-            return _answer(_device(site, services), status=201)
+            return answer(_device(site, services), status=201)
     raise Problem(409, "The device was removed at the same moment.")
 
 
@@ -237,13 +212,13 @@ async def change_device(request: web.Request) -> web.StreamResponse:
     """Move, disable or enable a device, or give it another driver; its actor follows at once."""
     services = request.app[SERVICES]
     site = await _site(request)
-    given = await _body(request, DeviceChange)
+    given = await read_body(request, DeviceChange)
     _check_sensor(given.sensor, services)
     await services.store.change_device(
         site.device.device_id, status=given.status, stack_id=given.stack_id, sensor=given.sensor
     )
     await _registry_changed(services)
-    return _answer(_device(await _site(request), services))
+    return answer(_device(await _site(request), services))
 
 
 @allow(REGISTRY_ROLES)
@@ -268,7 +243,7 @@ class EmissionsQuery(Input):
     device_id: str | None = None
     since: datetime | None = Field(None, alias="from")
     until: datetime | None = Field(None, alias="to")
-    resolution: Literal["raw", "5min"] = "raw"
+    resolution: Literal["raw", "5min", "hour", "day"] = "raw"
     limit: int = Field(MOST_RESULTS, ge=2, le=MOST_RESULTS)
     cursor: str | None = Field(None, pattern=r"^\d+~\d+$")
     """Where the last answer ended: stack id and time in ms, as its ``next`` gave them."""
@@ -280,7 +255,7 @@ def _period(query: EmissionsQuery, now: datetime) -> tuple[datetime, datetime]:
     for name, moment in (("from", since), ("to", until)):
         if moment.tzinfo is None:
             raise Problem(422, "Some values are wrong.", ((name, "needs a zone: end it with Z or an offset"),))
-    longest = LONGEST_RAW if query.resolution == "raw" else LONGEST_TIER
+    longest = LONGEST[query.resolution]
     if not timedelta(0) < until - since <= longest:
         message = f"must be after from, and at most {longest.days} days later for {query.resolution}"
         raise Problem(422, "Some values are wrong.", (("to", message),))
@@ -295,17 +270,20 @@ async def emissions(request: web.Request) -> web.StreamResponse:
     last row again.
     """
     services, user = request.app[SERVICES], request[USER]
-    query = _query(request, EmissionsQuery)
+    query = read_query(request, EmissionsQuery)
     since, until = _period(query, services.clock())
     chosen = {
         stack.id: stack.factory_id
         for stack in await services.store.stacks(scope(user))
         if query.factory_id in {None, stack.factory_id} and query.stack_id in {None, stack.id}
     }
+    if query.resolution != "raw":
+        _check_means(query, len(chosen) * (until - since) // STEPS[query.resolution])
+    if query.resolution in {"hour", "day"}:
+        return results(await _tier(services, chosen, since, until, query.resolution))
     if query.resolution == "5min":
-        _check_means(query, len(chosen) * (until - since) // BUCKET)
         points = await services.store.trend(list(chosen), since, until)
-        return _results(
+        return results(
             [
                 {"factory_id": chosen[it.stack_id], "timestamp": it.start, **_without(asdict(it), "start")}
                 for it in points
@@ -313,7 +291,7 @@ async def emissions(request: web.Request) -> web.StreamResponse:
         )
     names = {stream.pk: name for name, streams in (await services.store.streams()).items() for stream in streams}
     readings, cursor = await _raw(services, sorted(chosen), since, until, query)
-    return _results(
+    return results(
         [
             {
                 "factory_id": chosen[it.stack_id],
@@ -326,6 +304,33 @@ async def emissions(request: web.Request) -> web.StreamResponse:
         ],
         cursor,
     )
+
+
+async def _tier(
+    services: Services, chosen: Mapping[int, int], since: datetime, until: datetime, resolution: str
+) -> list[dict[str, Any]]:
+    """Hours with their validity, or local days out of them. What is not measured is not filled."""
+    if resolution == "hour":
+        hours = await services.store.hours(chosen, since, until)
+        return [
+            {
+                "factory_id": chosen[it.stack_id],
+                "timestamp": it.start,
+                **_without(asdict(it), "start", "status"),
+                "validity": it.status,
+            }
+            for it in hours
+        ]
+    first, last = (moment.astimezone(services.time_zone).date() for moment in (since, until - timedelta(seconds=1)))
+    days = await services.store.days(chosen, first, last + timedelta(days=1))
+    return [
+        {
+            "factory_id": chosen[it.stack_id],
+            "timestamp": local_day(it.day, services.time_zone)[0],
+            **asdict(it),
+        }
+        for it in days
+    ]
 
 
 def _check_means(query: EmissionsQuery, most: int) -> None:
@@ -361,14 +366,14 @@ def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:
 async def alerts(request: web.Request) -> web.StreamResponse:
     """The alerts that fire now, newest first."""
     found = await request.app[SERVICES].store.alerts(factory_id=scope(request[USER]), limit=MOST_RESULTS)
-    return _results([asdict(alert) for alert in found])
+    return results([asdict(alert) for alert in found])
 
 
 @allow(frozenset({Role.OPERATOR, Role.HQ_MANAGER, Role.AUDITOR, Role.FACTORY_MANAGER}))
 async def quarantine(request: web.Request) -> web.StreamResponse:
     """What could not be used, newest first, with its cause and the beginning of what was sent."""
     found = await request.app[SERVICES].store.quarantined(factory_id=scope(request[USER]), limit=100)
-    return _results(
+    return results(
         [
             {
                 **_without(asdict(item), "body"),

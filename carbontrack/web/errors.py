@@ -38,6 +38,7 @@ class Problem(Exception):
         self.detail = detail
         self.errors = errors
         self.headers: dict[str, str] = {}
+        self.type = "about:blank"
 
 
 @web.middleware
@@ -86,7 +87,7 @@ def field_errors(error: ValidationError) -> tuple[tuple[str, str], ...]:
 def _answer(request: web.Request, problem: Problem) -> web.Response:
     title = HTTPStatus(problem.status).phrase
     if request.path.startswith("/api/"):
-        body: dict[str, Any] = {"type": "about:blank", "title": title, "status": problem.status}
+        body: dict[str, Any] = {"type": problem.type, "title": title, "status": problem.status}
         if problem.detail:
             body["detail"] = problem.detail
         if problem.errors:

@@ -39,6 +39,9 @@ FAULT_FLAGS = (
     | Flag.STALE
     | Flag.IMPLAUSIBLE
     | Flag.VALUE_MISSING
+    | Flag.CO2_IMPLAUSIBLE
+    | Flag.TEMPERATURE_IMPLAUSIBLE
+    | Flag.VELOCITY_IMPLAUSIBLE
 )
 
 FLAG_TEXTS: Mapping[Flag, str] = {
@@ -64,6 +67,10 @@ FLAG_TEXTS: Mapping[Flag, str] = {
     Flag.UNFIT_SENSOR: "This CO2 sensor cannot measure this gas: its range is too small. It gives no valid rate.",
     Flag.VALUE_MISSING: "A value is missing, so there is no rate.",
     Flag.DEVICE_DISAGREES: "The device computes a different rate. Check that it has the current chimney settings.",
+    Flag.CO2_IMPLAUSIBLE: "The CO2 value is outside what a chimney can have. Calibrate the analyser.",
+    Flag.TEMPERATURE_IMPLAUSIBLE: "The temperature is outside what a chimney can have. Check the thermocouple.",
+    Flag.VELOCITY_IMPLAUSIBLE: "The velocity cannot be: hot gas full of CO2 does not stand still. Clean the probe.",
+    Flag.PRESSURE_IMPLAUSIBLE: "The device's pressure cannot be; the site's mean pressure is used.",
 }
 
 CAUSE_TEXTS: Mapping[str, str] = {

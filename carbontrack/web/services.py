@@ -9,6 +9,7 @@ from typing import Literal
 
 from aiohttp import web
 
+from carbontrack.bookkeeping import Books
 from carbontrack.fleet import Fleet
 from carbontrack.hookspecs import PortalView, ReportFormat
 from carbontrack.live import Live
@@ -30,6 +31,7 @@ class Services:
     """The parts of the core that pages and the API use. ``readiness`` gives the reasons for not being ready."""
 
     store: Store
+    books: Books
     fleet: Fleet
     live: Live
     metrics: Metrics

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 from aiohttp import CookieJar
 from aiohttp.test_utils import TestClient, TestServer
 
+from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.metrics import Metrics
 from carbontrack.model import Role, Site
 from carbontrack.plugins import load_plugins
@@ -101,6 +102,7 @@ async def running_portal(url: str, **changed: Any) -> AsyncIterator[Portal]:
             plugins = load_plugins()
             values: dict[str, Any] = {
                 "store": store,
+                "books": Books(store, shipped_factors(), ZoneInfo("Africa/Nairobi"), (0.85, 1.15)),
                 "fleet": running.fleet,
                 "live": running.live,
                 "metrics": metrics,

@@ -1,0 +1,321 @@
+"""Gather what an account needs, work it out, and report it: the one place where the store and the accounting meet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from math import fsum
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from carbontrack.data import load_factor_rows
+from carbontrack.emissions.accounts import Account, StackInput, account, canonical_json, intensity_u_relative, to_dict
+from carbontrack.emissions.factors import FactorError, FactorSet, parse_factors
+from carbontrack.emissions.fuels import entry_emissions, part_in_period
+from carbontrack.emissions.gas import CO2_KG_PER_NM3
+from carbontrack.emissions.hours import HOUR_S, missing_hour
+from carbontrack.emissions.rate import plan_in_force
+from carbontrack.emissions.substitution import LOOK_BACK_HOURS, operating_fractions, substitute, total
+from carbontrack.emissions.targets import (
+    Contestant,
+    LeaderboardRow,
+    Programme,
+    leaderboard,
+    metric_value,
+    programme,
+    target_status,
+)
+from carbontrack.emissions.uncertainty import expanded, period_uncertainty
+from carbontrack.ledger import (
+    AccountHour,
+    EnergyEntry,
+    EnergyType,
+    Hour,
+    Metric,
+    Statement,
+    Target,
+    TargetStatus,
+)
+from carbontrack.meters import meter_entries
+from carbontrack.model import Factory, MonitoringPlan, Stack
+from carbontrack.store import Store
+
+HOUR = timedelta(hours=1)
+POTENTIAL_CO2_WET = 0.18
+"""The most CO2 that a wood fire's wet gas can have: 20.4 % in the dry gas, 12 % water (40 CFR 75, App. A, 2.1.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The accounts of a store. ``zone`` is where days and months begin."""
+
+    store: Store
+    factors: FactorSet
+    zone: tzinfo
+    band: tuple[float, float]
+
+    # --- accounts
+
+    async def account(self, factory: Factory, start: datetime, end: datetime) -> Account:
+        """The account of one factory over the whole hours in [start, end).
+
+        Raises :class:`~carbontrack.emissions.factors.FactorMissing` where a factor is needed that is not there.
+        """
+        (found,) = await self.accounts([factory], start, end)
+        return found
+
+    async def accounts(self, factories: Sequence[Factory], start: datetime, end: datetime) -> list[Account]:
+        """The accounts of several factories."""
+        start, end = whole_hours(start, end)
+        stacks: dict[int, list[Stack]] = {}
+        for stack in await self.store.stacks(factories[0].id if len(factories) == 1 else None):
+            stacks.setdefault(stack.factory_id, []).append(stack)
+        return [await self._account(factory, stacks.get(factory.id, []), start, end) for factory in factories]
+
+    async def _account(self, factory: Factory, stacks: Sequence[Stack], start: datetime, end: datetime) -> Account:
+        entries = await self.entries(factory.id, stacks, start, end)
+        production = await self.store.production_entries(factory.id, start, end)
+        hours = {stack.id: await self.hours(stack, start, end) for stack in stacks}
+        balance = self._balance(entries, [hours[stack.id] for stack in stacks], start, end)
+        inputs = [
+            await self._stack_input(stack, hours[stack.id], balance.get(stack.id, balance[None]), start, end)
+            for stack in stacks
+        ]
+        return account(
+            factory_id=factory.id,
+            period_start=start,
+            period_end=end,
+            stacks=inputs,
+            entries=entries,
+            production=production,
+            factors=self.factors,
+            band=self.band,
+        )
+
+    async def entries(
+        self, factory_id: int, stacks: Sequence[Stack], start: datetime, end: datetime
+    ) -> list[EnergyEntry]:
+        """What people typed and what meters counted, for every period that touches [start, end)."""
+        typed = await self.store.energy_entries(factory_id, start, end)
+        last_day = (end - timedelta(microseconds=1)).astimezone(self.zone).date()
+        days = await self.store.meter_days(factory_id, start.astimezone(self.zone).date(), last_day + timedelta(days=1))
+        return [*typed, *meter_entries(days, {stack.id: stack for stack in stacks}, self.zone)]
+
+    async def hours(self, stack: Stack, start: datetime, end: datetime) -> list[Hour]:
+        """Every hour of a stack in [start, end); those without a reading are missing."""
+        kept = {hour.start: hour for hour in await self.store.hours([stack.id], start, end)}
+        count = int((end - start) / HOUR)
+        return [
+            kept.get(at) or missing_hour(stack.id, at, plan_in_force(stack.plans, at.timestamp()).validity)
+            for at in (start + step * HOUR for step in range(count))
+        ]
+
+    async def account_hours(self, stack: Stack, start: datetime, end: datetime) -> tuple[AccountHour, ...]:
+        """The hours of one stack as its factory's account takes them."""
+        stacks = [it for it in await self.store.stacks(stack.factory_id) if it.id != stack.id]
+        entries = await self.entries(stack.factory_id, [stack, *stacks], start, end)
+        own = await self.hours(stack, start, end)
+        others = [await self.hours(other, start, end) for other in stacks]
+        balance = self._balance(entries, [own, *others], start, end)
+        found = await self._stack_input(stack, own, balance.get(stack.id, balance[None]), start, end)
+        return found.hours
+
+    async def _stack_input(
+        self, stack: Stack, hours: list[Hour], balance: Balance, start: datetime, end: datetime
+    ) -> StackInput:
+        plan = plan_in_force(stack.plans, (end - timedelta(seconds=1)).timestamp())
+        before: list[Hour] = []
+        if plan.substitution == "epa":
+            before = await self.store.hours([stack.id], start - LOOK_BACK_HOURS * HOUR, start)
+        taken = substitute(
+            hours,
+            policy=plan.substitution,
+            balance_kg_per_h=balance,
+            potential_kg_per_s=_potential_kg_per_s(plan, hours),
+            before=before,
+            utc_offset_s=self._offset_s(start),
+        )
+        return StackInput(stack, plan, taken, total(taken), period_uncertainty(plan, taken))
+
+    def _balance(
+        self, entries: Sequence[EnergyEntry], hours: Sequence[Sequence[Hour]], start: datetime, end: datetime
+    ) -> dict[int | None, Balance]:
+        """CO2 of a full operating hour by the fuel of its time: for stacks with own entries, and (None) for all others.
+
+        Wood of an entry was burned in the operating hours of the entry's period, by all stacks that it was for alike.
+        """
+        running = {
+            part[0].stack_id: dict(
+                zip((hour.start for hour in part), operating_fractions(part, self._offset_s(start)), strict=True)
+            )
+            for part in hours
+            if part
+        }
+        by_stack: dict[int | None, list[tuple[datetime, datetime, float]]] = {}
+        for entry in entries:
+            burns = entry.energy_type is EnergyType.FIREWOOD or (
+                entry.energy_type is EnergyType.DIESEL and entry.stack_id is not None
+            )
+            if not burns or entry.withdrawn:
+                continue
+            wanted = [entry.stack_id] if entry.stack_id is not None else list(running)
+            operating = fsum(
+                fraction
+                for stack_id in wanted
+                for at, fraction in running.get(stack_id, {}).items()
+                if entry.period_start <= at < entry.period_end
+            )
+            if operating:
+                emission = entry_emissions(
+                    entry, self.factors, part_in_period(entry.period_start, entry.period_end, start, end)
+                )
+                rate = (emission.biogenic_co2_kg + emission.fossil_co2_kg) / operating
+                by_stack.setdefault(entry.stack_id, []).append((entry.period_start, entry.period_end, rate))
+        common = by_stack.get(None, [])
+        return {stack_id: _lookup([*spans, *common] if stack_id is not None else common)
+                for stack_id, spans in {None: common, **by_stack}.items()}  # fmt: skip
+
+    def _offset_s(self, moment: datetime) -> int:
+        offset = moment.astimezone(self.zone).utcoffset()
+        return int(offset.total_seconds()) if offset else 0
+
+    # --- comparing
+
+    async def targets_met(self, found: Account) -> list[tuple[Target, float | None, TargetStatus]]:
+        """The targets that are in force at the end of an account's period, with the value and how they stand."""
+        day = (found.period_end - timedelta(microseconds=1)).astimezone(self.zone).date()
+        in_force: dict[Metric, Target] = {}
+        for target in await self.store.targets(found.factory_id):  # the newest first
+            if target.valid_from <= day:
+                in_force.setdefault(target.metric, target)
+        return [
+            (target, value, target_status(target, value, found.availability))
+            for target in in_force.values()
+            for value in (metric_value(found, target.metric),)
+        ]
+
+    async def leaderboard(
+        self, factories: Sequence[Factory], start: datetime, end: datetime, metric: Metric
+    ) -> tuple[list[LeaderboardRow], Programme]:
+        """The ranking of a period, each with the trend against its own period before, and the programme's figures."""
+        now = await self.accounts(factories, start, end)
+        before = {it.factory_id: it for it in await self.accounts(factories, start - (end - start), start)}
+        names = {factory.id: factory.name for factory in factories}
+        contestants = []
+        for found in now:
+            u_relative = intensity_u_relative(found, metric)
+            contestants.append(
+                Contestant(
+                    found.factory_id,
+                    names[found.factory_id],
+                    metric_value(found, metric),
+                    None if u_relative is None else expanded(u_relative),
+                    found.availability,
+                    metric_value(before[found.factory_id], metric),
+                )
+            )
+        return leaderboard(contestants), await self._programme(now)
+
+    async def _programme(self, accounts: Sequence[Account]) -> Programme:
+        statuses: list[TargetStatus | None] = []
+        for found in accounts:
+            stands = [status for _, _, status in await self.targets_met(found)]
+            statuses.append(_worst(stands))
+        periods = [line.period for found in accounts for line in found.stacks]
+        return programme(
+            known_hours=fsum(it.valid_hours + it.not_operating_hours for it in periods),
+            all_hours=sum(it.hours for it in periods),
+            submitted=[found.made_tea_kg is not None and found.wood_kg is not None for found in accounts],
+            statuses=statuses,
+        )
+
+    # --- statements
+
+    async def report(
+        self, factory: Factory, start: datetime, end: datetime, *, author: str, now: datetime, reason: str = ""
+    ) -> Statement:
+        """Freeze an account as reported: version 1 of its period, or a correction, which needs a reason.
+
+        Raises :class:`~carbontrack.store.RegistryError` without one, and :class:`ValueError` for a period that is not
+        over.
+        """
+        start, end = whole_hours(start, end)
+        if end > now:
+            raise ValueError("the period is not over yet: only what is measured can be reported")
+        figures, digest = await self._figures(factory, start, end)
+        return await self.store.add_statement(factory.id, start, end, figures, digest, author, now, reason)
+
+    async def is_outdated(self, statement: Statement, factory: Factory) -> bool:
+        """Whether the data say something else by now than what was reported."""
+        _, digest = await self._figures(factory, statement.period_start, statement.period_end)
+        return digest != statement.sha256
+
+    async def _figures(self, factory: Factory, start: datetime, end: datetime) -> tuple[str, str]:
+        """An account with how its targets stand, as it is frozen, and its SHA-256."""
+        found = await self.account(factory, start, end)
+        stands = [(target.metric.value, value, status.value) for target, value, status in await self.targets_met(found)]
+        figures = canonical_json(to_dict(found) | {"targets": stands})
+        return figures, hashlib.sha256(figures.encode()).hexdigest()
+
+
+Balance = Callable[[datetime], float | None]
+
+
+def shipped_factors(own_file: Path | None = None) -> FactorSet:
+    """The factors that Carbon Track ships, with an operator's own in place of those that the file names.
+
+    Raises :class:`~carbontrack.emissions.factors.FactorError` with file, row and key for what cannot be used.
+    """
+    shipped = FactorSet.of(parse_factors(load_factor_rows(), "the shipped factors"))
+    if own_file is None:
+        return shipped
+    try:
+        rows = YAML(typ="safe").load(own_file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FactorError(f"accounting.factors_file: {own_file} cannot be read: {error.strerror}") from error
+    except YAMLError as error:
+        raise FactorError(f"accounting.factors_file: {own_file} is not YAML: {error}") from error
+    return shipped.replaced(parse_factors(rows, str(own_file)))
+
+
+def whole_hours(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """The whole hours in a period, in UTC. Raises :class:`ValueError` where there is none."""
+    begin_s, end_s = -(-int(start.timestamp()) // HOUR_S) * HOUR_S, int(end.timestamp()) // HOUR_S * HOUR_S
+    if end_s <= begin_s:
+        raise ValueError("a period has at least one whole hour")
+    return datetime.fromtimestamp(begin_s, UTC), datetime.fromtimestamp(end_s, UTC)
+
+
+def month(day: date, zone: tzinfo) -> tuple[datetime, datetime]:
+    """When the local month of a day begins and ends."""
+    first = day.replace(day=1)
+    after = (first + timedelta(days=32)).replace(day=1)
+    begin, end = (datetime(it.year, it.month, 1, tzinfo=zone).astimezone(UTC) for it in (first, after))
+    return begin, end
+
+
+def _worst(statuses: Sequence[TargetStatus]) -> TargetStatus | None:
+    """Of several targets the one that decides: one that is not met, then one that cannot be told."""
+    for status in (TargetStatus.NOT_MET, TargetStatus.INSUFFICIENT_DATA, TargetStatus.MET):
+        if status in statuses:
+            return status
+    return None
+
+
+def _potential_kg_per_s(plan: MonitoringPlan, hours: Sequence[Hour]) -> float:
+    """The most that this stack can emit: the highest flow that was measured, full of as much CO2 as wood can make."""
+    flows = [hour.mean_flow_nm3_per_s for hour in hours if hour.mean_flow_nm3_per_s is not None]
+    fallback = plan.profile_factor * plan.area_m2 * 10.0 * 0.45  # 10 m/s of hot gas at altitude
+    return POTENTIAL_CO2_WET * (max(flows) if flows else fallback) * CO2_KG_PER_NM3
+
+
+def _lookup(spans: Sequence[tuple[datetime, datetime, float]]) -> Balance:
+    def kg_per_h(at: datetime) -> float | None:
+        rates = [rate for begin, end, rate in spans if begin <= at < end]
+        return fsum(rates) if rates else None
+
+    return kg_per_h

@@ -1,0 +1,400 @@
+"""Entries, targets, statements, and what meters counted.
+
+Nothing that people entered is ever changed or deleted: a change is a next version with author, time and reason.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields, replace
+from datetime import date, datetime
+from typing import Any
+
+from tortoise.exceptions import IntegrityError
+from tortoise.expressions import Q
+from tortoise.transactions import in_transaction
+
+from carbontrack.ledger import (
+    EnergyEntry,
+    EnergyType,
+    EntrySource,
+    MeterDay,
+    Metric,
+    ProductionEntry,
+    Statement,
+    Sustainability,
+    Target,
+)
+from carbontrack.store.registry import RegistryError, in_context
+from carbontrack.store.telemetry import Engine
+from carbontrack.tables import EnergyEntryRow, FactoryRow, ProductionEntryRow, StackRow, StatementRow, TargetRow
+
+Table = type[EnergyEntryRow] | type[ProductionEntryRow]
+After = tuple[datetime, int]
+"""Where a page of entries ended: beginning of the period, and id."""
+
+_ENERGY = tuple(item.name for item in fields(EnergyEntry) if item.name not in {"id", "source"})
+_PRODUCTION = tuple(item.name for item in fields(ProductionEntry) if item.name != "id")
+_METER_DAY = tuple(item.name for item in fields(MeterDay))
+_UPSERT_METER_DAY = (
+    f"INSERT INTO meter_day ({', '.join(_METER_DAY)}) "  # noqa: S608  # names out of this module
+    f"VALUES ({', '.join(f'${at}' for at in range(1, len(_METER_DAY) + 1))}) "
+    # A day stays with the stack that its meter belonged to when it was written first, also after the device has moved.
+    "ON CONFLICT (device_id, meter, day) DO UPDATE SET "
+    "amount = excluded.amount, resets = excluded.resets, readings = excluded.readings"
+)
+
+
+class ConflictError(RegistryError):
+    """Somebody else has changed it meanwhile: read it again, then decide."""
+
+
+class Ledger:
+    """What people enter, what was reported, and what meters counted. ``factory_id`` None is every factory."""
+
+    _context: contextvars.Context
+    _engine: Engine
+
+    # --- energy
+
+    @in_context
+    async def add_energy_entry(self, entry: EnergyEntry, author: str, now: datetime) -> EnergyEntry:
+        """Keep a new entry; its ``id`` and ``version`` are given by the store.
+
+        Raises :class:`RegistryError` where there is no such factory, or it has no such stack.
+        """
+        await _check_stack(entry)
+        return _energy(await _add(EnergyEntryRow, _energy_values(entry), author, now))
+
+    @in_context
+    async def change_energy_entry(self, entry: EnergyEntry, author: str, now: datetime, reason: str) -> EnergyEntry:
+        """Keep the next version of an entry; ``entry.version`` is the version that was changed.
+
+        ``entry.withdrawn`` takes it out of every account, or back into them. Raises :class:`ConflictError` if the
+        version is not the newest one of the factory's entry, and :class:`RegistryError` without a reason.
+        """
+        await _check_stack(entry)
+        return _energy(await _change(EnergyEntryRow, entry.id, _energy_values(entry), author, now, reason))
+
+    @in_context
+    async def energy_entry(self, entry_id: int, factory_id: int | None = None) -> EnergyEntry | None:
+        """The newest version of an entry, also of one that was withdrawn."""
+        row = await _newest(EnergyEntryRow, entry_id, factory_id)
+        return _energy(row) if row else None
+
+    @in_context
+    async def energy_entries(
+        self,
+        factory_id: int | None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        energy_type: EnergyType | None = None,
+        after: After | None = None,
+        limit: int | None = None,
+    ) -> list[EnergyEntry]:
+        """Entries that lie wholly or partly in [since, until), newest first; withdrawn ones are left out."""
+        wanted = {} if energy_type is None else {"energy_type": energy_type.value}
+        rows = await _entries(EnergyEntryRow, factory_id, since, until, after, limit, **wanted)
+        return [_energy(row) for row in rows]
+
+    @in_context
+    async def energy_entry_history(self, entry_id: int, factory_id: int | None = None) -> list[EnergyEntry]:
+        """Every version of an entry, oldest first."""
+        return [_energy(row) for row in await _history(EnergyEntryRow, entry_id, factory_id)]
+
+    # --- production
+
+    @in_context
+    async def add_production_entry(self, entry: ProductionEntry, author: str, now: datetime) -> ProductionEntry:
+        """As :meth:`add_energy_entry`."""
+        return _production(await _add(ProductionEntryRow, _production_values(entry), author, now))
+
+    @in_context
+    async def change_production_entry(
+        self, entry: ProductionEntry, author: str, now: datetime, reason: str
+    ) -> ProductionEntry:
+        """As :meth:`change_energy_entry`."""
+        values = _production_values(entry)
+        return _production(await _change(ProductionEntryRow, entry.id, values, author, now, reason))
+
+    @in_context
+    async def production_entry(self, entry_id: int, factory_id: int | None = None) -> ProductionEntry | None:
+        """As :meth:`energy_entry`."""
+        row = await _newest(ProductionEntryRow, entry_id, factory_id)
+        return _production(row) if row else None
+
+    @in_context
+    async def production_entries(
+        self,
+        factory_id: int | None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        after: After | None = None,
+        limit: int | None = None,
+    ) -> list[ProductionEntry]:
+        """As :meth:`energy_entries`."""
+        rows = await _entries(ProductionEntryRow, factory_id, since, until, after, limit)
+        return [_production(row) for row in rows]
+
+    @in_context
+    async def production_entry_history(self, entry_id: int, factory_id: int | None = None) -> list[ProductionEntry]:
+        """As :meth:`energy_entry_history`."""
+        return [_production(row) for row in await _history(ProductionEntryRow, entry_id, factory_id)]
+
+    # --- targets
+
+    @in_context
+    async def add_target(self, target: Target, author: str, now: datetime) -> Target:
+        """Keep a new target; it replaces the factory's others of the same metric from its first day on."""
+        values = {key: value for key, value in asdict(target).items() if key not in {"id", "author", "recorded_at"}}
+        try:
+            row = await TargetRow.create(**(values | {"metric": target.metric.value}), author=author, recorded_at=now)
+        except IntegrityError as error:
+            raise RegistryError("there is no such factory, or the target is there already") from error
+        return _target(row)
+
+    @in_context
+    async def withdraw_target(self, target_id: int, factory_id: int | None = None) -> bool:
+        """Take a target out of use; False where there is none. Its row stays."""
+        query = _of_factory(TargetRow.filter(id=target_id, withdrawn=False), factory_id)
+        return bool(await query.update(withdrawn=True))
+
+    @in_context
+    async def targets(self, factory_id: int | None = None) -> list[Target]:
+        """The targets that were not withdrawn, the newest first day first, and of one day the newest first."""
+        query = _of_factory(TargetRow.filter(withdrawn=False), factory_id)
+        return [_target(row) for row in await query.order_by("-valid_from", "-recorded_at", "-id")]
+
+    # --- statements
+
+    @in_context
+    async def add_statement(
+        self,
+        factory_id: int,
+        period_start: datetime,
+        period_end: datetime,
+        figures: str,
+        sha256: str,
+        author: str,
+        now: datetime,
+        reason: str,
+    ) -> Statement:
+        """Keep an account as reported: version 1 of its period, or the next one, which needs a reason.
+
+        Raises :class:`RegistryError` without a reason, and :class:`ConflictError` when two people report at once: only
+        one of them has then seen what the other one's version says.
+        """
+        if not await FactoryRow.exists(id=factory_id):
+            raise RegistryError("there is no such factory")
+        key: dict[str, Any] = {"factory_id": factory_id, "period_start": period_start, "period_end": period_end}
+        newest = await StatementRow.filter(**key).order_by("-version").first()
+        if newest is not None and not reason.strip():
+            raise RegistryError(
+                f"this period was reported already (version {newest.version}): a correction needs a reason"
+            )
+        try:
+            row = await StatementRow.create(
+                **key,
+                version=newest.version + 1 if newest else 1,
+                figures=figures,
+                sha256=sha256,
+                author=author,
+                created_at=now,
+                reason=reason.strip() if newest else "",
+            )
+        except IntegrityError as error:
+            raise ConflictError("somebody has reported this period at the same moment: look at it first") from error
+        return _statement(row)
+
+    @in_context
+    async def statements(self, factory_id: int | None = None, *, limit: int = 1000) -> list[Statement]:
+        """All versions of all statements, the latest period and its newest version first."""
+        query = _of_factory(StatementRow.all(), factory_id)
+        rows = await query.order_by("-period_start", "-period_end", "factory_id", "-version").limit(limit)
+        return [_statement(row) for row in rows]
+
+    @in_context
+    async def statement(self, statement_id: int, factory_id: int | None = None) -> Statement | None:
+        row = await _of_factory(StatementRow.filter(id=statement_id), factory_id).first()
+        return _statement(row) if row else None
+
+    @in_context
+    async def latest_statement(self, factory_id: int, period_start: datetime, period_end: datetime) -> Statement | None:
+        """The newest version of what was reported of a period."""
+        key = {"factory_id": factory_id, "period_start": period_start, "period_end": period_end}
+        row = await StatementRow.filter(**key).order_by("-version").first()
+        return _statement(row) if row else None
+
+    # --- meters
+
+    async def metered_spans(self, received_since: datetime) -> dict[str, tuple[datetime, datetime]]:
+        """Of each device, from when to when the meter records were measured that came since a moment."""
+        rows = await self._engine.rows(
+            """
+            SELECT s.device_id, min(r.measured_at) AS first, max(r.measured_at) AS last
+            FROM device_record r JOIN stream s ON s.id = r.stream_id
+            WHERE r.kind = 'meter' AND r.received_at >= $1 GROUP BY s.device_id
+            """,
+            received_since,
+        )
+        moment = self._engine.moment
+        return {row["device_id"]: (moment(row["first"]), moment(row["last"])) for row in rows}
+
+    async def meter_records(self, device_id: str, since: datetime, until: datetime) -> list[tuple[datetime, str]]:
+        """The meter records of a device in [since, until), oldest first: measuring time and JSON."""
+        return await self._meter_records(
+            "r.measured_at >= $2 AND r.measured_at < $3 ORDER BY 1", device_id, since, until
+        )
+
+    async def meter_records_before(self, device_id: str, moment: datetime, most: int) -> list[tuple[datetime, str]]:
+        """The last meter records of a device before a moment, oldest first."""
+        found = await self._meter_records("r.measured_at < $2 ORDER BY 1 DESC LIMIT $3", device_id, moment, most)
+        return found[::-1]
+
+    async def meter_records_from(self, device_id: str, moment: datetime, most: int) -> list[tuple[datetime, str]]:
+        """The first meter records of a device from a moment on, oldest first."""
+        return await self._meter_records("r.measured_at >= $2 ORDER BY 1 LIMIT $3", device_id, moment, most)
+
+    async def _meter_records(self, wanted: str, *values: Any) -> list[tuple[datetime, str]]:
+        rows = await self._engine.rows(
+            f"""
+            SELECT r.measured_at, r.data FROM device_record r JOIN stream s ON s.id = r.stream_id
+            WHERE s.device_id = $1 AND r.kind = 'meter' AND {wanted}
+            """,  # noqa: S608  # one of the texts above
+            *values,
+        )
+        return [(self._engine.moment(row["measured_at"]), row["data"]) for row in rows]
+
+    @in_context
+    async def write_meter_days(self, days: Iterable[MeterDay]) -> None:
+        """Keep what meters counted by day, in place of what was kept before."""
+        rows = [self._meter_day_values(day) for day in days]
+        if rows:
+            async with in_transaction() as connection:
+                await connection.execute_many(self._engine.sql(_UPSERT_METER_DAY), rows)
+
+    def _meter_day_values(self, day: MeterDay) -> list[Any]:
+        values = {name: getattr(day, name) for name in _METER_DAY}
+        return list((values | {"day": self._engine.day(day.day)}).values())
+
+    async def meter_days(self, factory_id: int, since: date, until: date) -> list[MeterDay]:
+        """What the meters of a factory counted on the local days in [since, until)."""
+        rows = await self._engine.rows(
+            "SELECT * FROM meter_day WHERE factory_id = $1 AND day >= $2 AND day < $3 ORDER BY day, device_id, meter",
+            factory_id,
+            self._engine.day(since),
+            self._engine.day(until),
+        )
+        return [_meter_day(row) for row in rows]
+
+
+# --- versions
+
+
+async def _check_stack(entry: EnergyEntry) -> None:
+    if entry.stack_id is not None and not await StackRow.exists(id=entry.stack_id, factory_id=entry.factory_id):
+        raise RegistryError("this factory has no such stack")
+
+
+async def _add(table: Table, values: dict[str, Any], author: str, now: datetime) -> Any:
+    first = {"entry_id": 0, "version": 1, "author": author, "recorded_at": now, "reason": "", "withdrawn": False}
+    try:
+        async with in_transaction():
+            row = await table.create(**(values | first))
+            row.entry_id = row.id
+            await row.save(update_fields=["entry_id"])
+    except IntegrityError as error:
+        raise RegistryError("there is no such factory") from error
+    return row
+
+
+async def _change(table: Table, entry_id: int, values: dict[str, Any], author: str, now: datetime, reason: str) -> Any:
+    if not reason.strip():
+        raise RegistryError("a change needs a reason: it stays in the entry's history")
+    version, factory_id = values["version"], values["factory_id"]
+    current = {"entry_id": entry_id, "version": version, "factory_id": factory_id, "superseded_at": None}
+    changed = {"entry_id": entry_id, "version": version + 1}
+    said = {"author": author, "recorded_at": now, "reason": reason.strip()}
+    try:
+        async with in_transaction():
+            # Of two who change the same version, the second one waits here and then finds nothing to supersede.
+            if not await table.filter(**current).update(superseded_at=now):
+                raise ConflictError("this entry was changed meanwhile, or is not there: read it again")
+            return await table.create(**(values | changed | said))
+    except IntegrityError as error:
+        raise ConflictError("this entry was changed meanwhile: read it again") from error
+
+
+async def _newest(table: Table, entry_id: int, factory_id: int | None) -> Any:
+    return await _of_factory(table.filter(entry_id=entry_id, superseded_at=None), factory_id).first()
+
+
+async def _history(table: Table, entry_id: int, factory_id: int | None = None) -> list[Any]:
+    return await _of_factory(table.filter(entry_id=entry_id), factory_id).order_by("version")  # type: ignore[no-any-return]  # the table is any
+
+
+async def _entries(
+    table: Table,
+    factory_id: int | None,
+    since: datetime | None,
+    until: datetime | None,
+    after: After | None,
+    limit: int | None,
+    **wanted: str,
+) -> list[Any]:
+    query = _of_factory(table.filter(superseded_at=None, withdrawn=False, **wanted), factory_id)
+    if since is not None:
+        query = query.filter(period_end__gt=since)
+    if until is not None:
+        query = query.filter(period_start__lt=until)
+    if after is not None:
+        start, entry_id = after
+        query = query.filter(Q(period_start__lt=start) | Q(period_start=start, entry_id__lt=entry_id))
+    query = query.order_by("-period_start", "-entry_id")
+    return await (query if limit is None else query.limit(limit))  # type: ignore[no-any-return]  # as above
+
+
+def _of_factory(query: Any, factory_id: int | None) -> Any:
+    return query if factory_id is None else query.filter(factory_id=factory_id)
+
+
+# --- rows
+
+
+def _energy_values(entry: EnergyEntry) -> dict[str, Any]:
+    values = {name: getattr(entry, name) for name in _ENERGY}
+    return values | {"energy_type": entry.energy_type.value, "sustainability": entry.sustainability.value}
+
+
+def _production_values(entry: ProductionEntry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in _PRODUCTION}
+
+
+def _energy(row: EnergyEntryRow) -> EnergyEntry:
+    values = {name: getattr(row, name) for name in _ENERGY}
+    values["energy_type"] = EnergyType(row.energy_type)
+    values["sustainability"] = Sustainability(row.sustainability)
+    return EnergyEntry(id=row.entry_id, source=EntrySource.TYPED, **values)
+
+
+def _production(row: ProductionEntryRow) -> ProductionEntry:
+    return ProductionEntry(id=row.entry_id, **{name: getattr(row, name) for name in _PRODUCTION})
+
+
+def _target(row: TargetRow) -> Target:
+    values = {item.name: getattr(row, item.name) for item in fields(Target)}
+    return replace(Target(**values), metric=Metric(row.metric))
+
+
+def _statement(row: StatementRow) -> Statement:
+    return Statement(**{item.name: getattr(row, item.name) for item in fields(Statement)})
+
+
+def _meter_day(row: Mapping[str, Any]) -> MeterDay:
+    values = {name: row[name] for name in _METER_DAY}
+    if isinstance(values["day"], str):
+        values["day"] = date.fromisoformat(values["day"])
+    return MeterDay(**values)

@@ -1,0 +1,209 @@
+"""What people enter: the same checks and the same question about typing errors for the API and for the forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from math import isfinite
+from typing import Any
+
+from pydantic import Field
+
+from carbontrack.emissions.factors import FactorMissing
+from carbontrack.emissions.fuels import check_entry, check_period, entry_emissions, in_base_unit, unusual
+from carbontrack.ledger import EnergyEntry, EnergyType, ProductionEntry, Sustainability
+from carbontrack.model import User
+from carbontrack.tiers import local_day
+from carbontrack.web.errors import Problem
+from carbontrack.web.rest import WRONG, Input, zoned
+from carbontrack.web.services import Services
+
+USUAL_DAYS = 400
+"""What is usual is looked for so far back: a year, and the same weeks of the year before."""
+UNUSUAL = "urn:carbontrack:problem:unusual-amount"
+
+
+class EnergyInput(Input):
+    """``timestamp`` stands for the local day that it lies in."""
+
+    factory_id: int | None = None
+    energy_type: EnergyType
+    amount: float
+    unit: str = Field(max_length=12)
+    timestamp: datetime | None = None
+    period_start: datetime | None = None
+    period_end: datetime | None = None
+    stack_id: int | None = None
+    moisture: float | None = None
+    stack_density_kg_per_m3: float | None = None
+    sustainability: Sustainability = Sustainability.UNKNOWN
+    evidence: str = Field("", max_length=200)
+    note: str = Field("", max_length=500)
+    confirmed: bool = False
+    """That an unusual amount is right."""
+
+
+class ProductionInput(Input):
+    """As above; at least one of the two masses is given."""
+
+    factory_id: int | None = None
+    timestamp: datetime | None = None
+    period_start: datetime | None = None
+    period_end: datetime | None = None
+    green_leaf_kg: float | None = None
+    made_tea_kg: float | None = None
+    evidence: str = Field("", max_length=200)
+    note: str = Field("", max_length=500)
+    confirmed: bool = False
+
+
+def period_of(given: EnergyInput | ProductionInput, services: Services) -> tuple[datetime, datetime]:
+    """The period that an entry is for. Raises :class:`Problem` where it gives none, or half of one."""
+    if given.timestamp is not None and given.period_start is None and given.period_end is None:
+        day = zoned("timestamp", given.timestamp).astimezone(services.time_zone).date()
+        return local_day(day, services.time_zone)
+    if given.period_start is None or given.period_end is None:
+        missing = "period_start" if given.period_start is None else "period_end"
+        raise Problem(422, WRONG, ((missing, "give period_start and period_end, or timestamp for one day"),))
+    return zoned("period_start", given.period_start), zoned("period_end", given.period_end)
+
+
+def factory_to_write(user: User, wanted: int | None) -> int:
+    """Whose entry it is: people of a factory write for their own. Raises :class:`Problem` for another's."""
+    if user.factory_id is not None:
+        if wanted not in {None, user.factory_id}:
+            raise Problem(404, "There is no such factory for you.")
+        return user.factory_id
+    if wanted is None:
+        raise Problem(422, WRONG, (("factory_id", "is needed: you may write for every factory"),))
+    return wanted
+
+
+def energy_entry(given: EnergyInput, factory_id: int, services: Services) -> EnergyEntry:
+    """The entry as it would be kept. Raises :class:`Problem` with every field that is wrong."""
+    start, end = period_of(given, services)
+    values = given.model_dump(
+        include={
+            "energy_type", "amount", "unit", "stack_id", "moisture", "stack_density_kg_per_m3", "sustainability",
+            "evidence", "note",
+        }
+    )  # fmt: skip
+    entry = EnergyEntry(id=0, version=1, factory_id=factory_id, period_start=start, period_end=end, **values)
+    problems = check_entry(entry) + _check_future(entry.period_start, services)
+    if problems:
+        raise Problem(422, WRONG, tuple(problems))
+    return entry
+
+
+def production_entry(given: ProductionInput, factory_id: int, services: Services) -> ProductionEntry:
+    """As :func:`energy_entry`."""
+    start, end = period_of(given, services)
+    problems = check_period(start, end) + _check_future(start, services)
+    masses = {"green_leaf_kg": given.green_leaf_kg, "made_tea_kg": given.made_tea_kg}
+    problems += [
+        (name, "must be a number of at least 0")
+        for name, mass in masses.items()
+        if mass is not None and not (isfinite(mass) and mass >= 0)
+    ]
+    if given.green_leaf_kg is None and given.made_tea_kg is None:
+        problems.append(("made_tea_kg", "give green_leaf_kg, made_tea_kg, or both"))
+    if problems:
+        raise Problem(422, WRONG, tuple(problems))
+    return ProductionEntry(
+        0, 1, factory_id, start, end, given.green_leaf_kg, given.made_tea_kg, given.evidence, given.note
+    )
+
+
+def _check_future(start: datetime, services: Services) -> list[tuple[str, str]]:
+    if start > services.clock():
+        return [("period_start", "lies in the future: enter what was used, not what is planned")]
+    return []
+
+
+# --- the question about typing errors
+
+
+async def question_energy(entry: EnergyEntry, services: Services) -> str | None:
+    """A question about an amount that is far from what this factory usually enters; None when there is none."""
+    earlier = await services.store.energy_entries(
+        entry.factory_id, entry.period_start - timedelta(days=USUAL_DAYS), entry.period_end, limit=60
+    )
+    same = [it for it in earlier if it.energy_type is entry.energy_type and it.id != entry.id]
+    unit = in_base_unit(entry)[1]
+    return unusual(_per_day(entry), [_per_day(it) for it in same], unit)
+
+
+def _per_day(entry: EnergyEntry) -> float:
+    return in_base_unit(entry)[0] / _days(entry.period_start, entry.period_end)
+
+
+def _days(start: datetime, end: datetime) -> float:
+    return (end - start).total_seconds() / 86_400
+
+
+async def question_production(entry: ProductionEntry, services: Services) -> list[tuple[str, str]]:
+    """The same for leaf and tea, and whether the two fit: it takes 4 to 5 kg of leaf to make a kg of tea."""
+    earlier = await services.store.production_entries(
+        entry.factory_id, entry.period_start - timedelta(days=USUAL_DAYS), entry.period_end, limit=60
+    )
+    same = [it for it in earlier if it.id != entry.id]
+    questions = [
+        (name, question)
+        for name in ("green_leaf_kg", "made_tea_kg")
+        if (mass := getattr(entry, name)) is not None
+        and (question := unusual(mass / _days(entry.period_start, entry.period_end), _masses(same, name), "kg"))
+    ]
+    leaf, tea = entry.green_leaf_kg, entry.made_tea_kg
+    if not questions and leaf and tea and not 3.5 <= leaf / tea <= 6:
+        questions.append(
+            ("made_tea_kg", f"{leaf / tea:.1f} kg of leaf for a kg of tea; 4 to 5 are usual. Is it right?")
+        )
+    return questions
+
+
+def _masses(entries: Sequence[ProductionEntry], name: str) -> list[float]:
+    return [
+        getattr(it, name) / _days(it.period_start, it.period_end) for it in entries if getattr(it, name) is not None
+    ]
+
+
+def questioned(questions: Sequence[tuple[str, str]]) -> Problem:
+    """The answer to an amount that may be a typing error."""
+    problem = Problem(
+        422,
+        "An amount is unusual. If it is right, send it again with confirmed: true.",
+        tuple((name, f"{question} Confirm it if it is.") for name, question in questions),
+    )
+    problem.type = UNUSUAL
+    return problem
+
+
+# --- how entries are shown
+
+
+def show_energy(entry: EnergyEntry, services: Services) -> dict[str, Any]:
+    """An entry as the API gives it, with what it emits by the factors of its time; the four are never summed."""
+    values = {name: getattr(entry, name) for name in EnergyEntry.__slots__}
+    try:
+        emission = entry_emissions(entry, services.books.factors)
+    except FactorMissing as error:
+        return values | {"co2_kg": None, "remarks": [str(error)]}
+    return values | {
+        "co2_kg": {
+            "biogenic": emission.biogenic_co2_kg,
+            "fossil": emission.fossil_co2_kg,
+            "ch4_n2o_co2e": emission.ch4_n2o_co2e_kg,
+            "grid": emission.grid_co2e_kg,
+        },
+        "formula": emission.formula,
+        "factors": [{"name": row.name, "version": row.version} for row in emission.factors],
+        "remarks": list(emission.remarks),
+    }
+
+
+def show_production(entry: ProductionEntry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in ProductionEntry.__slots__}
+
+
+def local_date(moment: datetime, services: Services) -> date:
+    return moment.astimezone(services.time_zone).date()
