@@ -31,7 +31,6 @@ from carbontrack.emissions.targets import (
 )
 from carbontrack.emissions.uncertainty import expanded, period_uncertainty
 from carbontrack.ledger import (
-    AccountHour,
     EnergyEntry,
     EnergyType,
     Hour,
@@ -65,27 +64,38 @@ class Books:
 
         Raises :class:`~carbontrack.emissions.factors.FactorMissing` where a factor is needed that is not there.
         """
-        (found,) = await self.accounts([factory], start, end)
+        found, _ = await self.account_with_hours(factory, start, end)
         return found
+
+    async def account_with_hours(
+        self, factory: Factory, start: datetime, end: datetime
+    ) -> tuple[Account, list[StackInput]]:
+        """As :meth:`account`, with the hours of each stack that it is made of."""
+        start, end = whole_hours(start, end)
+        return await self._account(factory, await self.store.stacks(factory.id), start, end)
 
     async def accounts(self, factories: Sequence[Factory], start: datetime, end: datetime) -> list[Account]:
         """The accounts of several factories."""
         start, end = whole_hours(start, end)
         stacks: dict[int, list[Stack]] = {}
-        for stack in await self.store.stacks(factories[0].id if len(factories) == 1 else None):
+        for stack in await self.store.stacks():
             stacks.setdefault(stack.factory_id, []).append(stack)
-        return [await self._account(factory, stacks.get(factory.id, []), start, end) for factory in factories]
+        found = [await self._account(factory, stacks.get(factory.id, []), start, end) for factory in factories]
+        return [each for each, _ in found]
 
-    async def _account(self, factory: Factory, stacks: Sequence[Stack], start: datetime, end: datetime) -> Account:
+    async def _account(
+        self, factory: Factory, stacks: Sequence[Stack], start: datetime, end: datetime
+    ) -> tuple[Account, list[StackInput]]:
         entries = await self.entries(factory.id, stacks, start, end)
         production = await self.store.production_entries(factory.id, start, end)
         hours = {stack.id: await self.hours(stack, start, end) for stack in stacks}
+        stacks = [stack for stack in stacks if hours[stack.id]]
         balance = self._balance(entries, [hours[stack.id] for stack in stacks], start, end)
         inputs = [
             await self._stack_input(stack, hours[stack.id], balance.get(stack.id, balance[None]), start, end)
             for stack in stacks
         ]
-        return account(
+        found = account(
             factory_id=factory.id,
             period_start=start,
             period_end=end,
@@ -95,6 +105,7 @@ class Books:
             factors=self.factors,
             band=self.band,
         )
+        return found, inputs
 
     async def entries(
         self, factory_id: int, stacks: Sequence[Stack], start: datetime, end: datetime
@@ -106,23 +117,17 @@ class Books:
         return [*typed, *meter_entries(days, {stack.id: stack for stack in stacks}, self.zone)]
 
     async def hours(self, stack: Stack, start: datetime, end: datetime) -> list[Hour]:
-        """Every hour of a stack in [start, end); those without a reading are missing."""
+        """Every hour of a stack in [start, end); those without a reading are missing.
+
+        A stack is monitored from its first plan on: what lies before is not missing, it was never to be measured.
+        """
+        start = max(start, _hour_from(stack.plans[0].valid_from))
         kept = {hour.start: hour for hour in await self.store.hours([stack.id], start, end)}
         count = int((end - start) / HOUR)
         return [
             kept.get(at) or missing_hour(stack.id, at, plan_in_force(stack.plans, at.timestamp()).validity)
             for at in (start + step * HOUR for step in range(count))
         ]
-
-    async def account_hours(self, stack: Stack, start: datetime, end: datetime) -> tuple[AccountHour, ...]:
-        """The hours of one stack as its factory's account takes them."""
-        stacks = [it for it in await self.store.stacks(stack.factory_id) if it.id != stack.id]
-        entries = await self.entries(stack.factory_id, [stack, *stacks], start, end)
-        own = await self.hours(stack, start, end)
-        others = [await self.hours(other, start, end) for other in stacks]
-        balance = self._balance(entries, [own, *others], start, end)
-        found = await self._stack_input(stack, own, balance.get(stack.id, balance[None]), start, end)
-        return found.hours
 
     async def _stack_input(
         self, stack: Stack, hours: list[Hour], balance: Balance, start: datetime, end: datetime
@@ -227,7 +232,7 @@ class Books:
             statuses.append(_worst(stands))
         periods = [line.period for found in accounts for line in found.stacks]
         return programme(
-            known_hours=fsum(it.valid_hours + it.not_operating_hours for it in periods),
+            known_hours=sum(it.known_hours for it in periods),
             all_hours=sum(it.hours for it in periods),
             submitted=[found.made_tea_kg is not None and found.wood_kg is not None for found in accounts],
             statuses=statuses,
@@ -280,6 +285,12 @@ def shipped_factors(own_file: Path | None = None) -> FactorSet:
     except YAMLError as error:
         raise FactorError(f"accounting.factors_file: {own_file} is not YAML: {error}") from error
     return shipped.replaced(parse_factors(rows, str(own_file)))
+
+
+def _hour_from(moment: datetime) -> datetime:
+    """The first whole hour from a moment on."""
+    whole = moment.replace(minute=0, second=0, microsecond=0)
+    return whole if whole == moment else whole + HOUR
 
 
 def whole_hours(start: datetime, end: datetime) -> tuple[datetime, datetime]:

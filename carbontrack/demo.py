@@ -13,7 +13,8 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from carbontrack.app import broker_settings, run_core, run_web, stop_signal
@@ -112,6 +113,7 @@ async def run_simulation(
 
 async def register_fleet(store: Store, fleet: Sequence[DemoFactory]) -> int:
     """Add to the registry what is not in it yet; how many factories it has beyond this fleet."""
+    monitored_from = datetime.now(UTC) - timedelta(hours=HISTORY_HOURS)
     known = {factory.slug: factory for factory in await store.factories()}
     stacks = {(stack.factory_id, stack.name): stack for stack in await store.stacks()}
     devices = {site.device.device_id for site in await store.sites()}
@@ -120,7 +122,8 @@ async def register_fleet(store: Store, fleet: Sequence[DemoFactory]) -> int:
         for demo_stack in item.stacks:
             stack = stacks.get((factory.id, demo_stack.name))
             if stack is None:
-                stack = await store.add_stack(factory.id, demo_stack.name, demo_stack.plan)
+                plan = replace(demo_stack.plan, valid_from=monitored_from)
+                stack = await store.add_stack(factory.id, demo_stack.name, plan)
             if demo_stack.device_id not in devices:
                 await store.add_device(demo_stack.device_id, stack.id, "ct_v1")
     return len(known.keys() - {item.factory.slug for item in fleet})

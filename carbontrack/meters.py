@@ -19,11 +19,16 @@ from carbontrack.tiers import local_day
 log = structlog.get_logger(__name__)
 
 LOOK_BACK = timedelta(days=35)
-"""After a start, meter records that came so recently are worked out again: the core may have stopped in between."""
-OVERLAP = timedelta(minutes=5)
-"""A record may be committed so long after the time of receipt that it carries."""
+"""After a start, and then once a day, meter records that came so recently are worked out again: the core may have
+stopped in between, or a parked device's messages have waited for days."""
+OVERLAP = timedelta(hours=1)
+"""Otherwise a record is committed at most so long after the time of receipt that it carries."""
 BESIDE = 3
 """Records beside the new ones: a step begins at the one before, and a total that leaps shows by the one after it."""
+LONGEST_SPAN = timedelta(days=7)
+
+Span = tuple[str, datetime, datetime]
+"""A device, and from when to when it measured."""
 
 _ENTRIES = {
     "electricity": (EnergyType.ELECTRICITY, "kWh"),
@@ -39,22 +44,24 @@ class MeterKeeper:
         self._store = store
         self._zone = zone
         self._clock = clock
-        self._received_until: datetime | None = None
-        self._told: set[str] = set()
+        self._looked_back_at: datetime | None = None
+        self._received_until = datetime.min.replace(tzinfo=UTC)
+        self._told: set[tuple[str, str, date]] = set()
 
     async def summarise(self) -> int:
         """Work out the days that meter records touched since the last time; how many amounts were written."""
         now = self._clock()
-        since = now - LOOK_BACK if self._received_until is None else self._received_until - OVERLAP
-        spans = await self._store.metered_spans(since)
+        looks_back = self._looked_back_at is None or now - self._looked_back_at >= timedelta(days=1)
+        spans = await self._store.metered_spans(now - LOOK_BACK if looks_back else self._received_until - OVERLAP)
         sites = {site.device.device_id: site for site in await self._store.sites()} if spans else {}
         written = 0
-        for device_id, (first, last) in spans.items():
+        for device_id, first, last in _joined(spans):
             if device_id in sites:
                 days = await self._days(sites[device_id], first, last)
                 await self._store.write_meter_days(days)
                 written += len(days)
         self._received_until = now
+        self._looked_back_at = now if looks_back else self._looked_back_at
         return written
 
     async def _days(self, site: Site, first: datetime, last: datetime) -> list[MeterDay]:
@@ -70,39 +77,44 @@ class MeterKeeper:
             *await self._store.meter_records(device_id, begin, end),
             *await self._store.meter_records_from(device_id, end, BESIDE),
         ]
-        # A month of one meter is some 50,000 records, and the devices' actors wait for the same loop.
+        # Some 10,000 records in a week of one device, and the devices' actors wait for the same loop.
         found, remarks = await asyncio.to_thread(_meter_days, site, rows, self._zone)
-        for remark in remarks:
-            if remark not in self._told:
-                self._told.add(remark)
-                log.warning("a step of a meter was left out", device=device_id, step=remark)
+        for column, day, remark in remarks:
+            if (device_id, column, day) not in self._told:  # once a day: a broken counter has one with every record
+                self._told.add((device_id, column, day))
+                log.warning("a step of a meter was left out", device=device_id, meter=column, step=remark)
         return [day for day in found if first_day <= day.day <= last_day]
 
     def _day(self, moment: datetime) -> date:
         return moment.astimezone(self._zone).date()
 
 
-def _meter_days(site: Site, rows: Sequence[tuple[datetime, str]], zone: tzinfo) -> tuple[list[MeterDay], list[str]]:
-    """The days of all meters of a device, and what was left out."""
+def _joined(spans: Sequence[Span]) -> list[Span]:
+    """Spans of days that follow one another as one, up to a week: the days at their ends are then read once."""
+    joined: list[Span] = []
+    for device_id, first, last in spans:
+        if joined:
+            other_id, begin, end = joined[-1]
+            if other_id == device_id and first - end < timedelta(days=1) and last - begin < LONGEST_SPAN:
+                joined[-1] = device_id, begin, last
+                continue
+        joined.append((device_id, first, last))
+    return joined
+
+
+def _meter_days(
+    site: Site, rows: Sequence[tuple[datetime, str]], zone: tzinfo
+) -> tuple[list[MeterDay], list[tuple[str, date, str]]]:
+    """The days of all meters of a device, and what was left out: column, day, and why."""
     readings = [reading for at, data in rows if (reading := _reading(at, data)) is not None]
+    device_id, factory_id, stack_id = site.device.device_id, site.factory.id, site.stack.id
     days, remarks = [], []
     for meter in METERS:
+        name = meter.column
         for day, found in daily_amounts(readings, meter, zone).items():
-            days.append(
-                MeterDay(
-                    site.device.device_id,
-                    site.factory.id,
-                    site.stack.id,
-                    meter.column,
-                    meter.kind,
-                    meter.unit,
-                    day,
-                    found.amount,
-                    found.resets,
-                    found.readings,
-                )
-            )
-            remarks += [f"{meter.column} {remark}" for remark in found.remarks]
+            counted = found.amount, found.resets, found.readings
+            days.append(MeterDay(device_id, factory_id, stack_id, name, meter.kind, meter.unit, day, *counted))
+            remarks += [(name, day, remark) for remark in found.remarks]
     return days, remarks
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import fields as dataclass_fields
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -330,7 +332,7 @@ def value_of(parameter: Any) -> str:
     kind, least, most = parameter.type_descriptor.annotation, parameter.min, parameter.max
     if issubclass(kind, Enum):
         return "one of " + ", ".join(f"`{member.value}`" for member in kind)
-    word = {int: "whole number", float: "number", str: "text", Path: "path"}[kind]
+    word = {int: "whole number", float: "number", str: "text", list[str]: "text", Path: "path"}[kind]
     if least is not None:
         word += f", {least:,} to {most:,}" if most is not None else f", at least {least:,}"
     return word
@@ -468,3 +470,30 @@ def anchors(path: Path) -> set[str]:
     """The names of a document's headings in links, as code hosts make them."""
     headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_worked_examples_of_the_accounting_are_true() -> None:
+    """They build on each other, from the first to the last, as somebody who tries them in a shell would."""
+    names: dict[str, Any] = {}
+    examples = blocks(document("accounting"), "python")
+
+    assert len(examples) >= 10
+    for example in examples:
+        exec(compile(example, "docs/accounting.md", "exec"), names)  # noqa: S102  # our own document
+
+
+def test_the_emissions_can_be_used_without_a_database_or_a_broker() -> None:
+    """A third party checks a figure with nothing but the formulas."""
+    program = (
+        "import carbontrack.emissions, sys; print([m for m in ('tortoise', 'asyncpg', 'aiomqtt') if m in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_field_of_a_monitoring_plan_is_documented() -> None:
+    fields = {item.name for item in dataclass_fields(MonitoringPlan) if item.init}
+
+    assert fields <= {name for row in rows(section("calculation", "Monitoring plan")) for name in names(row[0])}

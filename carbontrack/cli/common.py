@@ -41,10 +41,11 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     """Run a command's coroutine; what a person can mend is told in one line, without a traceback."""
     from carbontrack.app import run as run_on_a_loop  # noqa: PLC0415  # everything: slow to import, and not always needed
     from carbontrack.broker import BrokerStartError  # noqa: PLC0415  # as above
+    from carbontrack.emissions.factors import FactorError, FactorMissing  # noqa: PLC0415  # as above
 
     try:
         run_on_a_loop(main)
-    except (SchemaMismatch, StoreUnavailable, RegistryError, BrokerStartError) as error:
+    except (SchemaMismatch, StoreUnavailable, RegistryError, BrokerStartError, FactorError, FactorMissing) as error:
         stop(str(error))
     except OSError as error:
         stop(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import secrets
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -72,6 +74,9 @@ def factory_add_stack(
     h2o_fraction: Annotated[float, typer.Option(min=0, max=0.5, help="Water in the wet gas, by volume.")] = 0.12,
     co2_range_ppm: Annotated[float, typer.Option(min=400, max=1_000_000, help="The analyser's full scale.")] = 200_000,
     dilution_ratio: Annotated[float, typer.Option(min=1, max=1000, help="Of a dilution probe; 1 is none.")] = 1.0,
+    valid_from: Annotated[
+        str, typer.Option(help="From when on it is monitored, for example 2026-03-01T08:00+03:00; without it, now.")
+    ] = "",
     config: ConfigOption = None,
 ) -> None:
     """Add a stack with its first monitoring plan.
@@ -81,7 +86,14 @@ def factory_add_stack(
     if basis not in ("dry", "wet"):
         stop(f"--basis must be dry or wet, not {basis}")
     try:
+        begin = datetime.fromisoformat(valid_from) if valid_from else datetime.now(UTC)
+    except ValueError:
+        stop(f"--valid-from must be a time such as 2026-03-01T08:00+03:00, not {valid_from!r}")
+    if begin.tzinfo is None:
+        begin = begin.replace(tzinfo=ZoneInfo(load(config).site.time_zone))
+    try:
         plan = MonitoringPlan(
+            valid_from=begin.astimezone(UTC),
             shape="rectangular" if diameter_m is None else "circular",
             diameter_m=diameter_m,
             width_m=width_m,

@@ -5,8 +5,8 @@ A node sends totals and a count of its resets, never differences: what a lost re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
 from math import fsum
@@ -92,26 +92,38 @@ def daily_amounts(readings: Iterable[MeterReading], meter: Meter, zone: tzinfo) 
     count of resets) the new total is the step. A step that cannot be counts as nothing and is told in ``remarks``.
     """
     points = _points(readings, meter)
-    shares: dict[date, list[float]] = {}
-    resets: dict[date, int] = {}
-    remarks: dict[date, tuple[str, ...]] = {}
-    counted: dict[date, int] = {}
-    for point in points:
-        day = _local(point.at, zone)
-        counted[day] = counted.get(day, 0) + 1
+    days: dict[date, _Day] = {}
+    if len(points) > 1:
+        day, midnight = _day_and_end(points[0].at, zone)
+        days[day] = _Day(readings=1)
     for before, now in pairwise(points):
         step, was_reset = _step(before, now)
-        day = _local(now.at, zone)
-        resets[day] = resets.get(day, 0) + was_reset
-        if not _can_be(before, now, meter):
-            remarks[day] = (*remarks.get(day, ()), _remark(step, before, now, meter))
-            step = 0.0
-        for spanned, share in _days(before.at, now.at, zone):
-            shares.setdefault(spanned, []).append(step * share / meter.per_unit)
+        remark = None if _can_be(step, before, now, meter) else _remark(step, before, now, meter)
+        step = 0.0 if remark else step / meter.per_unit
+        begin, whole_s = before.at, (now.at - before.at).total_seconds()
+        while now.at >= midnight:
+            days[day].parts.append(step * (midnight - begin).total_seconds() / whole_s)
+            begin = midnight
+            day, midnight = _day_and_end(midnight, zone)
+            days[day] = _Day()
+        found = days[day]
+        found.parts.append(step if begin is before.at else step * (now.at - begin).total_seconds() / whole_s)
+        found.resets += was_reset
+        found.readings += 1
+        if remark:
+            found.remarks.append(remark)
     return {
-        day: DayAmount(fsum(parts), resets.get(day, 0), counted.get(day, 0), remarks.get(day, ()))
-        for day, parts in sorted(shares.items())
+        day: DayAmount(fsum(found.parts), found.resets, found.readings, tuple(found.remarks))
+        for day, found in days.items()
     }
+
+
+@dataclass(slots=True)
+class _Day:
+    parts: list[float] = field(default_factory=list)
+    resets: int = 0
+    readings: int = 0
+    remarks: list[str] = field(default_factory=list)
 
 
 def _points(readings: Iterable[MeterReading], meter: Meter) -> list[_Point]:
@@ -127,15 +139,15 @@ def _points(readings: Iterable[MeterReading], meter: Meter) -> list[_Point]:
     for at, resets, total in found:
         points.append(_Point(at, points[-1].resets if resets < 0 and points else resets, total))
     kept = points[:1]
-    for now, after in zip(points[1:], [*points[2:], None], strict=True):
-        if after is None or not _is_leap(kept[-1], now, after, meter):
+    for now, after in pairwise(points[1:]):
+        if not _is_leap(kept[-1], now, after, meter):
             kept.append(now)
-    return kept
+    return kept + points[1:][-1:]
 
 
 def _is_leap(before: _Point, now: _Point, after: _Point, meter: Meter) -> bool:
     falls_back = after.total < now.total and after.resets == now.resets == before.resets
-    return falls_back and after.total >= before.total and not _can_be(before, now, meter)
+    return falls_back and after.total >= before.total and not _can_be(_step(before, now)[0], before, now, meter)
 
 
 def _step(before: _Point, now: _Point) -> tuple[float, bool]:
@@ -144,9 +156,10 @@ def _step(before: _Point, now: _Point) -> tuple[float, bool]:
     return (now.total if was_reset else now.total - before.total), was_reset
 
 
-def _can_be(before: _Point, now: _Point, meter: Meter) -> bool:
-    seconds = (now.at - before.at).total_seconds()
-    return _step(before, now)[0] <= meter.most_per_s * seconds * TOLERANCE + meter.grain
+def _can_be(step: float, before: _Point, now: _Point, meter: Meter) -> bool:
+    if step <= meter.grain:
+        return True
+    return step <= meter.most_per_s * (now.at - before.at).total_seconds() * TOLERANCE + meter.grain
 
 
 def _remark(step: float, before: _Point, now: _Point, meter: Meter) -> str:
@@ -157,19 +170,7 @@ def _remark(step: float, before: _Point, now: _Point, meter: Meter) -> str:
     )
 
 
-def _days(begin: datetime, end: datetime, zone: tzinfo) -> Sequence[tuple[date, float]]:
-    """The local days that a span touches, with the share of the span in each."""
-    if end <= begin:
-        return [(_local(end, zone), 1.0)]
-    whole = (end - begin).total_seconds()
-    found, at = [], begin
-    while at < end:
-        day = _local(at, zone)
-        until = min(end, datetime.combine(day + timedelta(days=1), time(), zone).astimezone(UTC))
-        found.append((day, (until - at).total_seconds() / whole))
-        at = until
-    return found
-
-
-def _local(moment: datetime, zone: tzinfo) -> date:
-    return moment.astimezone(zone).date()
+def _day_and_end(moment: datetime, zone: tzinfo) -> tuple[date, datetime]:
+    """The local day of a moment, and when it ends."""
+    day = moment.astimezone(zone).date()
+    return day, datetime.combine(day + timedelta(days=1), time(), zone).astimezone(UTC)

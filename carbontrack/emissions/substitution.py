@@ -245,6 +245,8 @@ class StackPeriod:
     """Valid operating hours over operating hours (40 CFR 75.32, equation 8); None if nothing operated."""
     longest_gap_h: int
     """Consecutive hours in which the boiler may have run and was not validly measured."""
+    known_hours: int
+    """Measured, or known to be off."""
     late_share: float
     """Of the readings, those that came out of a device's store."""
     product_of_means_kg: float | None
@@ -287,6 +289,7 @@ def total(hours: Sequence[AccountHour]) -> StackPeriod:
         co2_kg=None if unknown else fsum([*measured, substituted]),
         availability=len(measured) / operating if operating else None,
         longest_gap_h=_longest_gap(hours),
+        known_hours=sum(hour.hour.status in {HourStatus.VALID, HourStatus.NOT_OPERATING} for hour in hours),
         late_share=sum(hour.hour.late_count for hour in hours) / readings if readings else 0.0,
         product_of_means_kg=fsum(
             (hour.hour.product_of_means_kg_per_s or 0.0) * HOUR_S * hour.operating_fraction for hour in both

@@ -230,18 +230,23 @@ class Ledger:
 
     # --- meters
 
-    async def metered_spans(self, received_since: datetime) -> dict[str, tuple[datetime, datetime]]:
-        """Of each device, from when to when the meter records were measured that came since a moment."""
+    async def metered_spans(self, received_since: datetime) -> list[tuple[str, datetime, datetime]]:
+        """From when to when the meter records were measured that came since a moment: device, first and last.
+
+        Each device has a span for each UTC day, so that old records beside new ones do not make a span of a year.
+        """
+        postgres = self._engine.is_postgres
+        day = "floor(extract(epoch FROM r.measured_at) / 86400)" if postgres else "r.measured_at / 86400000"
         rows = await self._engine.rows(
-            """
+            f"""
             SELECT s.device_id, min(r.measured_at) AS first, max(r.measured_at) AS last
             FROM device_record r JOIN stream s ON s.id = r.stream_id
-            WHERE r.kind = 'meter' AND r.received_at >= $1 GROUP BY s.device_id
-            """,
+            WHERE r.kind = 'meter' AND r.received_at >= $1 GROUP BY s.device_id, {day} ORDER BY 1, 2
+            """,  # noqa: S608  # one of the two texts above
             received_since,
         )
         moment = self._engine.moment
-        return {row["device_id"]: (moment(row["first"]), moment(row["last"])) for row in rows}
+        return [(row["device_id"], moment(row["first"]), moment(row["last"])) for row in rows]
 
     async def meter_records(self, device_id: str, since: datetime, until: datetime) -> list[tuple[datetime, str]]:
         """The meter records of a device in [since, until), oldest first: measuring time and JSON."""

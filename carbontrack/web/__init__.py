@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from carbontrack.web import api, ledger_api, ops, pages, templating
+from carbontrack.web import api, ledger_api, ledger_pages, ops, pages, templating
 from carbontrack.web.access import check_access, public
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.errors import answer_errors
@@ -25,6 +25,7 @@ def create_app(services: Services) -> web.Application:
     pages.add_routes(app, services)
     api.add_routes(app)
     ledger_api.add_routes(app)
+    ledger_pages.add_routes(app)
     ops.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
     app.on_shutdown.append(_stop_streams)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from carbontrack.model import Flag, Role, Snapshot
@@ -137,7 +137,15 @@ def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
     def local_datetime(moment: datetime | None) -> str:
         return NO_VALUE if moment is None else f"{moment.astimezone(zone):%d %b %H:%M}"
 
+    def local_span(start: datetime, end: datetime) -> str:
+        """A period in local days, as people say it."""
+        first, last = start.astimezone(zone), (end - timedelta(seconds=1)).astimezone(zone)
+        if first.date() == last.date():
+            return f"{first:%d %b}"
+        return f"{first:%d %b} to {last:%d %b}"
+
     return {
+        "local_span": local_span,
         "kg_per_h": kg_per_h,
         "number": number,
         "tonnes": tonnes,

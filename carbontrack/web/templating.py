@@ -13,7 +13,7 @@ from aiohttp import web
 
 from carbontrack.model import User
 from carbontrack.web import present
-from carbontrack.web.access import USER
+from carbontrack.web.access import NETWORK_ROLES, USER
 from carbontrack.web.services import SERVICES, Services
 
 HERE = Path(__file__).parent
@@ -62,8 +62,11 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     """The portal views that have one address for everybody and are open to this person."""
     if user is None:
         return []
-    return [
-        {"title": view.title, "url": view.path, "current": request.path == view.path}
+    items = [
+        (view.title, view.path)
         for view in services.views
         if view.in_menu and user.role in view.roles and "{" not in view.path
     ]
+    if user.role in NETWORK_ROLES:
+        items.append(("Leaderboard", "/hq/leaderboard"))
+    return [{"title": title, "url": url, "current": request.path == url} for title, url in items]

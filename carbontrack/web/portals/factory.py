@@ -26,6 +26,7 @@ async def show(request: PortalRequest) -> Page | None:
     totals, before = today.stack_totals, yesterday.stack_totals
     values = {
         "factory": factory,
+        "section": "now",
         "pressure_kpa": site_pressure_kpa(factory),
         "stacks": [
             {

@@ -1,0 +1,416 @@
+"""The pages of the accounting: a factory's account, its entries of energy and tea, and the leaderboard."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from math import fsum
+from typing import Any
+
+from aiohttp import web
+from multidict import MultiDictProxy
+from pydantic import ValidationError
+
+from carbontrack.bookkeeping import month
+from carbontrack.emissions.accounts import Account, CorroborationStatus, StackInput, intensity_u_relative
+from carbontrack.emissions.factors import FactorMissing
+from carbontrack.emissions.targets import METRIC_UNITS
+from carbontrack.emissions.uncertainty import expanded
+from carbontrack.ledger import UNITS, EnergyType, Method, Metric, Statement, Sustainability
+from carbontrack.model import Factory, User
+from carbontrack.store import RegistryError
+from carbontrack.tiers import local_day
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, USER, allow
+from carbontrack.web.entries import (
+    EnergyInput,
+    ProductionInput,
+    energy_entry,
+    production_entry,
+    question_energy,
+    question_production,
+)
+from carbontrack.web.errors import Problem, field_errors
+from carbontrack.web.ledger_api import REPORTERS, WRITERS
+from carbontrack.web.reader import Reader
+from carbontrack.web.services import SERVICES, Services
+from carbontrack.web.templating import render
+
+RECENT = timedelta(days=45)
+ENERGY_TITLES = {
+    EnergyType.FIREWOOD: "Firewood",
+    EnergyType.DIESEL: "Diesel",
+    EnergyType.ELECTRICITY: "Electricity from the grid",
+    EnergyType.GENSET_ELECTRICITY: "Electricity from the generator",
+}
+UNIT_TITLES = {"kg": "kg", "t": "t", "m3_stacked": "stacked m³", "litres": "litres", "kWh": "kWh", "MWh": "MWh"}
+EVIDENCE_TITLES = {
+    Sustainability.UNKNOWN: "Not known",
+    Sustainability.YES: "Yes, with documents",
+    Sustainability.NO: "No",
+}
+METHOD_TITLES = {
+    Method.MEASURED: "Measured",
+    Method.NOT_OPERATING: "Boiler off",
+    Method.MRR_CONCENTRATION: "CO2 lost: mean + 2 sigma times measured flow",
+    Method.MRR_RATE: "Flow lost, no fuel entered: mean + 2 sigma of the rate",
+    Method.MASS_BALANCE: "From the fuel of the time",
+    Method.EPA_BEFORE_AFTER: "Mean of the hours before and after",
+    Method.EPA_P90: "90th percentile of 720 hours",
+    Method.EPA_P95: "95th percentile of 720 hours",
+    Method.EPA_MAXIMUM: "Highest of 720 hours",
+    Method.EPA_POTENTIAL: "The most that the stack can emit",
+    Method.NONE: "No value",
+}
+METRIC_TITLES = {
+    Metric.STACK_CO2_PER_TEA: "Stack CO2 per kg made tea",
+    Metric.FOSSIL_CO2E_PER_TEA: "Fossil CO2, CH4 and N2O per kg made tea",
+    Metric.GRID_CO2E_PER_TEA: "Grid electricity per kg made tea",
+    Metric.WOOD_PER_TEA: "Firewood per kg made tea",
+    Metric.STACK_CO2: "Stack CO2",
+}
+CORROBORATION_TEXTS = {
+    CorroborationStatus.INSIDE: "Measurement and fuel agree.",
+    CorroborationStatus.OUTSIDE: "Measurement and fuel do not agree. Check the entries first, then span and profile.",
+    CorroborationStatus.NO_FUEL: "No firewood is entered, so nothing checks the measurement.",
+    CorroborationStatus.NO_MEASUREMENT: "There is no complete measurement to compare with.",
+}
+
+
+def add_routes(app: web.Application) -> None:
+    """Add these pages to the application."""
+    router = app.router
+    router.add_get("/factory/{slug}/account", account_page)
+    router.add_post("/factory/{slug}/account", report)
+    router.add_get("/factory/{slug}/entries", entries_page)
+    router.add_post("/factory/{slug}/entries/energy", add_energy)
+    router.add_post("/factory/{slug}/entries/production", add_production)
+    router.add_post("/factory/{slug}/entries/withdraw", withdraw)
+    router.add_get("/hq/leaderboard", leaderboard_page)
+
+
+async def _factory(request: web.Request) -> Factory:
+    found = await Reader(request.app[SERVICES], request[USER]).factory(request.match_info["slug"])
+    if found is None:
+        raise web.HTTPNotFound(text="There is no such factory for you.")
+    return found
+
+
+def _month(text: str, services: Services) -> tuple[date, datetime, datetime]:
+    """The local month that a page shows: its first day, and when it begins and ends (at the latest now)."""
+    now = services.clock()
+    try:
+        first = date.fromisoformat(f"{text}-01") if text else now.astimezone(services.time_zone).date().replace(day=1)
+    except ValueError:
+        raise web.HTTPBadRequest(text="month must be one such as 2026-03.") from None
+    start, end = month(first, services.time_zone)
+    if start >= now:
+        raise web.HTTPBadRequest(text="That month has not begun yet.")
+    return first, start, end
+
+
+# --- the account
+
+
+@allow(EVERYBODY)
+async def account_page(request: web.Request) -> web.StreamResponse:
+    """A month's account of one factory: four numbers apart, and everything that they rest on."""
+    return await _account_page(request, await _factory(request))
+
+
+async def _account_page(request: web.Request, factory: Factory, error: str = "") -> web.Response:
+    services, user = request.app[SERVICES], request[USER]
+    first, start, end = _month(request.query.get("month", ""), services)
+    until = min(end, services.clock())
+    values: dict[str, Any] = {
+        "factory": factory,
+        "section": "account",
+        "month": first,
+        "previous": (first - timedelta(days=1)).strftime("%Y-%m"),
+        "following": end.astimezone(services.time_zone).strftime("%Y-%m") if end < services.clock() else "",
+        "is_over": end <= services.clock(),
+        "may_report": user.role in REPORTERS,
+        "error": error,
+    }
+    if until - start < timedelta(hours=1):
+        return render(request, "account.html", values | {"account": None})
+    try:
+        found, stacks = await services.books.account_with_hours(factory, start, until)
+    except FactorMissing as missing:
+        raise web.HTTPConflict(text=str(missing)) from None
+    statements = [
+        it
+        for it in await services.store.statements(factory.id)
+        if it.period_start == found.period_start and it.period_end == end
+    ]
+    values |= {
+        "account": found,
+        "figures": _figures(found),
+        "days": _days(stacks, services),
+        "methods": METHOD_TITLES,
+        "metrics": _metrics(found),
+        "targets": [
+            {
+                "title": METRIC_TITLES[target.metric],
+                "target": target,
+                "unit": METRIC_UNITS[target.metric],
+                "value": value,
+                "status": status.value,
+            }
+            for target, value, status in await services.books.targets_met(found)
+        ],
+        "corroboration_text": CORROBORATION_TEXTS[found.corroboration.status],
+        "energy_titles": ENERGY_TITLES,
+        "statements": statements,
+        "outdated": await _outdated(services, factory, statements),
+    }
+    return render(request, "account.html", values)
+
+
+async def _outdated(services: Services, factory: Factory, statements: Sequence[Statement]) -> bool:
+    return bool(statements) and await services.books.is_outdated(statements[0], factory)
+
+
+def _figures(found: Account) -> list[dict[str, Any]]:
+    """The four numbers, each with what it is; they are never added up."""
+    return [
+        {
+            "title": "Biogenic CO2",
+            "about": "From wood, measured in the chimneys. A memo item, in no scope.",
+            "figure": found.biogenic_co2,
+        },
+        {"title": "Fossil CO2", "about": "From diesel. Scope 1.", "figure": found.fossil_co2},
+        {"title": "CH4 and N2O", "about": "Of all fuel, as CO2e. Scope 1.", "figure": found.ch4_n2o_co2e},
+        {"title": "Grid electricity", "about": "As CO2e, location-based. Scope 2.", "figure": found.grid_co2e},
+    ]
+
+
+def _metrics(found: Account) -> list[dict[str, Any]]:
+    rows = []
+    for metric, value in found.intensities.items():
+        u_relative = intensity_u_relative(found, metric)
+        rows.append(
+            {
+                "title": METRIC_TITLES[metric],
+                "value": value,
+                "unit": METRIC_UNITS[metric],
+                "expanded": None if u_relative is None or value is None else expanded(u_relative) * value,
+            }
+        )
+    return rows
+
+
+def _days(stacks: Sequence[StackInput], services: Services) -> list[dict[str, Any]]:
+    """For the chart: measured and substituted kg of each local day, with the heights of the bars in percent."""
+    days: dict[date, dict[str, list[float]]] = {}
+    for item in stacks:
+        for hour in item.hours:
+            day = hour.hour.start.astimezone(services.time_zone).date()
+            part = "measured" if hour.method is Method.MEASURED else "substituted"
+            days.setdefault(day, {"measured": [], "substituted": []})[part].append(hour.co2_kg or 0.0)
+    sums = {day: {part: fsum(masses) for part, masses in parts.items()} for day, parts in days.items()}
+    highest = max((sum(parts.values()) for parts in sums.values()), default=0.0) or 1.0
+    return [
+        {
+            "day": day,
+            **parts,
+            "measured_share": 100 * parts["measured"] / highest,
+            "substituted_share": 100 * parts["substituted"] / highest,
+        }
+        for day, parts in sorted(sums.items())
+    ]
+
+
+@allow(REPORTERS)
+async def report(request: web.Request) -> web.StreamResponse:
+    """Report the month, or correct what was reported."""
+    services, user, factory = request.app[SERVICES], request[USER], await _factory(request)
+    form = await request.post()
+    _, start, end = _month(request.query.get("month", ""), services)
+    try:
+        await services.books.report(
+            factory, start, end, author=user.email, now=services.clock(), reason=str(form.get("reason", ""))
+        )
+    except ValueError as error:  # a refusal of the store is one too
+        page = await _account_page(request, factory, f"Not reported: {error}.")
+        page.set_status(409)
+        return page
+    raise web.HTTPSeeOther(request.path_qs)
+
+
+# --- entries
+
+
+@allow(EVERYBODY)
+async def entries_page(request: web.Request) -> web.StreamResponse:
+    """What was entered lately, and the forms for more."""
+    return await _entries_page(request, await _factory(request))
+
+
+async def _entries_page(
+    request: web.Request,
+    factory: Factory,
+    form: Mapping[str, str] | None = None,
+    errors: Sequence[tuple[str, str]] = (),
+    questions: Sequence[tuple[str, str]] = (),
+) -> web.Response:
+    services, user = request.app[SERVICES], request[USER]
+    now = services.clock()
+    today = now.astimezone(services.time_zone).date()
+    energy = await services.store.energy_entries(factory.id, now - RECENT, now + RECENT)
+    production = await services.store.production_entries(factory.id, now - RECENT, now + RECENT)
+    page = render(
+        request,
+        "entries.html",
+        {
+            "factory": factory,
+            "section": "entries",
+            "energy": energy,
+            "production": production,
+            "stacks": await services.store.stacks(factory.id),
+            "may_write": _may_write(user),
+            "today": today.isoformat(),
+            "form": defaultdict(str, form or {}),
+            "blank": defaultdict(str),
+            "errors": _by_field(errors),
+            "questions": _by_field(questions),
+            "energy_titles": ENERGY_TITLES,
+            "unit_titles": UNIT_TITLES,
+            "units": UNITS,
+            "evidence_titles": EVIDENCE_TITLES,
+            "last_wood": next((it for it in energy if it.energy_type is EnergyType.FIREWOOD), None),
+        },
+    )
+    if errors or questions:
+        page.set_status(422)
+    return page
+
+
+def _by_field(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    return dict(reversed(pairs))  # the first of several about a field
+
+
+def _may_write(user: User) -> bool:
+    return user.role in WRITERS
+
+
+def _given(form: MultiDictProxy[Any], services: Services) -> dict[str, Any]:
+    """A form's fields as the API would send them: days instead of moments, moisture in percent."""
+    values: dict[str, Any] = {name: str(value).strip() for name, value in form.items() if str(value).strip()}
+    first, last = values.pop("first_day", ""), values.pop("last_day", "")
+    values.pop("kind", None)
+    for name in ("amount", "moisture", "stack_density_kg_per_m3", "green_leaf_kg", "made_tea_kg"):
+        if name in values:
+            values[name] = values[name].replace(" ", "").replace(",", "")
+    if "moisture" in values:
+        with suppress(ValueError):  # said by the check
+            values["moisture"] = float(values["moisture"]) / 100
+    try:
+        begin = date.fromisoformat(first)
+        end = date.fromisoformat(last) if last else begin
+    except ValueError:
+        return values
+    values["period_start"] = local_day(begin, services.time_zone)[0]
+    values["period_end"] = local_day(end, services.time_zone)[1]
+    return values
+
+
+@allow(WRITERS)
+async def add_energy(request: web.Request) -> web.StreamResponse:
+    """Keep an energy entry from the form, or show the form again with what was wrong; nothing typed is lost."""
+    services, user, factory = request.app[SERVICES], request[USER], await _factory(request)
+    form = await request.post()
+    typed = {name: str(value) for name, value in form.items()} | {"kind": "energy"}
+    try:
+        given = EnergyInput.model_validate(_given(form, services))
+        entry = energy_entry(given, factory.id, services)
+    except (ValidationError, Problem) as error:
+        return await _entries_page(request, factory, typed, _errors(error))
+    if not given.confirmed and (question := await question_energy(entry, services)):
+        return await _entries_page(request, factory, typed, questions=[("amount", question)])
+    await services.store.add_energy_entry(entry, user.email, services.clock())
+    raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")
+
+
+@allow(WRITERS)
+async def add_production(request: web.Request) -> web.StreamResponse:
+    """As :func:`add_energy`, for leaf and tea."""
+    services, user, factory = request.app[SERVICES], request[USER], await _factory(request)
+    form = await request.post()
+    typed = {name: str(value) for name, value in form.items()} | {"kind": "production"}
+    try:
+        given = ProductionInput.model_validate(_given(form, services))
+        entry = production_entry(given, factory.id, services)
+    except (ValidationError, Problem) as error:
+        return await _entries_page(request, factory, typed, _errors(error))
+    if not given.confirmed and (questions := await question_production(entry, services)):
+        return await _entries_page(request, factory, typed, questions=questions)
+    await services.store.add_production_entry(entry, user.email, services.clock())
+    raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")
+
+
+def _errors(error: ValidationError | Problem) -> Sequence[tuple[str, str]]:
+    pairs = error.errors if isinstance(error, Problem) else field_errors(error)
+    return [("first_day" if name.startswith(("period", "timestamp")) else name, text) for name, text in pairs]
+
+
+@allow(WRITERS)
+async def withdraw(request: web.Request) -> web.StreamResponse:
+    """Take an entry out of the accounts; it stays in its history."""
+    services, user, factory = request.app[SERVICES], request[USER], await _factory(request)
+    form = await request.post()
+    kind, entry_id = str(form.get("kind", "")), str(form.get("id", ""))
+    reason = str(form.get("reason", "")) or "withdrawn on the page of entries"
+    store, number = services.store, int(entry_id) if entry_id.isdecimal() else 0
+    try:
+        if kind == "energy":
+            energy = await store.energy_entry(number)
+            if energy is not None and energy.factory_id == factory.id:
+                gone = replace(energy, withdrawn=True)
+                await store.change_energy_entry(gone, user.email, services.clock(), reason)
+        else:
+            production = await store.production_entry(number)
+            if production is not None and production.factory_id == factory.id:
+                left = replace(production, withdrawn=True)
+                await store.change_production_entry(left, user.email, services.clock(), reason)
+    except RegistryError as error:
+        raise web.HTTPConflict(text=str(error)) from None
+    raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")
+
+
+# --- the leaderboard
+
+
+@allow(NETWORK_ROLES)
+async def leaderboard_page(request: web.Request) -> web.StreamResponse:
+    """Factories ranked by an intensity, with uncertainty, trend and what keeps some from having a rank."""
+    services = request.app[SERVICES]
+    first, start, end = _month(request.query.get("month", ""), services)
+    try:
+        metric = Metric(request.query.get("metric", Metric.STACK_CO2_PER_TEA.value))
+    except ValueError:
+        raise web.HTTPBadRequest(text=f"metric must be one of {', '.join(Metric)}.") from None
+    until = min(end, services.clock())
+    factories = {it.id: it for it in await services.store.factories() if it.is_active}
+    if until - start >= timedelta(hours=1) and factories:
+        rows, programme = await services.books.leaderboard(list(factories.values()), start, until, metric)
+    else:
+        rows, programme = [], None
+    reaches = [row.value + (row.expanded or 0.0) for row in rows if row.rank is not None and row.value is not None]
+    return render(
+        request,
+        "leaderboard.html",
+        {
+            "month": first,
+            "previous": (first - timedelta(days=1)).strftime("%Y-%m"),
+            "following": end.astimezone(services.time_zone).strftime("%Y-%m") if end < services.clock() else "",
+            "metric": metric,
+            "metrics": METRIC_TITLES,
+            "unit": METRIC_UNITS[metric],
+            "rows": [{"row": row, "factory": factories[row.factory_id]} for row in rows],
+            "reach": max(reaches, default=1.0) or 1.0,
+            "programme": programme,
+        },
+    )
