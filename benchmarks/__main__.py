@@ -1,10 +1,10 @@
-"""``python -m benchmarks ingest``."""
+"""``python -m benchmarks ingest``, or another name of those below."""
 
 import sys
 
-from benchmarks import ingest
+from benchmarks import ingest, recompute
 
-BENCHMARKS = {"ingest": ingest.main}
+BENCHMARKS = {"ingest": ingest.main, "recompute": recompute.main}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else "ingest"

@@ -7,8 +7,8 @@ the clear threshold, and where a value is missing, nothing changes (hysteresis i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from carbontrack.hookspecs import AlertRule, Verdict
@@ -28,13 +28,19 @@ class RuleInstance:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where one rule stands for one device; ``since`` is when the breach began, by measuring time."""
+    """Where one rule stands for one device, by measuring time.
+
+    ``since`` is when the breach began, ``seen_at`` when a reading last held it.
+    """
 
     state: AlertState = AlertState.INACTIVE
     since: datetime | None = None
+    seen_at: datetime | None = None
 
 
 INACTIVE = Standing()
+LONGEST_SILENCE = timedelta(seconds=60)
+"""A breach holds from reading to reading, if the next comes within this."""
 
 
 def step(standing: Standing, instance: RuleInstance, verdict: Verdict, measured_at: datetime) -> Standing:
@@ -43,9 +49,11 @@ def step(standing: Standing, instance: RuleInstance, verdict: Verdict, measured_
         return INACTIVE if verdict.cleared else standing
     if verdict.cleared:
         return INACTIVE
-    if not verdict.breached:
-        return standing  # between the thresholds, or a value is missing
+    if not verdict.breached:  # between the thresholds, or a value is missing
+        return standing if standing.state is AlertState.INACTIVE else replace(standing, seen_at=measured_at)
     since = standing.since or measured_at
+    if standing.seen_at is not None and measured_at - standing.seen_at > LONGEST_SILENCE:
+        since = measured_at  # nobody knows that the breach held meanwhile
     if (measured_at - since).total_seconds() >= instance.hold_s:
         return Standing(AlertState.FIRING, since)
-    return Standing(AlertState.PENDING, since)
+    return Standing(AlertState.PENDING, since, measured_at)

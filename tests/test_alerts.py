@@ -83,11 +83,19 @@ class TestSteps:
         """Verdict: neither breached nor cleared "leaves it as it is"; a channel that drops out would never ring."""
         assert states_after([ABOVE, MISSING, ABOVE, ABOVE])[-1] == "firing"
 
+    def test_a_breach_after_hours_of_silence_begins_anew(self) -> None:
+        """Nobody knows that it held meanwhile."""
+        pending = step(INACTIVE, rule(), verdict_on(ABOVE), NOON)
+
+        after = step(pending, rule(), verdict_on(ABOVE), NOON + timedelta(hours=3))
+
+        assert (after.state, after.since) == (AlertState.PENDING, NOON + timedelta(hours=3))
+
     def test_it_remembers_when_the_breach_began(self) -> None:
         pending = step(INACTIVE, rule(), verdict_on(ABOVE), NOON)
-        firing = step(pending, rule(), verdict_on(ABOVE), NOON + timedelta(seconds=61))
+        firing = step(pending, rule(), verdict_on(ABOVE), NOON + timedelta(seconds=60))
 
-        assert pending == Standing(AlertState.PENDING, NOON)
+        assert pending == Standing(AlertState.PENDING, NOON, NOON)
         assert firing == Standing(AlertState.FIRING, NOON)
 
     @given(st.lists(st.sampled_from([ABOVE, BETWEEN, BELOW, MISSING]), max_size=60), st.sampled_from([0.0, 20.0, 60.0]))
