@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from math import fsum
 from pathlib import Path
@@ -44,6 +46,7 @@ from carbontrack.model import Factory, MonitoringPlan, Stack
 from carbontrack.store import Store
 
 HOUR = timedelta(hours=1)
+RECENT_S = 300.0
 POTENTIAL_CO2_WET = 0.18
 """The most CO2 that a wood fire's wet gas can have: 20.4 % in the dry gas, 12 % water (40 CFR 75, App. A, 2.1.3)."""
 
@@ -56,6 +59,9 @@ class Books:
     factors: FactorSet
     zone: tzinfo
     band: tuple[float, float]
+    monotonic: Callable[[], float] = time.monotonic
+    _recent: dict[tuple[datetime, datetime], tuple[float, list[Account]]] = field(default_factory=dict, compare=False)
+    """What the leaderboard took last, for :data:`RECENT_S`: it needs the accounts of all factories twice."""
 
     # --- accounts
 
@@ -80,8 +86,22 @@ class Books:
         stacks: dict[int, list[Stack]] = {}
         for stack in await self.store.stacks():
             stacks.setdefault(stack.factory_id, []).append(stack)
-        found = [await self._account(factory, stacks.get(factory.id, []), start, end) for factory in factories]
-        return [each for each, _ in found]
+        found = []
+        for factory in factories:
+            found.append((await self._account(factory, stacks.get(factory.id, []), start, end))[0])
+            await asyncio.sleep(0)  # an account takes some ten milliseconds: the devices' turn
+        return found
+
+    async def _recently(self, factories: Sequence[Factory], start: datetime, end: datetime) -> dict[int, Account]:
+        """The accounts of all factories, at most :data:`RECENT_S` old, by factory."""
+        key, now = whole_hours(start, end), self.monotonic()
+        made_at, accounts = self._recent.get(key, (now - RECENT_S, []))
+        if now - made_at >= RECENT_S or len(accounts) != len(factories):
+            made_at, accounts = now, await self.accounts(factories, start, end)
+            for old in [each for each, (at, _) in self._recent.items() if now - at >= RECENT_S]:
+                del self._recent[old]
+            self._recent[key] = made_at, accounts
+        return {found.factory_id: found for found in accounts}
 
     async def _account(
         self, factory: Factory, stacks: Sequence[Stack], start: datetime, end: datetime
@@ -205,13 +225,16 @@ class Books:
 
     async def leaderboard(
         self, factories: Sequence[Factory], start: datetime, end: datetime, metric: Metric
-    ) -> tuple[list[LeaderboardRow], Programme]:
-        """The ranking of a period, each with the trend against its own period before, and the programme's figures."""
-        now = await self.accounts(factories, start, end)
-        before = {it.factory_id: it for it in await self.accounts(factories, start - (end - start), start)}
+    ) -> tuple[list[LeaderboardRow], Programme, dict[int, Account]]:
+        """The ranking of a period, each with the trend against its own period before, and the programme's figures.
+
+        With the accounts that it rests on, by factory; they may be :data:`RECENT_S` old.
+        """
+        now = await self._recently(factories, start, end)
+        before = await self._recently(factories, start - (end - start), start)
         names = {factory.id: factory.name for factory in factories}
         contestants = []
-        for found in now:
+        for found in now.values():
             u_relative = intensity_u_relative(found, metric)
             contestants.append(
                 Contestant(
@@ -223,7 +246,7 @@ class Books:
                     metric_value(before[found.factory_id], metric),
                 )
             )
-        return leaderboard(contestants), await self._programme(now)
+        return leaderboard(contestants), await self._programme(list(now.values())), now
 
     async def _programme(self, accounts: Sequence[Account]) -> Programme:
         statuses: list[TargetStatus | None] = []

@@ -16,21 +16,27 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from carbontrack.app import broker_settings, run_core, run_web, stop_signal
 from carbontrack.broker import BrokerStartError, embedded_broker
 from carbontrack.config import Config, load_config
+from carbontrack.ledger import Metric, Target
 from carbontrack.logs import set_up_logging
 from carbontrack.metrics import Metrics
-from carbontrack.model import Role
+from carbontrack.model import Factory, Role
 from carbontrack.simulator import DemoFactory, demo_fleet, run_fleet
+from carbontrack.simulator.books import simulated_entries
 from carbontrack.store import Store, migrate, open_store
+from carbontrack.tiers import local_day
 from carbontrack.web import DemoAccount
 from carbontrack.web.auth import hash_password
 
 DATABASE = "carbontrack.sqlite3"
 DEVICES = "devices"
 LOG = "simulator.log"
+NAIROBI = ZoneInfo("Africa/Nairobi")
+CLERK = "clerk@demo.example"
 PASSWORD = "demo"  # noqa: S105  # of accounts that exist only in a demo, which listens on loopback only
 HISTORY_HOURS = 24.0
 """What the devices have measured before the demo's first start, so that no page begins empty."""
@@ -119,14 +125,31 @@ async def register_fleet(store: Store, fleet: Sequence[DemoFactory]) -> int:
     devices = {site.device.device_id for site in await store.sites()}
     for item in fleet:
         factory = known.get(item.factory.slug) or await store.add_factory(item.factory)
+        is_new = False
         for demo_stack in item.stacks:
             stack = stacks.get((factory.id, demo_stack.name))
             if stack is None:
                 plan = replace(demo_stack.plan, valid_from=monitored_from)
                 stack = await store.add_stack(factory.id, demo_stack.name, plan)
+                is_new = True
             if demo_stack.device_id not in devices:
                 await store.add_device(demo_stack.device_id, stack.id, "ct_v1")
+        if is_new:
+            await _enter(store, item, factory)
     return len(known.keys() - {item.factory.slug for item in fleet})
+
+
+async def _enter(store: Store, item: DemoFactory, factory: Factory) -> None:
+    """What a clerk would have entered for the days that the devices have in store, and a target."""
+    now = datetime.now(UTC)
+    first_day, _ = local_day((now - timedelta(hours=HISTORY_HOURS)).astimezone(NAIROBI).date(), NAIROBI)
+    entered = simulated_entries(replace(item.factory, id=factory.id), item.stacks, first_day, 2)
+    for energy in entered.energy:
+        await store.add_energy_entry(energy, CLERK, now)
+    for production in entered.production:
+        await store.add_production_entry(production, CLERK, now)
+    target = Target(0, factory.id, Metric.STACK_CO2_PER_TEA, 3.5, first_day.date(), baseline_year=now.year - 1)
+    await store.add_target(target, CLERK, now)
 
 
 # --- the parts of the demo

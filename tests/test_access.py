@@ -127,6 +127,29 @@ async def test_only_headquarters_and_operators_change_the_registry(portal: Porta
     assert (await client.post("/hq/unpark/", data={"device_id": "dev-001"})).status == 403
 
 
+WRITES = {
+    "energy-entries": "hq manager clerk",
+    "production-entries": "hq manager clerk",
+    "targets": "hq",
+    "compliance": "hq manager",
+    "stacks/1/plans": "hq operator",
+}
+"""What is written, and by whom."""
+
+
+@pytest.mark.parametrize("name", [email.partition("@")[0] for email in PEOPLE])
+async def test_only_who_is_named_for_it_writes_what_accounts_are_made_of(portal: Portal, name: str) -> None:
+    client = await portal.signed_in(f"{name}@example.org")
+    for path, who in WRITES.items():
+        status = (await client.post(f"/api/{path}/", json={})).status
+        assert status == (422 if name in who.split() else 403), path
+    for path in ("energy-entries/1", "production-entries/1"):
+        who = WRITES["energy-entries"]
+        assert (await client.patch(f"/api/{path}/", json={})).status == (404 if name in who.split() else 403), path
+        assert (await client.delete(f"/api/{path}/")).status == (404 if name in who.split() else 403), path
+    assert (await client.delete("/api/targets/1/")).status == (404 if name == "hq" else 403)
+
+
 async def test_a_session_ends_by_itself_and_by_signing_out(portal: Portal) -> None:
     client = await portal.signed_in("hq@example.org")
     assert (await client.get("/api/me/")).status == 200

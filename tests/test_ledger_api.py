@@ -25,6 +25,9 @@ WOOD: dict[str, Any] = {
 }
 
 
+pytest_plugins = ["tests.support.world"]
+
+
 @pytest.fixture
 async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
     async with running_portal(f"sqlite://{tmp_path / 'web.sqlite3'}") as running:
@@ -384,3 +387,178 @@ async def test_the_factors_in_use_are_listed_with_their_sources(portal: Portal) 
     assert (wood["value"], wood["unit"]) == (112, "kg/GJ")
     assert "IPCC 2006" in wood["source"]
     assert len(wood["version"]) == 12
+
+
+# --- changes, pages and rubbish
+
+
+async def test_a_change_says_what_changes_and_the_rest_stays(portal: Portal) -> None:
+    clerk = await portal.signed_in("clerk@example.org")
+    _, kept = await post(clerk, "/api/energy-entries/", **WOOD)
+    path = f"/api/energy-entries/{kept['id']}/"
+
+    answer = await clerk.patch(path, json={"amount": 12.4, "moisture": None, "reason": "read again"})
+
+    changed = await answer.json()
+    assert (answer.status, changed["version"], changed["amount"], changed["moisture"]) == (200, 2, 12.4, None)
+    same = {"energy_type", "unit", "period_start", "period_end", "evidence", "factory_id", "sustainability"}
+    assert {name: changed[name] for name in same} == {name: kept[name] for name in same}
+    yesterday = (NOON - DAY).isoformat()
+    moved = await (await clerk.patch(path, json={"timestamp": yesterday, "reason": "wrong day"})).json()
+    assert moved["period_end"] == kept["period_start"]
+
+
+async def test_a_change_of_leaf_keeps_the_tea(portal: Portal) -> None:
+    clerk = await portal.signed_in("clerk@example.org")
+    values = {"timestamp": NOON.isoformat(), "green_leaf_kg": 45_000, "made_tea_kg": 10_000}
+    _, kept = await post(clerk, "/api/production-entries/", **values)
+
+    answer = await clerk.patch(
+        f"/api/production-entries/{kept['id']}/", json={"green_leaf_kg": 44_000, "version": 1, "reason": "weighed"}
+    )
+
+    changed = await answer.json()
+    assert (changed["green_leaf_kg"], changed["made_tea_kg"], changed["version"]) == (44_000, 10_000, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"amount": 12.4}, "reason"),
+        ({"reason": "   "}, "reason"),
+        ({"reason": "x", "factory_id": 2}, "factory_id"),
+        ({"reason": "x", "amount": None}, "amount"),
+        ({"reason": "x", "amuont": 1}, "amuont"),
+        ({"reason": "x", "unit": "litres"}, "unit"),
+        ({"reason": "x", "version": "first"}, "version"),
+        ({"reason": "x", "withdrawn": True}, "withdrawn"),
+    ],
+)
+async def test_a_change_that_cannot_be_is_refused_by_its_field(
+    portal: Portal, change: dict[str, Any], field: str
+) -> None:
+    hq = await portal.signed_in("hq@example.org")
+    _, kept = await post(hq, "/api/energy-entries/", **WOOD, factory_id=portal.kangaita.factory.id)
+
+    answer = await hq.patch(f"/api/energy-entries/{kept['id']}/", json=change)
+
+    assert answer.status == 422
+    assert field in [error["field"] for error in (await answer.json())["errors"]]
+    assert (await get(hq, f"/api/energy-entries/{kept['id']}/"))[1]["version"] == 1
+
+
+async def test_an_unusual_amount_that_was_confirmed_is_not_questioned_again_when_the_note_changes(
+    portal: Portal,
+) -> None:
+    clerk = await portal.signed_in("clerk@example.org")
+    for days in range(1, 4):
+        await post(clerk, "/api/energy-entries/", **(WOOD | {"timestamp": (NOON - days * DAY).isoformat()}))
+    _, kept = await post(clerk, "/api/energy-entries/", **(WOOD | {"amount": 125, "confirmed": True}))
+    path = f"/api/energy-entries/{kept['id']}/"
+
+    noted = await clerk.patch(path, json={"note": "for the whole month", "reason": "explained"})
+    raised = await clerk.patch(path, json={"amount": 1250, "reason": "more"})
+
+    assert (noted.status, raised.status) == (200, 422)
+    assert (await raised.json())["type"] == "urn:carbontrack:problem:unusual-amount"
+
+
+async def test_a_withdrawn_entry_is_brought_back_by_a_change_and_withdrawn_once(portal: Portal) -> None:
+    clerk = await portal.signed_in("clerk@example.org")
+    _, kept = await post(clerk, "/api/energy-entries/", **WOOD)
+    path = f"/api/energy-entries/{kept['id']}/"
+    for _ in range(2):
+        gone = await (await clerk.delete(path, params={"reason": "entered twice"})).json()
+        assert (gone["withdrawn"], gone["version"]) == (True, 2)
+
+    back = await (await clerk.patch(path, json={"reason": "it was another delivery"})).json()
+
+    assert (back["withdrawn"], back["version"]) == (False, 3)
+    assert len((await get(clerk, "/api/energy-entries/"))[1]["results"]) == 1
+
+
+async def test_a_day_without_tea_is_not_questioned(portal: Portal) -> None:
+    clerk = await portal.signed_in("clerk@example.org")
+    values = {"timestamp": NOON.isoformat(), "green_leaf_kg": 45_000, "made_tea_kg": 10_000}
+    for _ in range(4):
+        await post(clerk, "/api/production-entries/", **values)
+
+    status, _ = await post(clerk, "/api/production-entries/", **(values | {"green_leaf_kg": 0, "made_tea_kg": 0}))
+
+    assert status == 201
+
+
+async def test_a_long_list_is_read_page_by_page_and_nothing_is_left_out(portal: Portal) -> None:
+    clerk = await portal.signed_in("clerk@example.org")
+    for days in (0, 1, 1, 1, 2, 3, 4):
+        when = (NOON - days * DAY).isoformat()
+        await post(clerk, "/api/energy-entries/", **(WOOD | {"timestamp": when}))
+        await post(clerk, "/api/production-entries/", timestamp=when, made_tea_kg=10_000)
+    for path in ("/api/energy-entries/", "/api/production-entries/"):
+        _, everything = await get(clerk, path)
+        assert everything["next"] is None
+        pages, query = [], {"limit": "2"}
+        while True:
+            _, page = await get(clerk, path, **query)
+            pages += page["results"]
+            if page["next"] is None:
+                break
+            query["cursor"] = page["next"]
+        assert pages == everything["results"]
+        assert len(pages) == 7
+
+
+async def test_a_target_that_is_not_there_cannot_be_taken_back(portal: Portal) -> None:
+    hq = await portal.signed_in("hq@example.org")
+    target = {"factory_id": portal.kangaita.factory.id, "metric": "stack_co2_kg", "value": 1}
+    _, kept = await post(hq, "/api/targets/", **target, valid_from="2026-01-01")
+
+    ends = [(await hq.delete(f"/api/targets/{kept['id']}/")).status for _ in range(2)]
+
+    assert ends == [204, 404]
+    assert (await get(hq, "/api/targets/"))[1]["results"] == []
+
+
+HUGE = str(2**63)
+EDGES = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")
+
+
+async def test_numbers_times_and_texts_that_no_column_holds_are_the_callers_mistake(database_url: str) -> None:
+    """On each engine: PostgreSQL refuses what SQLite cannot even be asked for."""
+    async with running_portal(database_url) as portal:
+        hq = await portal.signed_in("hq@example.org")
+        factory_id = portal.kangaita.factory.id
+        wood = WOOD | {"factory_id": factory_id}
+        _, kept = await post(hq, "/api/energy-entries/", **wood)
+        entry = f"/api/energy-entries/{kept['id']}/"
+        plans = f"/api/stacks/{portal.kangaita.stack.id}/plans/"
+        account = f"/api/factories/{factory_id}/account/"
+        answers = [
+            *[await hq.get(f"/api/{name}/{HUGE}/") for name in ("energy-entries", "production-entries", "compliance")],
+            await hq.delete(f"/api/targets/{HUGE}/"),
+            await hq.get("/api/energy-entries/", params={"factory_id": HUGE}),
+            await hq.get("/api/production-entries/", params={"cursor": f"{'9' * 17}~{'9' * 9}", "limit": HUGE}),
+            await hq.patch(entry, json={"version": int(HUGE), "reason": "x"}),
+            await hq.patch(entry, json={"factory_id": [1], "reason": "x"}),
+            await hq.patch(entry, json={"amount": 10**400, "reason": "x"}),
+            await hq.patch(entry, data=b"[" * 100_000, headers={"Content-Type": "application/json"}),
+            await hq.post("/api/energy-entries/", json=wood | {"note": "a\0b"}),
+            await hq.post("/api/energy-entries/", json=wood | {"amount": 1e308}),
+            await hq.post("/api/energy-entries/", json=wood | {"timestamp": "1926-03-01T12:00:00Z"}),
+            *[await hq.get(account, params={"month": month}) for month in ("0000-01", "0001-01", "9999-12")],
+            *[await hq.post("/api/energy-entries/", json=wood | {"timestamp": edge}) for edge in EDGES],
+            *[await hq.get(path, params={"from": edge}) for edge in EDGES for path in (account, "/api/emissions/")],
+            *[await hq.get(path, params={"to": edge}) for edge in EDGES for path in (account, "/api/energy-entries/")],
+            *[await hq.post(plans, json={"valid_from": edge}) for edge in EDGES],
+            await hq.post(plans, json={"valid_from": NOON.isoformat(), "note": "a\0b"}),
+            await hq.post(plans, json={"valid_from": NOON.isoformat(), "diameter_m": 1e308}),
+            await hq.post(plans, data=b"{", headers={"Content-Type": "application/json"}),
+            await hq.post(plans, data=b"a=1"),
+            await hq.post(
+                "/api/compliance/",
+                json={"factory_id": factory_id, "period_start": "2001-01-01T00:00:00Z", "period_end": NOON.isoformat()},
+            ),
+        ]
+        assert {answer.status for answer in answers} <= {404, 415, 422}, [
+            (answer.status, str(answer.url)) for answer in answers if answer.status not in {404, 415, 422}
+        ]

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from carbontrack.data import load_factories
 from carbontrack.model import Factory, MonitoringPlan
-from carbontrack.simulator.boiler import chance
+from carbontrack.simulator.boiler import Boiler, chance
 
 UNFIT_RANGE_PPM = 5000.0
 """Full scale of an analyser made for room air."""
@@ -78,6 +78,6 @@ def _plan(seed: int, fault: str | None) -> MonitoringPlan:
     return MonitoringPlan(
         diameter_m=round(0.7 + 0.05 * int(7 * chance(seed, "diameter", 0)), 2),
         profile_factor=round(0.87 + 0.07 * chance(seed, "profile", 0), 2),
-        h2o_fraction=round(0.10 + 0.05 * chance(seed, "water", 0), 3),
+        h2o_fraction=round(Boiler(seed).typical_h2o_fraction(), 3),
         co2_range_ppm=UNFIT_RANGE_PPM if fault == UNFIT else range_ppm,
     )

@@ -32,6 +32,8 @@ class _State(msgspec.Struct, frozen=True):
     sent: int
     watermark: int
     records: list[Kept] = []
+    run_s: float = 0.0
+    kwh: float = 0.0
 
 
 class Node:
@@ -58,6 +60,10 @@ class Node:
         self.ring = Ring(capacity, kept.next_seq, kept.records)
         self.sent = kept.sent
         self.watermark = kept.watermark
+        self.run_s = kept.run_s
+        """Running total of the boiler's hours, in seconds; as of a meter, it never goes back."""
+        self.kwh = kept.kwh
+        """Running total of the grid's meter."""
         self.credit = 1.0
         """Backlog messages a second that the platform allows."""
         self._range_ppm = range_ppm
@@ -87,7 +93,7 @@ class Node:
 
     def _state(self, next_seq: int, sent: int, records: list[Kept]) -> dict[str, Any]:
         state: dict[str, Any] = msgspec.to_builtins(
-            _State(self.sid, self.boot, self.conn, next_seq, sent, self.watermark, records)
+            _State(self.sid, self.boot, self.conn, next_seq, sent, self.watermark, records, self.run_s, self.kwh)
         )
         return state
 
@@ -96,6 +102,10 @@ class Node:
     def add_sample(self, measured: Measured, now_ms: int) -> None:
         """Keep what the instruments gave."""
         self._add("s", msgspec.structs.astuple(measured), now_ms)
+
+    def add_meters(self, now_ms: int, *, with_grid: bool) -> None:
+        """Keep what the meters on the serial line have counted so far."""
+        self._add("m", (round(self.run_s), round(self.kwh, 2) if with_grid else None, 0), now_ms)
 
     def add_health(self, rssi_dbm: int, now_ms: int) -> None:
         """Keep how the node itself is doing."""

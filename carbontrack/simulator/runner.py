@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carbontrack.ingest import BrokerSettings
-from carbontrack.model import Factory
+from carbontrack.model import Factory, Flag
 from carbontrack.simulator.boiler import chance
+from carbontrack.simulator.books import factory_seed, grid_kw
 from carbontrack.simulator.demo_fleet import DemoFactory, DemoStack
-from carbontrack.simulator.instruments import Instruments
+from carbontrack.simulator.instruments import Instruments, Measured
 from carbontrack.simulator.link import Link
 from carbontrack.simulator.memory import Memory
 from carbontrack.simulator.node import CAPACITY, Node
 
 HISTORY_STEP_MS = 30_000
 HEALTH_EVERY_MS = 60_000
+METERS_EVERY_MS = 60_000
 SPREAD_S = 0.05
 """First connections are spread over this much for each device."""
 RESERVED = 2000
@@ -106,6 +108,8 @@ class _Device:
         self._is_new = state is None
         self._node = Node(stack.device_id, range_ppm=stack.plan.co2_range_ppm, booted_ms=pace.began_ms, state=state)
         self._seed = stack.seed
+        self._factory_seed = factory_seed(factory)
+        self._has_grid_meter = stack.device_id.endswith("-1")
         self._instruments = Instruments(stack, factory)
         self._memory = memory
         self._pace = pace
@@ -144,15 +148,33 @@ class _Device:
                 if self._stop.is_set():
                     return
             at_ms = self._pace.began_ms - step * HISTORY_STEP_MS
-            self._node.add_sample(self._instruments.read(at_ms), at_ms)
+            measured = self._instruments.read(at_ms)
+            self._node.add_sample(measured, at_ms)
+            self._count(measured, at_ms, HISTORY_STEP_MS / 1000)
+            if step * HISTORY_STEP_MS % METERS_EVERY_MS == 0:
+                self._node.add_meters(at_ms, with_grid=self._has_grid_meter)
+
+    def _count(self, measured: Measured, at_ms: int, seconds: float) -> None:
+        """Let the meters count: the boiler's hours while it fires, the grid's all the time."""
+        if not measured.status & Flag.BOILER_OFF:
+            self._node.run_s += seconds
+        self._node.kwh += grid_kw(self._factory_seed, at_ms / 1000) * seconds / 3600
 
     async def _sample(self) -> None:
         place = chance(self._seed, "phase", 0)
         health_due_ms = _now_ms() + HEALTH_EVERY_MS * chance(self._seed, "health", 0)
+        meters_due_ms = _now_ms() + METERS_EVERY_MS * chance(self._seed, "meters", 0)
+        counted_ms = _now_ms()
         while True:
             await asyncio.sleep(self._pace.until_next_s(_now_ms(), place))
             now_ms = _now_ms()
-            self._node.add_sample(self._instruments.read(self._pace.boiler_ms(now_ms)), now_ms)
+            measured = self._instruments.read(self._pace.boiler_ms(now_ms))
+            self._node.add_sample(measured, now_ms)
+            self._count(measured, now_ms, (now_ms - counted_ms) / 1000)
+            counted_ms = now_ms
+            if now_ms >= meters_due_ms:
+                meters_due_ms = now_ms + METERS_EVERY_MS
+                self._node.add_meters(now_ms, with_grid=self._has_grid_meter)
             if now_ms >= health_due_ms:
                 health_due_ms = now_ms + HEALTH_EVERY_MS
                 self._node.add_health(-52 - int(25 * chance(self._seed, "rssi", now_ms // 600_000)), now_ms)

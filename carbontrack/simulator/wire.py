@@ -13,6 +13,7 @@ MOST_RECORDS = 60
 """Records in one backlog message."""
 COLUMNS = {
     "s": ("co2", "tg", "dp", "v", "pa", "ti", "m", "st"),
+    "m": ("run_s", "kwh", "rst"),
     "h": ("rssi", "ring_used", "reconnects", "uptime_s"),
     "e": ("code", "lvl", "on", "val", "lim"),
     "g": ("from", "to", "why"),

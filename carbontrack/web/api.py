@@ -20,7 +20,7 @@ from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, allow, may_s
 from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, token_hash
 from carbontrack.web.errors import Problem
 from carbontrack.web.present import cause_text
-from carbontrack.web.rest import Input, answer, read_body, read_query, results
+from carbontrack.web.rest import Input, answer, read_body, read_query, results, zoned
 from carbontrack.web.services import SERVICES, Services
 
 MOST_RESULTS = 1000
@@ -250,16 +250,13 @@ class EmissionsQuery(Input):
 
 
 def _period(query: EmissionsQuery, now: datetime) -> tuple[datetime, datetime]:
-    until = query.until or now
-    since = query.since or until - timedelta(hours=1)
-    for name, moment in (("from", since), ("to", until)):
-        if moment.tzinfo is None:
-            raise Problem(422, "Some values are wrong.", ((name, "needs a zone: end it with Z or an offset"),))
+    until = zoned("to", query.until) if query.until else now
+    since = zoned("from", query.since) if query.since else until - timedelta(hours=1)
     longest = LONGEST[query.resolution]
     if not timedelta(0) < until - since <= longest:
         message = f"must be after from, and at most {longest.days} days later for {query.resolution}"
         raise Problem(422, "Some values are wrong.", (("to", message),))
-    return since.astimezone(UTC), until.astimezone(UTC)
+    return since, until
 
 
 @allow(EVERYBODY)

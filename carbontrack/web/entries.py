@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.fuels import check_entry, check_period, entry_emissions, in_base_unit, unusual
 from carbontrack.ledger import EnergyEntry, EnergyType, ProductionEntry, Sustainability
 from carbontrack.model import User
 from carbontrack.tiers import local_day
-from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Input, zoned
+from carbontrack.web.errors import Problem, field_errors
+from carbontrack.web.rest import WRONG, Id, Input, Reason, zoned
 from carbontrack.web.services import Services
 
 USUAL_DAYS = 400
 """What is usual is looked for so far back: a year, and the same weeks of the year before."""
 UNUSUAL = "urn:carbontrack:problem:unusual-amount"
+FIRST_ENTRIES = datetime(2000, 1, 1, tzinfo=UTC)
+MOST = 1e9
+"""No factory burns or makes so much, in any unit; beyond it a product of factors could be infinite."""
+LEAST_PER_DAY = 1e-9
 
 
 class EnergyInput(Input):
     """``timestamp`` stands for the local day that it lies in."""
 
-    factory_id: int | None = None
+    factory_id: Id | None = None
     energy_type: EnergyType
-    amount: float
+    amount: float = Field(le=MOST)
     unit: str = Field(max_length=12)
     timestamp: datetime | None = None
     period_start: datetime | None = None
     period_end: datetime | None = None
-    stack_id: int | None = None
+    stack_id: Id | None = None
     moisture: float | None = None
     stack_density_kg_per_m3: float | None = None
     sustainability: Sustainability = Sustainability.UNKNOWN
@@ -46,15 +50,43 @@ class EnergyInput(Input):
 class ProductionInput(Input):
     """As above; at least one of the two masses is given."""
 
-    factory_id: int | None = None
+    factory_id: Id | None = None
     timestamp: datetime | None = None
     period_start: datetime | None = None
     period_end: datetime | None = None
-    green_leaf_kg: float | None = None
-    made_tea_kg: float | None = None
+    green_leaf_kg: float | None = Field(None, le=MOST)
+    made_tea_kg: float | None = Field(None, le=MOST)
     evidence: str = Field("", max_length=200)
     note: str = Field("", max_length=500)
     confirmed: bool = False
+
+
+EntryInput = TypeVar("EntryInput", EnergyInput, ProductionInput)
+
+
+class Changed(Input):
+    """What a change says of itself: why, and which version was read."""
+
+    reason: Reason
+    version: Id | None = None
+
+
+def changed_input(
+    kind: type[EntryInput], before: EnergyEntry | ProductionEntry, given: Mapping[str, Any]
+) -> tuple[EntryInput, Changed]:
+    """An entry as it should be: what a request leaves out stays as it was. Raises :class:`Problem` for wrong fields."""
+    about = {name: given[name] for name in Changed.model_fields if name in given}
+    fields = {name: value for name, value in given.items() if name not in about}
+    kept = {name: getattr(before, name) for name in kind.model_fields if hasattr(before, name)}
+    if fields.get("timestamp") is not None:
+        del kept["period_start"], kept["period_end"]
+    try:
+        wanted, said = kind.model_validate(kept | fields), Changed.model_validate(about)
+    except ValidationError as error:
+        raise Problem(422, WRONG, field_errors(error)) from None
+    if wanted.factory_id not in {None, before.factory_id}:
+        raise Problem(422, WRONG, (("factory_id", "stays: withdraw the entry and enter it for the other factory"),))
+    return wanted, said
 
 
 def period_of(given: EnergyInput | ProductionInput, services: Services) -> tuple[datetime, datetime]:
@@ -89,7 +121,7 @@ def energy_entry(given: EnergyInput, factory_id: int, services: Services) -> Ene
         }
     )  # fmt: skip
     entry = EnergyEntry(id=0, version=1, factory_id=factory_id, period_start=start, period_end=end, **values)
-    problems = check_entry(entry) + _check_future(entry.period_start, services)
+    problems = check_entry(entry) + _check_start(entry.period_start, services)
     if problems:
         raise Problem(422, WRONG, tuple(problems))
     return entry
@@ -98,7 +130,7 @@ def energy_entry(given: EnergyInput, factory_id: int, services: Services) -> Ene
 def production_entry(given: ProductionInput, factory_id: int, services: Services) -> ProductionEntry:
     """As :func:`energy_entry`."""
     start, end = period_of(given, services)
-    problems = check_period(start, end) + _check_future(start, services)
+    problems = check_period(start, end) + _check_start(start, services)
     masses = {"green_leaf_kg": given.green_leaf_kg, "made_tea_kg": given.made_tea_kg}
     problems += [
         (name, "must be a number of at least 0")
@@ -114,7 +146,9 @@ def production_entry(given: ProductionInput, factory_id: int, services: Services
     )
 
 
-def _check_future(start: datetime, services: Services) -> list[tuple[str, str]]:
+def _check_start(start: datetime, services: Services) -> list[tuple[str, str]]:
+    if start < FIRST_ENTRIES:
+        return [("period_start", f"lies before {FIRST_ENTRIES.year}: is the year right?")]
     if start > services.clock():
         return [("period_start", "lies in the future: enter what was used, not what is planned")]
     return []
@@ -123,14 +157,22 @@ def _check_future(start: datetime, services: Services) -> list[tuple[str, str]]:
 # --- the question about typing errors
 
 
-async def question_energy(entry: EnergyEntry, services: Services) -> str | None:
-    """A question about an amount that is far from what this factory usually enters; None when there is none."""
+async def question_energy(entry: EnergyEntry, services: Services, before: EnergyEntry | None = None) -> str | None:
+    """A question about an amount that is far from what this factory usually enters; None when there is none.
+
+    An amount that an earlier version (``before``) has as well was answered for then.
+    """
+    if before is not None and before.energy_type is entry.energy_type and _per_day(before) == _per_day(entry):
+        return None
     earlier = await services.store.energy_entries(
-        entry.factory_id, entry.period_start - timedelta(days=USUAL_DAYS), entry.period_end, limit=60
+        entry.factory_id,
+        entry.period_start - timedelta(days=USUAL_DAYS),
+        entry.period_end,
+        energy_type=entry.energy_type,
+        limit=60,
     )
-    same = [it for it in earlier if it.energy_type is entry.energy_type and it.id != entry.id]
-    unit = in_base_unit(entry)[1]
-    return unusual(_per_day(entry), [_per_day(it) for it in same], unit)
+    same = [_per_day(it) for it in earlier if it.id != entry.id]
+    return unusual(max(_per_day(entry), LEAST_PER_DAY), same, in_base_unit(entry)[1])
 
 
 def _per_day(entry: EnergyEntry) -> float:
@@ -141,17 +183,22 @@ def _days(start: datetime, end: datetime) -> float:
     return (end - start).total_seconds() / 86_400
 
 
-async def question_production(entry: ProductionEntry, services: Services) -> list[tuple[str, str]]:
+async def question_production(
+    entry: ProductionEntry, services: Services, before: ProductionEntry | None = None
+) -> list[tuple[str, str]]:
     """The same for leaf and tea, and whether the two fit: it takes 4 to 5 kg of leaf to make a kg of tea."""
+    if before is not None and _amounts(before) == _amounts(entry):
+        return []
     earlier = await services.store.production_entries(
         entry.factory_id, entry.period_start - timedelta(days=USUAL_DAYS), entry.period_end, limit=60
     )
     same = [it for it in earlier if it.id != entry.id]
+    days = _days(entry.period_start, entry.period_end)
     questions = [
         (name, question)
         for name in ("green_leaf_kg", "made_tea_kg")
-        if (mass := getattr(entry, name)) is not None
-        and (question := unusual(mass / _days(entry.period_start, entry.period_end), _masses(same, name), "kg"))
+        if (mass := getattr(entry, name))  # nothing at all is not unusual: it is Sunday
+        and (question := unusual(max(mass / days, LEAST_PER_DAY), _masses(same, name), "kg"))
     ]
     leaf, tea = entry.green_leaf_kg, entry.made_tea_kg
     if not questions and leaf and tea and not 3.5 <= leaf / tea <= 6:
@@ -159,6 +206,10 @@ async def question_production(entry: ProductionEntry, services: Services) -> lis
             ("made_tea_kg", f"{leaf / tea:.1f} kg of leaf for a kg of tea; 4 to 5 are usual. Is it right?")
         )
     return questions
+
+
+def _amounts(entry: ProductionEntry) -> tuple[object, ...]:
+    return entry.green_leaf_kg, entry.made_tea_kg, _days(entry.period_start, entry.period_end)
 
 
 def _masses(entries: Sequence[ProductionEntry], name: str) -> list[float]:

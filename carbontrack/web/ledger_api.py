@@ -22,6 +22,7 @@ from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USE
 from carbontrack.web.entries import (
     EnergyInput,
     ProductionInput,
+    changed_input,
     energy_entry,
     factory_to_write,
     production_entry,
@@ -32,7 +33,7 @@ from carbontrack.web.entries import (
     show_production,
 )
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Input, answer, read_body, read_query, results, zoned
+from carbontrack.web.rest import WRONG, Id, Input, Reason, answer, read_body, read_object, read_query, results, zoned
 from carbontrack.web.services import SERVICES, Services
 
 WRITERS = frozenset({Role.HQ_MANAGER, Role.FACTORY_MANAGER, Role.FACTORY_CLERK})
@@ -42,6 +43,8 @@ REPORTERS = frozenset({Role.HQ_MANAGER, Role.FACTORY_MANAGER})
 HQ_ONLY = frozenset({Role.HQ_MANAGER})
 LONGEST_LIST = timedelta(days=3660)
 MOST_ENTRIES = 1000
+LONGEST_REPORT = timedelta(days=367)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def add_routes(app: web.Application) -> None:
@@ -49,36 +52,52 @@ def add_routes(app: web.Application) -> None:
     router = app.router
     router.add_get("/api/energy-entries/", energy_entries)
     router.add_post("/api/energy-entries/", add_energy_entry)
-    router.add_get("/api/energy-entries/{id:\\d+}/", one_energy_entry)
-    router.add_patch("/api/energy-entries/{id:\\d+}/", change_energy_entry)
-    router.add_delete("/api/energy-entries/{id:\\d+}/", withdraw_energy_entry)
-    router.add_get("/api/energy-entries/{id:\\d+}/history/", energy_entry_history)
+    router.add_get("/api/energy-entries/{id:\\d{1,9}}/", one_energy_entry)
+    router.add_patch("/api/energy-entries/{id:\\d{1,9}}/", change_energy_entry)
+    router.add_delete("/api/energy-entries/{id:\\d{1,9}}/", withdraw_energy_entry)
+    router.add_get("/api/energy-entries/{id:\\d{1,9}}/history/", energy_entry_history)
     router.add_get("/api/production-entries/", production_entries)
     router.add_post("/api/production-entries/", add_production_entry)
-    router.add_get("/api/production-entries/{id:\\d+}/", one_production_entry)
-    router.add_patch("/api/production-entries/{id:\\d+}/", change_production_entry)
-    router.add_delete("/api/production-entries/{id:\\d+}/", withdraw_production_entry)
-    router.add_get("/api/production-entries/{id:\\d+}/history/", production_entry_history)
+    router.add_get("/api/production-entries/{id:\\d{1,9}}/", one_production_entry)
+    router.add_patch("/api/production-entries/{id:\\d{1,9}}/", change_production_entry)
+    router.add_delete("/api/production-entries/{id:\\d{1,9}}/", withdraw_production_entry)
+    router.add_get("/api/production-entries/{id:\\d{1,9}}/history/", production_entry_history)
     router.add_get("/api/factors/", factors)
     router.add_get("/api/targets/", targets)
     router.add_post("/api/targets/", add_target)
-    router.add_delete("/api/targets/{id:\\d+}/", withdraw_target)
+    router.add_delete("/api/targets/{id:\\d{1,9}}/", withdraw_target)
     router.add_get("/api/factories/leaderboard/", leaderboard)
-    router.add_get("/api/factories/{id:\\d+}/account/", factory_account)
+    router.add_get("/api/factories/{id:\\d{1,9}}/account/", factory_account)
     router.add_get("/api/compliance/", statements)
     router.add_post("/api/compliance/", report)
-    router.add_get("/api/compliance/{id:\\d+}/", one_statement)
-    router.add_get("/api/stacks/{id:\\d+}/plans/", plans)
-    router.add_post("/api/stacks/{id:\\d+}/plans/", add_plan)
+    router.add_get("/api/compliance/{id:\\d{1,9}}/", one_statement)
+    router.add_get("/api/stacks/{id:\\d{1,9}}/plans/", plans)
+    router.add_post("/api/stacks/{id:\\d{1,9}}/plans/", add_plan)
 
 
 class ListQuery(Input):
     """``from`` and ``to`` bound the periods that are touched; without them, the last 31 days."""
 
-    factory_id: int | None = None
+    factory_id: Id | None = None
     since: datetime | None = Field(None, alias="from")
     until: datetime | None = Field(None, alias="to")
     limit: int = Field(MOST_ENTRIES, ge=1, le=MOST_ENTRIES)
+    cursor: str | None = Field(None, pattern=r"^\d{1,17}~\d{1,9}$")
+    """Where the last answer ended: when the last entry begins, in us since 1970, and its id."""
+
+    @property
+    def after(self) -> tuple[datetime, int] | None:
+        if self.cursor is None:
+            return None
+        start_us, entry_id = (int(part) for part in self.cursor.split("~"))
+        return EPOCH + timedelta(microseconds=start_us), entry_id
+
+
+def _next(found: Sequence[EnergyEntry] | Sequence[ProductionEntry], query: ListQuery) -> str | None:
+    """The cursor of the page after this one; None where this is the last."""
+    if len(found) < query.limit:
+        return None
+    return f"{(found[-1].period_start - EPOCH) // timedelta(microseconds=1)}~{found[-1].id}"
 
 
 def _span(query: ListQuery, services: Services) -> tuple[datetime, datetime]:
@@ -120,8 +139,8 @@ async def energy_entries(request: web.Request) -> web.StreamResponse:
     services, query = request.app[SERVICES], read_query(request, ListQuery)
     since, until = _span(query, services)
     only = _visible(request[USER], query.factory_id)
-    found = await services.store.energy_entries(only, since, until, limit=query.limit)
-    return results([show_energy(entry, services) for entry in found])
+    found = await services.store.energy_entries(only, since, until, after=query.after, limit=query.limit)
+    return results([show_energy(entry, services) for entry in found], _next(found, query))
 
 
 async def _check_stack(entry: EnergyEntry, services: Services) -> None:
@@ -152,32 +171,25 @@ async def one_energy_entry(request: web.Request) -> web.StreamResponse:
     return answer(show_energy(await _energy(request), request.app[SERVICES]))
 
 
-class EnergyChange(EnergyInput):
-    """The whole entry as it should be, with the version that was read, and why it is changed."""
-
-    version: int
-    reason: str = Field(min_length=1, max_length=500)
-
-
-class ProductionChange(ProductionInput):
-    version: int
-    reason: str = Field(min_length=1, max_length=500)
-
-
 class Withdrawal(Input):
-    reason: str = Field(min_length=1, max_length=500)
+    reason: Reason
 
 
 @allow(WRITERS)
 async def change_energy_entry(request: web.Request) -> web.StreamResponse:
-    """Replace an entry by its next version; the one before stays in its history."""
+    """Replace an entry by its next version, in which what the body leaves out is as before.
+
+    The version before stays in the history. An entry that was withdrawn is brought back.
+    """
     services, user, before = request.app[SERVICES], request[USER], await _energy(request)
-    given = await read_body(request, EnergyChange)
-    changed = replace(energy_entry(given, before.factory_id, services), id=before.id, version=given.version)
+    given, about = changed_input(EnergyInput, before, await read_object(request))
+    changed = replace(
+        energy_entry(given, before.factory_id, services), id=before.id, version=about.version or before.version
+    )
     await _check_stack(changed, services)
-    if not given.confirmed and (question := await question_energy(changed, services)):
+    if not given.confirmed and (question := await question_energy(changed, services, before)):
         raise questioned([("amount", question)])
-    kept = await services.store.change_energy_entry(changed, user.email, services.clock(), given.reason)
+    kept = await services.store.change_energy_entry(changed, user.email, services.clock(), about.reason)
     return answer(show_energy(kept, services))
 
 
@@ -186,6 +198,8 @@ async def withdraw_energy_entry(request: web.Request) -> web.StreamResponse:
     """Take an entry out of the accounts; it stays in its history, and can be brought back by changing it."""
     services, user, before = request.app[SERVICES], request[USER], await _energy(request)
     given = read_query(request, Withdrawal)
+    if before.withdrawn:
+        return answer(show_energy(before, services))
     gone = replace(before, withdrawn=True)
     kept = await services.store.change_energy_entry(gone, user.email, services.clock(), given.reason)
     return answer(show_energy(kept, services))
@@ -214,8 +228,8 @@ async def production_entries(request: web.Request) -> web.StreamResponse:
     services, query = request.app[SERVICES], read_query(request, ListQuery)
     since, until = _span(query, services)
     only = _visible(request[USER], query.factory_id)
-    found = await services.store.production_entries(only, since, until, limit=query.limit)
-    return results([show_production(entry) for entry in found])
+    found = await services.store.production_entries(only, since, until, after=query.after, limit=query.limit)
+    return results([show_production(entry) for entry in found], _next(found, query))
 
 
 @allow(WRITERS)
@@ -242,11 +256,13 @@ async def one_production_entry(request: web.Request) -> web.StreamResponse:
 async def change_production_entry(request: web.Request) -> web.StreamResponse:
     """As for energy entries."""
     services, user, before = request.app[SERVICES], request[USER], await _production(request)
-    given = await read_body(request, ProductionChange)
-    changed = replace(production_entry(given, before.factory_id, services), id=before.id, version=given.version)
-    if not given.confirmed and (questions := await question_production(changed, services)):
+    given, about = changed_input(ProductionInput, before, await read_object(request))
+    changed = replace(
+        production_entry(given, before.factory_id, services), id=before.id, version=about.version or before.version
+    )
+    if not given.confirmed and (questions := await question_production(changed, services, before)):
         raise questioned(questions)
-    kept = await services.store.change_production_entry(changed, user.email, services.clock(), given.reason)
+    kept = await services.store.change_production_entry(changed, user.email, services.clock(), about.reason)
     return answer(show_production(kept))
 
 
@@ -255,6 +271,8 @@ async def withdraw_production_entry(request: web.Request) -> web.StreamResponse:
     """As for energy entries."""
     services, user, before = request.app[SERVICES], request[USER], await _production(request)
     given = read_query(request, Withdrawal)
+    if before.withdrawn:
+        return answer(show_production(before))
     gone = replace(before, withdrawn=True)
     kept = await services.store.change_production_entry(gone, user.email, services.clock(), given.reason)
     return answer(show_production(kept))
@@ -277,7 +295,7 @@ async def factors(request: web.Request) -> web.StreamResponse:
 
 
 class NewTarget(Input):
-    factory_id: int
+    factory_id: Id
     metric: Metric
     value: float = Field(gt=0, allow_inf_nan=False)
     valid_from: date
@@ -309,7 +327,8 @@ async def add_target(request: web.Request) -> web.StreamResponse:
 @allow(HQ_ONLY)
 async def withdraw_target(request: web.Request) -> web.StreamResponse:
     """Take a target back."""
-    await request.app[SERVICES].store.withdraw_target(int(request.match_info["id"]))
+    if not await request.app[SERVICES].store.withdraw_target(int(request.match_info["id"])):
+        raise Problem(404, "There is no such target.")
     return web.Response(status=204)
 
 
@@ -321,7 +340,7 @@ class PeriodQuery(Input):
 
     since: datetime | None = Field(None, alias="from")
     until: datetime | None = Field(None, alias="to")
-    month: str | None = Field(None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
+    month: str | None = Field(None, pattern=r"^(19[789]|20\d|21\d)\d-(0[1-9]|1[0-2])$")
 
 
 class LeaderboardQuery(PeriodQuery):
@@ -366,7 +385,7 @@ async def leaderboard(request: web.Request) -> web.StreamResponse:
     services, query = request.app[SERVICES], read_query(request, LeaderboardQuery)
     since, until = period_asked(query, services)
     factories = [factory for factory in await services.store.factories() if factory.is_active]
-    rows, figures = await services.books.leaderboard(factories, since, until, query.metric)
+    rows, figures, accounts = await services.books.leaderboard(factories, since, until, query.metric)
     unit = METRIC_UNITS[query.metric]
     return answer(
         {
@@ -375,6 +394,7 @@ async def leaderboard(request: web.Request) -> web.StreamResponse:
                     **{name: value for name, value in asdict(row).items() if name != "expanded"},
                     "uncertainty": row.expanded,
                     "unit": unit,
+                    "corroboration": asdict(accounts[row.factory_id].corroboration),
                 }
                 for row in rows
             ],
@@ -391,7 +411,7 @@ async def leaderboard(request: web.Request) -> web.StreamResponse:
 
 
 class NewStatement(Input):
-    factory_id: int
+    factory_id: Id
     period_start: datetime
     period_end: datetime
     reason: str = Field("", max_length=500)
@@ -456,6 +476,8 @@ async def report(request: web.Request) -> web.StreamResponse:
     given = await read_body(request, NewStatement)
     factory = await factory_for(request, factory_to_write(user, given.factory_id))
     start, end = zoned("period_start", given.period_start), zoned("period_end", given.period_end)
+    if end - start > LONGEST_REPORT:
+        raise Problem(422, WRONG, (("period_end", "must be a year after period_start at most"),))
     try:
         kept = await services.books.report(
             factory, start, end, author=user.email, now=services.clock(), reason=given.reason
@@ -508,10 +530,7 @@ async def add_plan(request: web.Request) -> web.StreamResponse:
     What the body leaves out is as in the plan before.
     """
     services, stack = request.app[SERVICES], await _stack(request)
-    raw = await request.json()
-    if not isinstance(raw, dict):
-        raise Problem(422, WRONG, (("", "send an object with the fields of a plan"),))
-    plan = plan_from(raw, stack)
+    plan = plan_from(await read_object(request), stack)
     await services.store.add_plan(stack.id, plan)
     await services.fleet.sync(await services.store.sites())
     return answer(asdict(plan), status=201)
@@ -537,6 +556,8 @@ def plan_from(raw: dict[str, Any], stack: Stack) -> MonitoringPlan:
         return replace(before, **(raw | {"valid_from": valid_from.astimezone(UTC)}))
     except ValueError as error:
         raise Problem(422, WRONG, (("", str(error)),)) from None
+    except OverflowError:
+        raise Problem(422, WRONG, (("", "a length is too large to be one of a chimney"),)) from None
 
 
 _CHOICES = {
@@ -559,7 +580,8 @@ def _plan_problem(name: str, value: object, before: MonitoringPlan) -> str | Non
     if name in _CHOICES:
         return None if value in _CHOICES[name] else f"is one of {', '.join(_CHOICES[name])}"
     if name in _TEXTS:
-        return None if isinstance(value, str) and len(value) <= 200 else "is a text of up to 200 characters"
+        is_text = isinstance(value, str) and len(value) <= 200 and "\0" not in value
+        return None if is_text else "is a text of up to 200 characters"
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return "is a number"
     if name == "h2o_fraction" and not 0 <= value < 1:

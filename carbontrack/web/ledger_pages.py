@@ -395,9 +395,9 @@ async def leaderboard_page(request: web.Request) -> web.StreamResponse:
     until = min(end, services.clock())
     factories = {it.id: it for it in await services.store.factories() if it.is_active}
     if until - start >= timedelta(hours=1) and factories:
-        rows, programme = await services.books.leaderboard(list(factories.values()), start, until, metric)
+        rows, programme, accounts = await services.books.leaderboard(list(factories.values()), start, until, metric)
     else:
-        rows, programme = [], None
+        rows, programme, accounts = [], None, {}
     reaches = [row.value + (row.expanded or 0.0) for row in rows if row.rank is not None and row.value is not None]
     return render(
         request,
@@ -409,7 +409,14 @@ async def leaderboard_page(request: web.Request) -> web.StreamResponse:
             "metric": metric,
             "metrics": METRIC_TITLES,
             "unit": METRIC_UNITS[metric],
-            "rows": [{"row": row, "factory": factories[row.factory_id]} for row in rows],
+            "rows": [
+                {
+                    "row": row,
+                    "factory": factories[row.factory_id],
+                    "corroboration": accounts[row.factory_id].corroboration,
+                }
+                for row in rows
+            ],
             "reach": max(reaches, default=1.0) or 1.0,
             "programme": programme,
         },
