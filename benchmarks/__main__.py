@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import ingest, recompute
+from benchmarks import ingest, recompute, score
 
-BENCHMARKS = {"ingest": ingest.main, "recompute": recompute.main}
+BENCHMARKS = {"ingest": ingest.main, "recompute": recompute.main, "score": score.main}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else "ingest"

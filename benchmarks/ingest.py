@@ -38,6 +38,7 @@ from aiohttp.test_utils import TestServer
 
 from benchmarks.publisher import Load
 from carbontrack.app import calm_garbage_collection
+from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.device import Services
 from carbontrack.fleet import Fleet
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
@@ -267,6 +268,7 @@ async def browser_latency_ms(bench: Bench, url: str, load: Load) -> tuple[float,
         plugins = load_plugins(["ct_v1", "portal_hq"])
         services = WebServices(
             store=parts.store,
+            books=Books(parts.store, shipped_factors(), UTC, (0.85, 1.15)),
             fleet=parts.fleet,
             live=parts.live,
             metrics=parts.metrics,

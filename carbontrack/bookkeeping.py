@@ -47,6 +47,7 @@ from carbontrack.store import Store
 
 HOUR = timedelta(hours=1)
 RECENT_S = 300.0
+LONGEST_REPORT = timedelta(days=366)
 POTENTIAL_CO2_WET = 0.18
 """The most CO2 that a wood fire's wet gas can have: 20.4 % in the dry gas, 12 % water (40 CFR 75, App. A, 2.1.3)."""
 
@@ -272,6 +273,8 @@ class Books:
         over.
         """
         start, end = whole_hours(start, end)
+        if end - start > LONGEST_REPORT:
+            raise ValueError(f"a report spans {LONGEST_REPORT.days} days at most")
         if end > now:
             raise ValueError("the period is not over yet: only what is measured can be reported")
         figures, digest = await self._figures(factory, start, end)

@@ -594,8 +594,8 @@ class TestRun:
             (False, 2, 2),
         ]
         assert platform.states[0]["sid"] == platform.states[2]["sid"]
-        assert platform.stream.watermark == max(platform.samples)
-        assert sorted(platform.samples) == list(range(1, len(platform.samples) + 1))
+        assert platform.stream.watermark >= max(platform.samples)
+        assert platform.stream.beyond == [], "no number is missing, be it a sample's or a meter's"
         assert platform.channels[0] == "backlog"
         times = [platform.samples[seq].device_time_ms for seq in sorted(platform.samples)]
         assert times == sorted(times)

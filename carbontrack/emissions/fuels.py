@@ -211,7 +211,7 @@ def unusual(per_day: float, earlier_per_day: Sequence[float], unit: str) -> str 
     if usual <= 0 or usual / UNUSUAL_TIMES < per_day < usual * UNUSUAL_TIMES:
         return None
     times = per_day / usual
-    much = f"{times:.1f} times" if times > 1 else f"only 1/{1 / times:.1f} of"
+    much = f"{times:.1f} times" if times > 1 else f"only {times:.0%} of"
     return f"{per_day:,.1f} {unit} a day is {much} what is usual here ({usual:,.1f} {unit} a day). Is it right?"
 
 

@@ -89,6 +89,7 @@ CREATE TABLE meter_day (
 );
 CREATE INDEX meter_day_factory ON meter_day (factory_id, day);
 CREATE INDEX device_record_time ON device_record (kind, stream_id, measured_at);
+CREATE INDEX device_record_meter ON device_record (received_at) WHERE kind = 'meter';
 """
 MARK_POSTGRES = """
 INSERT INTO dirty_bucket (stack_id, start)
@@ -100,6 +101,7 @@ INSERT INTO dirty_bucket (stack_id, start) SELECT DISTINCT stack_id, measured_at
 _SQLITE_TYPES = (("TIMESTAMPTZ", "INTEGER"), ("DOUBLE PRECISION", "REAL"), (" DATE ", " TEXT "))
 
 OLD_TIER = """
+DROP INDEX device_record_meter;
 DROP INDEX device_record_time;
 DROP TABLE meter_day;
 DROP TABLE tier_day;
