@@ -313,4 +313,6 @@ def annual_emission_t(conc_g_per_nm3: Sequence[float], flow_nm3_per_h: Sequence[
 
     Raises :class:`ValueError` where the two have different lengths.
     """
+    if len(conc_g_per_nm3) != len(flow_nm3_per_h):
+        raise ValueError(f"each hour needs both: {len(flow_nm3_per_h)} flows for {len(conc_g_per_nm3)} concentrations")
     return fsum(c * v for c, v in zip(conc_g_per_nm3, flow_nm3_per_h, strict=True)) * 1e-6
