@@ -312,6 +312,17 @@ class TestCorroboration:
         assert corroborate(1000, None).status is CorroborationStatus.NO_FUEL
         assert corroborate(None, 1000).status is CorroborationStatus.NO_MEASUREMENT
 
+    def test_what_burnt_before_the_stack_was_monitored_is_not_compared(self) -> None:
+        """A stack whose hours begin at noon: half of the day's wood and tea stand against them."""
+        late = stack("v" * 24)
+        late = replace(late, hours=late.hours[12:], period=total(late.hours[12:]))
+
+        found = made(stacks=[late], entries=[wood(9000)], production=[tea(4000)])
+
+        assert found.wood_kg == 9000
+        assert found.corroboration.calculated_kg == pytest.approx(4500 * WOOD_CO2_KG_PER_KG)
+        assert found.intensities[Metric.STACK_CO2_PER_TEA] == pytest.approx(STACK_KG / 2 / 2000)
+
     def test_diesel_in_the_stack_is_on_both_sides(self) -> None:
         found = made(entries=[wood(9000), diesel(100, stack_id=1), diesel(50)])
 

@@ -199,6 +199,7 @@ class _Line:
 
     entry: EnergyEntry
     emission: FuelEmission
+    period_start: datetime
 
 
 def account(
@@ -233,8 +234,12 @@ def account(
     )
     made_tea = _produced(production, period_start, period_end, lambda entry: entry.made_tea_kg)
     wood_kg = fsum(line.emission.amount for line in wood) if wood else None
+    # What is compared with the measurement is of the time that was monitored: a stack may have begun in mid-month.
+    monitored = _monitored_from(stacks, period_start)
+    monitored_tea = _produced(production, monitored, period_end, lambda entry: entry.made_tea_kg)
     calculated = fsum(
-        [line.emission.biogenic_co2_kg for line in wood] + [line.emission.fossil_co2_kg for line in in_stack]
+        (line.emission.biogenic_co2_kg + line.emission.fossil_co2_kg) * _part_since(line, monitored, period_end)
+        for line in (*wood, *in_stack)
     )
     fossil_co2e = None
     if fossil.value_kg is not None or gases.value_kg is not None:
@@ -254,7 +259,7 @@ def account(
         made_tea_kg=made_tea,
         wood_kg=wood_kg,
         intensities={
-            Metric.STACK_CO2_PER_TEA: intensity(measured.value_kg, made_tea),
+            Metric.STACK_CO2_PER_TEA: intensity(measured.value_kg, monitored_tea),
             Metric.FOSSIL_CO2E_PER_TEA: intensity(fossil_co2e, made_tea),
             Metric.GRID_CO2E_PER_TEA: intensity(grid.value_kg, made_tea),
             Metric.WOOD_PER_TEA: intensity(wood_kg, made_tea),
@@ -288,7 +293,7 @@ def _counted(
                 covered = _covered_share(entry, metered, start, end)
                 overlap += in_base_unit(entry)[0] * covered
             if share > covered:
-                line = _Line(entry, entry_emissions(entry, factors, share - covered))
+                line = _Line(entry, entry_emissions(entry, factors, share - covered), start)
                 lines.append(line)
                 counted, unit = counted + line.emission.amount, line.emission.unit
         if metered:
@@ -314,6 +319,22 @@ def _covered_share(typed: EnergyEntry, metered: Sequence[EnergyEntry], start: da
             seconds += (until - max(begin, reached)).total_seconds()
             reached = until
     return seconds / (typed.period_end - typed.period_start).total_seconds()
+
+
+def _monitored_from(stacks: Sequence[StackInput], period_start: datetime) -> datetime:
+    """When the first stack's monitoring began, within the period."""
+    return min((item.hours[0].hour.start for item in stacks if item.hours), default=period_start)
+
+
+def _part_since(line: _Line, monitored: datetime, period_end: datetime) -> float:
+    """Of a line that counts in the period, the share of its time from a moment on."""
+    entry, begin = line.entry, max(line.entry.period_start, line.period_start)
+    inside = part_in_period(entry.period_start, entry.period_end, begin, period_end)
+    return (
+        part_in_period(entry.period_start, entry.period_end, max(begin, monitored), period_end) / inside
+        if inside
+        else 0.0
+    )
 
 
 def _stack_figure(stacks: Sequence[StackInput]) -> Figure:
