@@ -135,7 +135,7 @@ class Books:
         typed = await self.store.energy_entries(factory_id, start, end)
         last_day = (end - timedelta(microseconds=1)).astimezone(self.zone).date()
         days = await self.store.meter_days(factory_id, start.astimezone(self.zone).date(), last_day + timedelta(days=1))
-        return [*typed, *meter_entries(days, {stack.id: stack for stack in stacks}, self.zone)]
+        return [*typed, *meter_entries(days, {stack.id: stack for stack in stacks})]
 
     async def hours(self, stack: Stack, start: datetime, end: datetime) -> list[Hour]:
         """Every hour of a stack in [start, end); those without a reading are missing.

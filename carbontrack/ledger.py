@@ -364,3 +364,6 @@ class MeterDay:
     amount: float
     resets: int
     readings: int
+    covered_from: datetime
+    covered_until: datetime
+    """What of the day the meter's records span."""

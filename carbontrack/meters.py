@@ -112,7 +112,8 @@ def _meter_days(
     for meter in METERS:
         name = meter.column
         for day, found in daily_amounts(readings, meter, zone).items():
-            counted = found.amount, found.resets, found.readings
+            begin, end = local_day(day, zone)
+            counted = found.amount, found.resets, found.readings, found.begin or begin, found.until or end
             days.append(MeterDay(device_id, factory_id, stack_id, name, meter.kind, meter.unit, day, *counted))
             remarks += [(name, day, remark) for remark in found.remarks]
     return days, remarks
@@ -123,7 +124,7 @@ def _reading(at: datetime, data: str) -> MeterReading | None:
     return meter_reading(at, found) if isinstance(found, dict) else None
 
 
-def meter_entries(days: Sequence[MeterDay], stacks: Mapping[int, Stack], zone: tzinfo) -> list[EnergyEntry]:
+def meter_entries(days: Sequence[MeterDay], stacks: Mapping[int, Stack]) -> list[EnergyEntry]:
     """Meters' days as energy entries; running time is none.
 
     A litre counter's diesel burns into its stack where the stack's plan says so, and elsewhere if it does not.
@@ -133,7 +134,9 @@ def meter_entries(days: Sequence[MeterDay], stacks: Mapping[int, Stack], zone: t
         if day.kind not in _ENTRIES or day.amount <= 0:
             continue
         energy_type, unit = _ENTRIES[day.kind]
-        begin, end = local_day(day.day, zone)
+        begin, end = day.covered_from, day.covered_until
+        if end <= begin:
+            continue
         entries.append(
             EnergyEntry(
                 id=0,

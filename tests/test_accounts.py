@@ -21,6 +21,7 @@ from carbontrack.emissions.accounts import (
     canonical_json,
     corroborate,
     intensity,
+    intensity_u_relative,
     split_stack_co2,
     to_dict,
 )
@@ -285,6 +286,15 @@ class TestSums:
         assert found.green_leaf_kg == 6000
         assert found.intensities[Metric.STACK_CO2_PER_TEA] == pytest.approx(STACK_KG / 4000)
         assert found.intensities[Metric.WOOD_PER_TEA] == pytest.approx(9000 / 4000)
+
+    def test_an_intensity_of_two_figures_is_as_unsure_as_both(self) -> None:
+        """CH4 and N2O are most of it, and nobody knows them better than by half."""
+        found = made(entries=[wood(9000), diesel(10)], production=[tea(4000)])
+
+        u_relative = intensity_u_relative(found, Metric.FOSSIL_CO2E_PER_TEA)
+        assert u_relative is not None
+        assert u_relative > 0.5
+        assert intensity_u_relative(found, Metric.WOOD_PER_TEA) is None
 
     @pytest.mark.parametrize("tea_kg", [None, 0.0])
     def test_without_tea_there_is_no_intensity(self, tea_kg: float | None) -> None:

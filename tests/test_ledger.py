@@ -417,8 +417,9 @@ async def test_a_meters_day_comes_back_as_it_was_written_and_is_replaced_by_a_la
     store: Store, kangaita: Site
 ) -> None:
     day = MeterDay(
-        "dev-001", kangaita.factory.id, kangaita.stack.id, "kwh", "electricity", "kWh", NOON.date(), 81.5, 0, 24
-    )
+        "dev-001", kangaita.factory.id, kangaita.stack.id, "kwh", "electricity", "kWh", NOON.date(), 81.5, 0, 24,
+        NOON, NOON + timedelta(hours=3),
+    )  # fmt: skip
     await store.write_meter_days([day])
 
     await store.write_meter_days([replace(day, amount=82.25, readings=25), replace(day, day=NOON.date() + DAY)])
@@ -432,8 +433,9 @@ async def test_a_meters_day_stays_with_the_factory_that_it_was_counted_for(
     store: Store, kangaita: Site, mungania: Site
 ) -> None:
     day = MeterDay(
-        "dev-001", kangaita.factory.id, kangaita.stack.id, "kwh", "electricity", "kWh", NOON.date(), 81.5, 0, 24
-    )
+        "dev-001", kangaita.factory.id, kangaita.stack.id, "kwh", "electricity", "kWh", NOON.date(), 81.5, 0, 24,
+        NOON, NOON + timedelta(hours=3),
+    )  # fmt: skip
     await store.write_meter_days([day])
 
     moved = replace(day, factory_id=mungania.factory.id, stack_id=mungania.stack.id, amount=82.0)

@@ -415,7 +415,7 @@ async def test_whatever_comes_when_the_days_are_as_if_all_had_come_at_once(store
 
 
 def day_of(kind: str, unit: str, amount: float = 81.5) -> MeterDay:
-    return MeterDay("dev-001", 7, 3, kind, kind, unit, FIRST, amount, 0, 24)
+    return MeterDay("dev-001", 7, 3, kind, kind, unit, FIRST, amount, 0, 24, MIDNIGHT, MIDNIGHT + DAY)
 
 
 def stack(**plan: Any) -> dict[int, Stack]:
@@ -431,7 +431,7 @@ def stack(**plan: Any) -> dict[int, Stack]:
     ],
 )
 def test_a_meters_day_is_an_energy_entry_of_that_local_day(kind: str, unit: str, energy_type: EnergyType) -> None:
-    (entry,) = meter_entries([day_of(kind, unit)], stack(), NAIROBI)
+    (entry,) = meter_entries([day_of(kind, unit)], stack())
 
     assert (entry.factory_id, entry.energy_type, entry.amount, entry.unit) == (7, energy_type, 81.5, unit)
     assert (entry.period_start, entry.period_end) == (MIDNIGHT, MIDNIGHT + DAY)
@@ -439,14 +439,28 @@ def test_a_meters_day_is_an_energy_entry_of_that_local_day(kind: str, unit: str,
     assert "dev-001" in entry.evidence
 
 
+def test_a_meter_that_began_at_noon_says_nothing_of_the_morning() -> None:
+    noon = MIDNIGHT + DAY / 2
+    readings = [MeterReading(noon + timedelta(hours=hour), {"kwh": 100.0 + hour}) for hour in range(15)]
+
+    days = daily_amounts(readings, METERS[1], NAIROBI)
+
+    assert [(it.begin, it.until) for it in days.values()] == [
+        (noon, MIDNIGHT + DAY),
+        (MIDNIGHT + DAY, noon + timedelta(hours=14)),
+    ]
+    (entry,) = meter_entries([replace(day_of("electricity", "kWh"), covered_from=noon)], stack())
+    assert (entry.period_start, entry.period_end) == (noon, MIDNIGHT + DAY)
+
+
 def test_running_time_and_days_without_any_amount_are_no_entries() -> None:
-    assert meter_entries([day_of("boiler_runtime", "h"), day_of("electricity", "kWh", 0)], stack(), NAIROBI) == []
+    assert meter_entries([day_of("boiler_runtime", "h"), day_of("electricity", "kWh", 0)], stack()) == []
 
 
 def test_diesel_burns_into_a_stack_whose_plan_of_that_day_says_so() -> None:
     both = stack(fuels="firewood, diesel")
-    assert [it.stack_id for it in meter_entries([day_of("diesel", "litres")], both, NAIROBI)] == [3]
-    assert [it.stack_id for it in meter_entries([day_of("electricity", "kWh")], both, NAIROBI)] == [None]
+    assert [it.stack_id for it in meter_entries([day_of("diesel", "litres")], both)] == [3]
+    assert [it.stack_id for it in meter_entries([day_of("electricity", "kWh")], both)] == [None]
     later = MonitoringPlan(fuels="firewood,diesel", valid_from=MIDNIGHT + DAY)
     changed = {3: replace(both[3], plans=(MonitoringPlan(), later))}
-    assert [it.stack_id for it in meter_entries([day_of("diesel", "litres")], changed, NAIROBI)] == [None]
+    assert [it.stack_id for it in meter_entries([day_of("diesel", "litres")], changed)] == [None]

@@ -521,16 +521,18 @@ def _remarks(lines: Sequence[_Line], stacks: Sequence[StackInput], made_tea: flo
 
 
 def intensity_u_relative(account: Account, metric: Metric) -> float | None:
-    """Relative standard uncertainty of an intensity: that of its figure; made tea is weighed for sale (0.5 %)."""
-    figure = {
-        Metric.STACK_CO2_PER_TEA: account.stack_co2,
-        Metric.STACK_CO2: account.stack_co2,
-        Metric.FOSSIL_CO2E_PER_TEA: account.fossil_co2,
-        Metric.GRID_CO2E_PER_TEA: account.grid_co2e,
-    }.get(metric)
-    if figure is None or figure.u_relative is None:
+    """Relative standard uncertainty of an intensity: that of its figures; made tea is weighed for sale (0.5 %)."""
+    figures = {
+        Metric.STACK_CO2_PER_TEA: (account.stack_co2,),
+        Metric.STACK_CO2: (account.stack_co2,),
+        Metric.FOSSIL_CO2E_PER_TEA: (account.fossil_co2, account.ch4_n2o_co2e),
+        Metric.GRID_CO2E_PER_TEA: (account.grid_co2e,),
+    }.get(metric, ())
+    known = [figure for figure in figures if figure.value_kg is not None]
+    if not known or any(figure.u_relative is None for figure in known):
         return None
-    return hypot(figure.u_relative, 0.0 if metric is Metric.STACK_CO2 else 0.005)
+    u_relative = combine_sum([(figure.value_kg or 0.0, figure.u_relative or 0.0) for figure in known])
+    return hypot(u_relative, 0.0 if metric is Metric.STACK_CO2 else 0.005)
 
 
 # --- as JSON ----------------------------------------------------------------------------------------------------------

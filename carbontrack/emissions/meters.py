@@ -59,6 +59,9 @@ class DayAmount:
     amount: float
     resets: int = 0
     readings: int = 0
+    begin: datetime | None = None
+    until: datetime | None = None
+    """From when to when the day's records count; a meter that began at noon says nothing of the morning."""
     remarks: tuple[str, ...] = ()
     """Steps that were left out because they cannot be, by the record that they end at."""
 
@@ -95,7 +98,7 @@ def daily_amounts(readings: Iterable[MeterReading], meter: Meter, zone: tzinfo) 
     days: dict[date, _Day] = {}
     if len(points) > 1:
         day, midnight = _day_and_end(points[0].at, zone)
-        days[day] = _Day(readings=1)
+        days[day] = _Day(points[0].at, points[0].at, readings=1)
     for before, now in pairwise(points):
         step, was_reset = _step(before, now)
         remark = None if _can_be(step, before, now, meter) else _remark(step, before, now, meter)
@@ -103,23 +106,26 @@ def daily_amounts(readings: Iterable[MeterReading], meter: Meter, zone: tzinfo) 
         begin, whole_s = before.at, (now.at - before.at).total_seconds()
         while now.at >= midnight:
             days[day].parts.append(step * (midnight - begin).total_seconds() / whole_s)
-            begin = midnight
+            days[day].until = begin = midnight
             day, midnight = _day_and_end(midnight, zone)
-            days[day] = _Day()
+            days[day] = _Day(begin, begin)
         found = days[day]
         found.parts.append(step if begin is before.at else step * (now.at - begin).total_seconds() / whole_s)
         found.resets += was_reset
         found.readings += 1
+        found.until = now.at
         if remark:
             found.remarks.append(remark)
     return {
-        day: DayAmount(fsum(found.parts), found.resets, found.readings, tuple(found.remarks))
+        day: DayAmount(fsum(found.parts), found.resets, found.readings, found.begin, found.until, tuple(found.remarks))
         for day, found in days.items()
     }
 
 
 @dataclass(slots=True)
 class _Day:
+    begin: datetime
+    until: datetime
     parts: list[float] = field(default_factory=list)
     resets: int = 0
     readings: int = 0

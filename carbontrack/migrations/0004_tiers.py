@@ -85,6 +85,8 @@ CREATE TABLE meter_day (
     amount DOUBLE PRECISION NOT NULL,
     resets INTEGER NOT NULL,
     readings INTEGER NOT NULL,
+    covered_from TIMESTAMPTZ NOT NULL,
+    covered_until TIMESTAMPTZ NOT NULL,
     PRIMARY KEY (device_id, meter, day)
 );
 CREATE INDEX meter_day_factory ON meter_day (factory_id, day);

@@ -42,7 +42,8 @@ _UPSERT_METER_DAY = (
     f"VALUES ({', '.join(f'${at}' for at in range(1, len(_METER_DAY) + 1))}) "
     # A day stays with the stack that its meter belonged to when it was written first, also after the device has moved.
     "ON CONFLICT (device_id, meter, day) DO UPDATE SET "
-    "amount = excluded.amount, resets = excluded.resets, readings = excluded.readings"
+    "amount = excluded.amount, resets = excluded.resets, readings = excluded.readings, "
+    "covered_from = excluded.covered_from, covered_until = excluded.covered_until"
 )
 
 
@@ -283,7 +284,8 @@ class Ledger:
 
     def _meter_day_values(self, day: MeterDay) -> list[Any]:
         values = {name: getattr(day, name) for name in _METER_DAY}
-        return list((values | {"day": self._engine.day(day.day)}).values())
+        spans = {name: self._engine.time(values[name]) for name in ("covered_from", "covered_until")}
+        return list((values | {"day": self._engine.day(day.day)} | spans).values())
 
     async def meter_days(self, factory_id: int, since: date, until: date) -> list[MeterDay]:
         """What the meters of a factory counted on the local days in [since, until)."""
@@ -293,7 +295,14 @@ class Ledger:
             self._engine.day(since),
             self._engine.day(until),
         )
-        return [_meter_day(row) for row in rows]
+        return [self._meter_day(row) for row in rows]
+
+    def _meter_day(self, row: Mapping[str, Any]) -> MeterDay:
+        values = {name: row[name] for name in _METER_DAY}
+        if isinstance(values["day"], str):
+            values["day"] = date.fromisoformat(values["day"])
+        spans = {name: self._engine.moment(row[name]) for name in ("covered_from", "covered_until")}
+        return MeterDay(**(values | spans))
 
 
 # --- versions
@@ -396,10 +405,3 @@ def _target(row: TargetRow) -> Target:
 
 def _statement(row: StatementRow) -> Statement:
     return Statement(**{item.name: getattr(row, item.name) for item in fields(Statement)})
-
-
-def _meter_day(row: Mapping[str, Any]) -> MeterDay:
-    values = {name: row[name] for name in _METER_DAY}
-    if isinstance(values["day"], str):
-        values["day"] = date.fromisoformat(values["day"])
-    return MeterDay(**values)
