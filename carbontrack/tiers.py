@@ -29,6 +29,8 @@ from carbontrack.store.tiers import NewRate, RawRow, TierWork
 CHUNK_MS = 3_600_000
 """Work is cut at hours, so that the loop is never blocked for longer than an hour of readings takes."""
 HOUR_MS = HOUR_S * 1000
+RECOMPUTED_MS = 6 * HOUR_MS
+"""Recomputing takes so much at once: fewer queries, and fewer readings that are read twice."""
 BUCKETS_AFTER = LEAD_IN_MS // TIER_MS
 """A reading says whether the boiler runs for so many buckets after its own."""
 
@@ -96,12 +98,14 @@ class Summariser:
         await self._refresh()
         total = Progress()
         for stack_id in stack_ids:
-            span = await self._store.reading_span(stack_id, since, until)
-            if span is None:
+            found = await self._store.reading_span(stack_id, since, until)
+            if found is None:
                 continue
-            first_ms, last_ms = (round(moment.timestamp() * 1000) for moment in span)
-            for hour_ms in range(first_ms // HOUR_MS * HOUR_MS, last_ms + 1, HOUR_MS):
-                done = await self._summarise(stack_id, range(hour_ms, hour_ms + HOUR_MS, TIER_MS))
+            first_ms, last_ms = (round(moment.timestamp() * 1000) for moment in found)
+            end_ms = (last_ms // HOUR_MS + 1) * HOUR_MS
+            for begin_ms in range(first_ms // HOUR_MS * HOUR_MS, end_ms, RECOMPUTED_MS):
+                span = range(begin_ms, min(begin_ms + RECOMPUTED_MS, end_ms), TIER_MS)
+                done = await self._summarise(stack_id, span)
                 total = Progress(total.buckets + done.buckets, total.versions + done.versions, total.rates + done.rates)
                 report(total)
         return total
@@ -121,7 +125,7 @@ class Summariser:
         return wanted & await self._store.summarised_buckets(stack_id, min(wanted), max(wanted) + 1)
 
     async def _summarise(self, stack_id: int, starts: Sequence[int]) -> Progress:
-        """Some buckets of one hour of one stack, with their hour and their day."""
+        """Some buckets of one stack that lie near each other, with their hours and their days."""
         measured = self._stacks.get(stack_id)
         if measured is None:
             return Progress()  # the stack is gone from the registry; its tiers stay as they are
@@ -131,27 +135,30 @@ class Summariser:
         work = TierWork([summary for summary in found if summary is not None], rates)
         if not work.summaries:
             return Progress()
-        hour = await self._hour(measured, starts[0] // HOUR_MS * HOUR_MS, work.summaries)
-        work.hours.append(hour)
-        work.days.append(await self._day(hour))
+        by_hour: dict[datetime, list[Summary]] = {}
+        for summary in work.summaries:
+            by_hour.setdefault(summary.start.replace(minute=0), []).append(summary)
+        work.hours = [await self._hour(measured, start, parts) for start, parts in by_hour.items()]
+        by_day: dict[date, list[Hour]] = {}
+        for hour in work.hours:
+            by_day.setdefault(hour.start.astimezone(self._zone).date(), []).append(hour)
+        work.days = [await self._day(day, hours) for day, hours in by_day.items()]
         versions = await self._store.write_tiers(work, self._clock())
         await asyncio.sleep(0)
         return Progress(len(work.summaries), versions, len(rates))
 
-    async def _hour(self, measured: Measured, start_ms: int, new: Sequence[Summary]) -> Hour:
-        start = datetime.fromtimestamp(start_ms / 1000, UTC)
+    async def _hour(self, measured: Measured, start: datetime, new: Sequence[Summary]) -> Hour:
         parts = {part.start: part for part in new}
         if len(parts) < HOUR_S // BUCKET_S:
             kept = await self._store.summaries(measured.stack_id, start, start + timedelta(hours=1))
             parts = {part.start: part for part in kept} | parts
-        plan = plan_in_force(measured.plans, start_ms / 1000)
+        plan = plan_in_force(measured.plans, start.timestamp())
         return hour_of([parts[at] for at in sorted(parts)], start, plan.validity)
 
-    async def _day(self, new: Hour) -> Day:
-        day = new.start.astimezone(self._zone).date()
+    async def _day(self, day: date, new: Sequence[Hour]) -> Day:
         since, until = local_day(day, self._zone)
-        kept = {hour.start: hour for hour in await self._store.hours([new.stack_id], since, until)}
-        kept[new.start] = new
+        kept = {hour.start: hour for hour in await self._store.hours([new[0].stack_id], since, until)}
+        kept |= {hour.start: hour for hour in new}
         return day_of([kept[at] for at in sorted(kept)], day)
 
 

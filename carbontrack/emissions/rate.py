@@ -54,6 +54,8 @@ _TEMPERATURE_IMPLAUSIBLE = int(Flag.TEMPERATURE_IMPLAUSIBLE)
 _VELOCITY_IMPLAUSIBLE = int(Flag.VELOCITY_IMPLAUSIBLE)
 _SITE_PRESSURE = int(Flag.PRESSURE_DEFAULT | Flag.PRESSURE_SITE)
 _BAD_PRESSURE = int(Flag.PRESSURE_DEFAULT | Flag.PRESSURE_SITE | Flag.PRESSURE_IMPLAUSIBLE)
+_PRESSURE_SITE = int(Flag.PRESSURE_SITE)
+_BOILER_OFF = int(Flag.BOILER_OFF)
 _FROM_PITOT = int(Flag.VELOCITY_FROM_PITOT)
 _DISAGREES = int(Flag.DEVICE_DISAGREES)
 
@@ -232,7 +234,7 @@ def vote(
     ``BOILER_OFF`` counts.
     """
     if temperature_c is None and co2_fraction is None:
-        return -1 if flags & Flag.BOILER_OFF else 0
+        return -1 if flags & _BOILER_OFF else 0
     co2_ppm = None if co2_fraction is None else co2_fraction * 1e6
     cold = temperature_c is not None and temperature_c < plan.off_temperature_c
     still = velocity_ms is not None and velocity_ms < plan.off_velocity_ms
@@ -308,7 +310,7 @@ def stored_sample(
     flags: int,
 ) -> Sample:
     """The sample behind a stored reading, as the device measured it."""
-    if flags & Flag.PRESSURE_SITE:
+    if flags & _PRESSURE_SITE:
         pressure_kpa = None
     if flags & _FROM_PITOT:
         velocity_ms = None
