@@ -189,16 +189,18 @@ class Books:
             if not burns or entry.withdrawn:
                 continue
             wanted = [entry.stack_id] if entry.stack_id is not None else list(running)
+            known = [running[stack_id] for stack_id in wanted if stack_id in running]
             operating = fsum(
                 fraction
-                for stack_id in wanted
-                for at, fraction in running.get(stack_id, {}).items()
+                for part in known
+                for at, fraction in part.items()
                 if entry.period_start <= at < entry.period_end
             )
             if operating:
-                emission = entry_emissions(
-                    entry, self.factors, part_in_period(entry.period_start, entry.period_end, start, end)
-                )
+                # Only what burned while the stacks were monitored is shared over the hours that are known of them.
+                begin = max(start, min(min(part) for part in known))
+                share = part_in_period(entry.period_start, entry.period_end, begin, end)
+                emission = entry_emissions(entry, self.factors, share)
                 rate = (emission.biogenic_co2_kg + emission.fossil_co2_kg) / operating
                 by_stack.setdefault(entry.stack_id, []).append((entry.period_start, entry.period_end, rate))
         common = by_stack.get(None, [])

@@ -1,0 +1,127 @@
+"""Hours, entries and factors out of a real database become an account; what was reported stays as it was."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from carbontrack.bookkeeping import Books, month, shipped_factors, whole_hours
+from carbontrack.ledger import EnergyEntry, EnergyType, Hour, Method, Metric, ProductionEntry
+from carbontrack.model import MonitoringPlan, Site
+from carbontrack.store import Store
+from carbontrack.store.tiers import TierWork
+from tests.support.world import NOON, register
+from tests.test_substitution import valid
+
+pytest_plugins = ["tests.support.world"]
+
+HOUR = timedelta(hours=1)
+NOW = NOON + timedelta(days=90)
+WOOD_CO2_KG_PER_KG = 13.26425 * 112 / 1000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def books(store: Store, clock: Clock | None = None) -> Books:
+    return Books(store, shipped_factors(), ZoneInfo("Africa/Nairobi"), (0.85, 1.15), clock or Clock())
+
+
+def hour(site: Site, number: int, rate: float = 0.15) -> Hour:
+    return replace(valid(number, rate), stack_id=site.stack.id, start=NOON + number * HOUR)
+
+
+async def keep(store: Store, *hours: Hour) -> None:
+    await store.write_tiers(TierWork(hours=list(hours)), NOW)
+
+
+def wood(site: Site, kg: float, hours: int) -> EnergyEntry:
+    return EnergyEntry(
+        0, 1, site.factory.id, EnergyType.FIREWOOD, kg, "kg", NOON, NOON + hours * HOUR, moisture=0.25
+    )  # fmt: skip
+
+
+async def test_hours_that_nobody_measured_are_missing_and_filled_from_the_fuel_of_their_time(store: Store) -> None:
+    """Four hours, of which one was measured; 1,600 kg of wood were burned in them, 400 kg in each."""
+    (site,) = await register(store, "dev-001")
+    await keep(store, hour(site, 0), hour(site, 3))
+    await store.add_energy_entry(wood(site, 1600, 4), "clerk", NOW)
+
+    found, (stack,) = await books(store).account_with_hours(site.factory, NOON, NOON + 4 * HOUR)
+
+    assert [it.method for it in stack.hours] == [
+        Method.MEASURED, Method.MASS_BALANCE, Method.MASS_BALANCE, Method.MEASURED,
+    ]  # fmt: skip
+    assert stack.hours[1].co2_kg == pytest.approx(400 * WOOD_CO2_KG_PER_KG)
+    assert found.stack_co2.value_kg == pytest.approx(2 * 540 + 2 * 400 * WOOD_CO2_KG_PER_KG)
+    assert found.availability == 0.5
+
+
+async def test_a_stack_counts_from_its_first_plan_on(store: Store) -> None:
+    """Registered at two: of the wood of four hours only that of the last two stands against its hours."""
+    (site,) = await register(store, "dev-001")
+    late = await store.add_stack(site.factory.id, "Boiler 2", MonitoringPlan(valid_from=NOON + 2 * HOUR))
+    await store.remove_device("dev-001")
+    await keep(store, *(replace(hour(site, number), stack_id=late.id) for number in (0, 1, 2)))
+    await store.add_energy_entry(replace(wood(site, 1600, 4), stack_id=late.id), "clerk", NOW)
+
+    _, inputs = await books(store).account_with_hours(site.factory, NOON, NOON + 4 * HOUR)
+
+    stack = next(it for it in inputs if it.stack.id == late.id)
+    assert [it.hour.start for it in stack.hours] == [NOON + 2 * HOUR, NOON + 3 * HOUR]
+    assert stack.hours[1].co2_kg == pytest.approx(400 * WOOD_CO2_KG_PER_KG)
+
+
+async def test_what_was_reported_stays_and_the_next_version_says_what_the_data_say(store: Store) -> None:
+    (site,) = await register(store, "dev-001")
+    await keep(store, hour(site, 0), hour(site, 1))
+    made = books(store)
+    first = await made.report(site.factory, NOON, NOON + 2 * HOUR, author="m", now=NOW)
+    assert not await made.is_outdated(first, site.factory)
+
+    await keep(store, hour(site, 1, rate=0.2))
+
+    assert await made.is_outdated(first, site.factory)
+    second = await made.report(site.factory, NOON, NOON + 2 * HOUR, author="m", now=NOW, reason="late data")
+    assert (second.version, second.reason) == (2, "late data")
+    assert await store.statement(first.id) == first
+    assert second.sha256 != first.sha256
+
+
+async def test_a_leaderboard_is_made_anew_after_five_minutes(store: Store) -> None:
+    (site,) = await register(store, "dev-001")
+    await keep(store, *(hour(site, number) for number in range(4)))
+    clock = Clock()
+    made = books(store, clock)
+
+    async def value() -> float | None:
+        rows, _, _ = await made.leaderboard([site.factory], NOON, NOON + 4 * HOUR, Metric.STACK_CO2_PER_TEA)
+        return rows[0].value
+
+    assert await value() is None
+    tea = ProductionEntry(0, 1, site.factory.id, NOON, NOON + 4 * HOUR, None, 600.0)
+    await store.add_production_entry(tea, "clerk", NOW)
+    clock.now = 299
+    assert await value() is None
+    clock.now = 300
+    assert await value() == pytest.approx(4 * 540 / 600)
+
+
+def test_a_month_is_that_of_nairobi() -> None:
+    begin, end = month(NOON.date(), ZoneInfo("Africa/Nairobi"))
+
+    assert (begin.isoformat(), end.isoformat()) == ("2026-02-28T21:00:00+00:00", "2026-03-31T21:00:00+00:00")
+
+
+def test_an_account_takes_whole_hours() -> None:
+    assert whole_hours(NOON + HOUR / 2, NOON + 2.5 * HOUR) == (NOON + HOUR, NOON + 2 * HOUR)
+    with pytest.raises(ValueError, match="at least one whole hour"):
+        whole_hours(NOON + HOUR / 2, NOON + HOUR)
