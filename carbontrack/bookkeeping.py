@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from math import fsum
 from pathlib import Path
@@ -36,6 +36,7 @@ from carbontrack.ledger import (
     EnergyEntry,
     EnergyType,
     Hour,
+    MeterDay,
     Metric,
     Statement,
     Target,
@@ -112,8 +113,12 @@ class Books:
         hours = {stack.id: await self.hours(stack, start, end) for stack in stacks}
         stacks = [stack for stack in stacks if hours[stack.id]]
         balance = self._balance(entries, [hours[stack.id] for stack in stacks], start, end)
+        runtimes = await self._runtimes_h(factory.id, start, end)
         inputs = [
-            await self._stack_input(stack, hours[stack.id], balance.get(stack.id, balance[None]), start, end)
+            replace(
+                await self._stack_input(stack, hours[stack.id], balance.get(stack.id, balance[None]), start, end),
+                runtime_h=runtimes.get(stack.id),
+            )
             for stack in stacks
         ]
         found = account(
@@ -133,9 +138,21 @@ class Books:
     ) -> list[EnergyEntry]:
         """What people typed and what meters counted, for every period that touches [start, end)."""
         typed = await self.store.energy_entries(factory_id, start, end)
-        last_day = (end - timedelta(microseconds=1)).astimezone(self.zone).date()
-        days = await self.store.meter_days(factory_id, start.astimezone(self.zone).date(), last_day + timedelta(days=1))
+        days = await self._meter_days(factory_id, start, end)
         return [*typed, *meter_entries(days, {stack.id: stack for stack in stacks})]
+
+    async def _meter_days(self, factory_id: int, start: datetime, end: datetime) -> list[MeterDay]:
+        last_day = (end - timedelta(microseconds=1)).astimezone(self.zone).date()
+        return await self.store.meter_days(factory_id, start.astimezone(self.zone).date(), last_day + timedelta(days=1))
+
+    async def _runtimes_h(self, factory_id: int, start: datetime, end: datetime) -> dict[int, float]:
+        """What the meters of boilers' hours counted in [start, end), by stack."""
+        counted: dict[int, list[float]] = {}
+        for day in await self._meter_days(factory_id, start, end):
+            if day.kind == "boiler_runtime" and day.covered_until > day.covered_from:
+                share = part_in_period(day.covered_from, day.covered_until, start, end)
+                counted.setdefault(day.stack_id, []).append(day.amount * share)
+        return {stack_id: fsum(amounts) for stack_id, amounts in counted.items()}
 
     async def hours(self, stack: Stack, start: datetime, end: datetime) -> list[Hour]:
         """Every hour of a stack in [start, end); those without a reading are missing.

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from carbontrack.bookkeeping import Books, month, shipped_factors, whole_hours
-from carbontrack.ledger import EnergyEntry, EnergyType, Hour, Method, Metric, ProductionEntry
+from carbontrack.ledger import EnergyEntry, EnergyType, Hour, MeterDay, Method, Metric, ProductionEntry
 from carbontrack.model import MonitoringPlan, Site
 from carbontrack.store import Store
 from carbontrack.store.tiers import TierWork
@@ -78,6 +78,23 @@ async def test_a_stack_counts_from_its_first_plan_on(store: Store) -> None:
     stack = next(it for it in inputs if it.stack.id == late.id)
     assert [it.hour.start for it in stack.hours] == [NOON + 2 * HOUR, NOON + 3 * HOUR]
     assert stack.hours[1].co2_kg == pytest.approx(400 * WOOD_CO2_KG_PER_KG)
+
+
+async def test_the_boilers_own_meter_stands_beside_the_hours_that_were_measured(store: Store) -> None:
+    """A day of 9 hours, counted from noon to midnight in Nairobi; of the nine clock hours the account has three."""
+    (site,) = await register(store, "dev-001")
+    await keep(store, *(hour(site, number) for number in range(3)))
+    day = MeterDay(
+        "dev-001", site.factory.id, site.stack.id, "run_s", "boiler_runtime", "h", NOON.date(), 6.0, 0, 540,
+        NOON, NOON + 9 * HOUR,
+    )  # fmt: skip
+    await store.write_meter_days([day])
+
+    found = await books(store).account(site.factory, NOON, NOON + 3 * HOUR)
+
+    (line,) = found.stacks
+    assert line.period.operating_hours == 3
+    assert line.runtime_h == pytest.approx(2)
 
 
 async def test_what_was_reported_stays_and_the_next_version_says_what_the_data_say(store: Store) -> None:

@@ -52,6 +52,8 @@ class StackInput:
     hours: tuple[AccountHour, ...]
     period: StackPeriod
     uncertainty: StackUncertainty | None
+    runtime_h: float | None = None
+    """What a meter of the boiler's hours counted in the period; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ class StackLine:
     period: StackPeriod
     uncertainty: StackUncertainty | None
     combustion: CombustionView | None
+    runtime_h: float | None = None
+    """By the boiler's own meter, to be held against the operating hours of the measurement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,12 +272,19 @@ def account(
         corroboration=corroborate(measured.value_kg, calculated if wood else None, band),
         reconciliations=reconciliations,
         stacks=tuple(
-            StackLine(item.stack.id, item.stack.name, item.period, item.uncertainty, combustion_view(item))
+            StackLine(
+                item.stack.id, item.stack.name, item.period, item.uncertainty, combustion_view(item), item.runtime_h
+            )
             for item in stacks
         ),
         remarks=_remarks(lines, stacks, made_tea),
         factor_version=factors.version,
     )
+
+
+def _stack_line(item: StackInput) -> StackLine:
+    stack, combustion = item.stack, combustion_view(item)
+    return StackLine(stack.id, stack.name, item.period, item.uncertainty, combustion, item.runtime_h)
 
 
 def _counted(
