@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carbontrack.emissions.combustion import flue_gas
 from carbontrack.emissions.rate import emission_rate, site_pressure_kpa
 from carbontrack.ingest import BrokerSettings, tls_context
 from carbontrack.model import Factory, Flag, Message, MonitoringPlan, Payload, Sample
@@ -28,6 +29,8 @@ from carbontrack.simulator.runner import Pace
 from carbontrack.streams import Stream
 from tests.support.mosquitto import Broker, password_of
 
+LEAST_AIR, MOST_AIR = 1.25, 3.6
+"""Lambda of a fire: least while fresh wood gives off its volatiles, most while the door is open."""
 NOW_MS = 1_790_000_000_000
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -51,11 +54,12 @@ class TestBoiler:
         flue = Boiler(seed).at(moment_ms)
 
         assert 0 <= flue.heat <= 1
-        assert 450 <= flue.co2_ppm <= 140_000
+        assert 450 <= flue.co2_ppm <= flue_gas(LEAST_AIR).co2_dry * 1e6 + 420
         assert 25 <= flue.temperature_c <= 260
         assert 0 < flue.velocity_ms <= 6
         if flue.heat == 1:
-            assert flue.co2_ppm >= 60_000
+            assert LEAST_AIR <= flue.excess_air <= MOST_AIR
+            assert flue.co2_ppm >= flue_gas(MOST_AIR).co2_dry * 1e6
             assert flue.temperature_c >= 150
             assert flue.velocity_ms >= 2
         if flue.heat == 0:
