@@ -12,8 +12,10 @@ import structlog
 
 from carbontrack.actor import ActorState
 from carbontrack.device import DeviceActor, Services
+from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, SensorDriver
 from carbontrack.model import DeviceStatus, Payload, Site, Snapshot, Stranger
+from carbontrack.tiers import Measured, reading_of
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +93,9 @@ class Fleet:
             firing.setdefault(alert.device_id, {})[alert.rule] = alert.raised_at
         for name, site in new.items():
             actor = DeviceActor(site, self._driver(site), self._services, streams.get(name, []))
-            actor.restore(newest.get(name), firing.get(name, {}))
+            row = newest.get(name)
+            measured = Measured(site.stack.id, site.stack.plans, site_pressure_kpa(site.factory))
+            actor.restore(reading_of(row, measured) if row is not None else None, firing.get(name, {}))
             actor.start()
             self._actors[name] = actor
             stranger = self.strangers.pop(name, None)

@@ -6,9 +6,10 @@ Nothing here touches the database but the opening of a new stream. The order of 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Annotated
 
 import msgspec
@@ -72,6 +73,7 @@ class _Birth(msgspec.Struct):
 
 
 _decode_birth = msgspec.json.Decoder(_Birth).decode
+_device_time_ms = attrgetter("device_time_ms")
 
 
 class Intake:
@@ -195,7 +197,7 @@ class Intake:
             if batch.newest is None or reading.measured_at >= batch.newest.measured_at:
                 batch.newest = reading
         if added:
-            self._note_times(stream, [sample.device_time_ms for sample in samples], clock.offset_ms, batch)
+            self._note_times(stream, samples, clock.offset_ms, batch)
         for record in records:
             if numbered and stream.covers(record.seq):
                 batch.duplicate += 1
@@ -243,14 +245,16 @@ class Intake:
         self._stuck = (value, since_ms, count + 1)
         return count >= STUCK_MIN_READINGS and measured_ms - since_ms >= self.stuck_after_s * 1000
 
-    def _note_times(self, stream: Stream, times: list[int], offset_ms: int, batch: Batch) -> None:
+    def _note_times(self, stream: Stream, samples: Sequence[Sample], offset_ms: int, batch: Batch) -> None:
         """Mark the 5-minute buckets that these times change.
 
         Of a minute before, because the last reading there got a successor; of 5 s after, for which a reading speaks.
         """
         stack_id = self.site.stack.id
         buckets = batch.work.buckets
-        first_ms, last_ms = min(times) + offset_ms, max(times) + offset_ms
+        times = [sample.device_time_ms for sample in samples]
+        newest = max(samples, key=_device_time_ms)
+        first_ms, last_ms = min(times) + offset_ms, newest.device_time_ms + offset_ms
         buckets.add((stack_id, (first_ms - 60_000) // TIER_MS * TIER_MS))
         for at_ms in times:
             buckets.add((stack_id, (at_ms + offset_ms) // TIER_MS * TIER_MS))
@@ -258,6 +262,7 @@ class Intake:
         if last_ms > stream.last_measured_ms:
             stream.last_measured_ms = last_ms
             stream.last_stack_id = stack_id
+            stream.last_seq = newest.seq
 
     # --- what cannot be used
 

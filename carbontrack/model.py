@@ -290,15 +290,34 @@ class Message(msgspec.Struct, frozen=True):
     numbered: bool = True
 
 
+class Measurement(msgspec.Struct, frozen=True, gc=False):
+    """What was measured, as it is kept: a row of the table ``reading``. It never changes."""
+
+    stack_id: int
+    stream_pk: int
+    """The row of the device's stream (its flash store); device and stream id follow from it."""
+    seq: int
+    measured_at: datetime
+    received_at: datetime
+    """To a millisecond where it came within four hours, to a second within a hundred days (a 32-bit float)."""
+    co2_ppm: float | None
+    temperature_c: float | None
+    velocity_ms: float | None
+    """None where the velocity comes from a pitot tube: then ``pressure_difference_pa`` is what was measured."""
+    pressure_difference_pa: float | None
+    pressure_kpa: float | None
+    flags: int
+    """As they were when it came; those that depend on the monitoring plan are worked out anew with the rate."""
+
+
 class Reading(msgspec.Struct, frozen=True, gc=False):
-    """One committed measurement with its emission rate: a row of the table ``reading``.
+    """One measurement with what follows from it under the monitoring plan of its time.
 
     ``co2_kg_per_s`` is None where the sample cannot give a valid rate; ``flags`` says why.
     """
 
     stack_id: int
     stream_pk: int
-    """The row of the device's stream (its flash store); device and stream id follow from it."""
     seq: int
     measured_at: datetime
     received_at: datetime

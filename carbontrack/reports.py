@@ -8,6 +8,7 @@ from datetime import datetime
 from carbontrack.hookspecs import ReportFormat
 from carbontrack.model import Factory, Report
 from carbontrack.store import Store
+from carbontrack.tiers import readings
 
 MOST_READINGS = 1_000_000
 """A report with more readings is refused: about one factory with three stacks for three weeks at 5 s."""
@@ -23,10 +24,10 @@ async def gather(store: Store, factory: Factory, period_start: datetime, period_
     Raises :class:`ReportTooLarge` for a period with too many readings.
     """
     stacks = await store.stacks(factory.id)
-    readings = await store.readings([stack.id for stack in stacks], period_start, period_end, MOST_READINGS + 1)
-    if len(readings) > MOST_READINGS:
+    found = await readings(store, [stack.id for stack in stacks], period_start, period_end, MOST_READINGS + 1)
+    if len(found) > MOST_READINGS:
         raise ReportTooLarge(f"The period has more than {MOST_READINGS:,} readings. Choose a shorter one.")
-    return Report(factory, tuple(stacks), period_start, period_end, tuple(readings))
+    return Report(factory, tuple(stacks), period_start, period_end, tuple(found))
 
 
 async def render(report: Report, report_format: ReportFormat) -> bytes:

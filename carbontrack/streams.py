@@ -43,7 +43,7 @@ class Stream:
     (:meth:`begin`): a live reading may well overtake the backlog before it.
     """
 
-    __slots__ = ("anchors", "beyond", "last_measured_ms", "last_stack_id", "pk", "sid", "watermark")
+    __slots__ = ("anchors", "beyond", "last_measured_ms", "last_seq", "last_stack_id", "pk", "sid", "watermark")
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Stream:
         anchors: dict[int, Anchor] | None = None,
         last_measured_ms: int = 0,
         last_stack_id: int | None = None,
+        last_seq: int | None = None,
     ) -> None:
         self.pk = pk
         self.sid = sid
@@ -62,8 +63,9 @@ class Stream:
         """Closed ranges ``[first, last]`` beyond the watermark, ascending, apart from each other."""
         self.anchors: dict[int, Anchor] = anchors or {}
         self.last_measured_ms = last_measured_ms
-        """Newest measuring time in UTC ms, and the stack that it was measured in: where the newest reading is."""
+        """Newest measuring time in UTC ms, with stack and number: where the newest reading is."""
         self.last_stack_id = last_stack_id
+        self.last_seq = last_seq
 
     # --- sequence numbers
 

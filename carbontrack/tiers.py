@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
 from carbontrack.emissions.hours import BUCKET_S, HOUR_S, LEAD_IN_MS, LONGEST_STEP_MS, Point, day_of, hour_of, summarise
 from carbontrack.emissions.rate import (
-    Rate,
     emission_rate,
     plan_in_force,
     single,
@@ -22,15 +21,18 @@ from carbontrack.emissions.rate import (
     undecided_flags,
 )
 from carbontrack.ledger import Day, Hour, Summary
-from carbontrack.model import MonitoringPlan
+from carbontrack.model import Measurement, MonitoringPlan, Reading
 from carbontrack.store import TIER_MS, Store
-from carbontrack.store.tiers import NewRate, RawRow, TierWork
+from carbontrack.store.readings import RawRow
+from carbontrack.store.tiers import TierWork
 
 CHUNK_MS = 3_600_000
 """Work is cut at hours, so that the loop is never blocked for longer than an hour of readings takes."""
 HOUR_MS = HOUR_S * 1000
 RECOMPUTED_MS = 6 * HOUR_MS
 """Recomputing takes so much at once: fewer queries, and fewer readings that are read twice."""
+AT_ONCE = 2000
+"""Readings that are computed before the loop's others have their turn."""
 BUCKETS_AFTER = LEAD_IN_MS // TIER_MS
 """A reading says whether the boiler runs for so many buckets after its own."""
 
@@ -46,11 +48,10 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a recomputation is: buckets, hours with a new version, and readings whose rate has changed."""
+    """How far a recomputation is: buckets, and hours with a new version."""
 
     buckets: int = 0
     versions: int = 0
-    rates: int = 0
 
 
 async def measured_stacks(store: Store) -> dict[int, Measured]:
@@ -106,7 +107,7 @@ class Summariser:
             for begin_ms in range(first_ms // HOUR_MS * HOUR_MS, end_ms, RECOMPUTED_MS):
                 span = range(begin_ms, min(begin_ms + RECOMPUTED_MS, end_ms), TIER_MS)
                 done = await self._summarise(stack_id, span)
-                total = Progress(total.buckets + done.buckets, total.versions + done.versions, total.rates + done.rates)
+                total = Progress(total.buckets + done.buckets, total.versions + done.versions)
                 report(total)
         return total
 
@@ -130,9 +131,9 @@ class Summariser:
         if measured is None:
             return Progress()  # the stack is gone from the registry; its tiers stay as they are
         rows = await self._store.raw(stack_id, starts[0] - LEAD_IN_MS, starts[-1] + TIER_MS + LONGEST_STEP_MS)
-        points, rates = compute(rows, measured)
+        points = compute(rows, measured)
         found = [summarise(points, stack_id, start, BUCKET_S) for start in starts]
-        work = TierWork([summary for summary in found if summary is not None], rates)
+        work = TierWork([summary for summary in found if summary is not None])
         if not work.summaries:
             return Progress()
         by_hour: dict[datetime, list[Summary]] = {}
@@ -145,7 +146,7 @@ class Summariser:
         work.days = [await self._day(day, hours) for day, hours in by_day.items()]
         versions = await self._store.write_tiers(work, self._clock())
         await asyncio.sleep(0)
-        return Progress(len(work.summaries), versions, len(rates))
+        return Progress(len(work.summaries), versions)
 
     async def _hour(self, measured: Measured, start: datetime, new: Sequence[Summary]) -> Hour:
         parts = {part.start: part for part in new}
@@ -168,35 +169,56 @@ def local_day(day: date, zone: tzinfo) -> tuple[datetime, datetime]:
     return begin, end
 
 
-def compute(rows: Sequence[RawRow], measured: Measured) -> tuple[list[Point], list[NewRate]]:
-    """The rate of each reading under the plan of its time; and the readings that have another one stored."""
+def compute(rows: Sequence[RawRow], measured: Measured) -> list[Point]:
+    """The rate of each reading under the plan of its time."""
     plans, site_kpa = measured.plans, measured.site_kpa
     only = plans[0] if len(plans) == 1 else None
-    points, changed = [], []
+    points = []
     for row in rows:
         plan = only or plan_in_force(plans, row.at_ms / 1000)
         sample = stored_sample(
             row.co2_ppm, row.temperature_c, row.velocity_ms, row.pressure_kpa, row.pressure_difference_pa, row.flags
         )
-        rate = emission_rate(sample, plan, site_kpa, undecided_flags(row.flags))
-        points.append(Point(row.at_ms, rate))
-        if rate.flags != row.flags or single(rate.co2_kg_per_s) != row.co2_kg_per_s:
-            changed.append(_new_rate(measured.stack_id, row, rate))
-    return points, changed
+        points.append(Point(row.at_ms, emission_rate(sample, plan, site_kpa, undecided_flags(row.flags))))
+    return points
 
 
-def _new_rate(stack_id: int, row: RawRow, rate: Rate) -> NewRate:
-    return NewRate(
-        stack_id,
-        row.at_ms,
+def reading_of(row: Measurement, measured: Measured) -> Reading:
+    """A measurement with its rate, its flow and its flags under the plan of its time."""
+    plan = plan_in_force(measured.plans, row.measured_at.timestamp())
+    sample = stored_sample(
+        row.co2_ppm, row.temperature_c, row.velocity_ms, row.pressure_kpa, row.pressure_difference_pa, row.flags
+    )
+    rate = emission_rate(sample, plan, measured.site_kpa, undecided_flags(row.flags))
+    return Reading(
+        row.stack_id,
         row.stream_pk,
         row.seq,
+        row.measured_at,
+        row.received_at,
+        row.co2_ppm,
+        row.temperature_c,
         single(rate.velocity_ms),
-        single(rate.pressure_kpa) or rate.pressure_kpa,
+        single(rate.pressure_kpa),
         single(rate.flow_rate_m3s),
         single(rate.co2_kg_per_s),
         rate.flags,
+        row.pressure_difference_pa,
     )
+
+
+async def readings(
+    store: Store, stack_ids: Sequence[int], since: datetime, until: datetime, limit: int = 100_000
+) -> list[Reading]:
+    """Readings measured in [since, until) with their rates, oldest first for each stack, at most ``limit``."""
+    measured = await measured_stacks(store)
+    found: list[Reading] = []
+    for stack_id in stack_ids:
+        rows = await store.readings([stack_id], since, until, limit - len(found))
+        for at in range(0, len(rows), AT_ONCE):
+            found += [reading_of(row, measured[stack_id]) for row in rows[at : at + AT_ONCE]]
+            await asyncio.sleep(0)
+    return found
 
 
 def _chunks(starts: Iterable[int]) -> list[list[int]]:

@@ -18,8 +18,10 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import DeviceStatus, Flag, Message, MonitoringPlan, Payload, Site, Snapshot
 from carbontrack.plugins import load_plugins
 from carbontrack.store import Store, StoreUnavailable, Work
+from carbontrack.tiers import readings
 from tests.support.postgres import Postgres
 from tests.support.world import (
+    ALWAYS,
     COLUMNS,
     NOON,
     NOON_MS,
@@ -70,7 +72,7 @@ async def test_the_rate_is_computed_with_the_plan_of_the_devices_stack(running: 
     running.tell("dev-001", body(rows=[[0, 0, 1, 100_000, 180.0, 4.0, 80.0, 0]]))
     await running.receipt("dev-001", 1)
 
-    (row,) = await kept(running.store, await stack_of(running.store, "dev-001"))
+    (row,) = await readings(running.store, [await stack_of(running.store, "dev-001")], *ALWAYS)
 
     # 10 % dry is 8.8 % wet; 0.9 x 4 m/s through 0.8 m; CO2 of 180 degC and 80 kPa weighs 0.934 kg/m3
     assert row.co2_kg_per_s == pytest.approx(0.088 * 0.9 * 4 * 0.50265 * 0.93448, rel=1e-4)
@@ -206,7 +208,7 @@ async def test_a_plan_that_is_added_counts_for_what_is_measured_from_then_on(run
     running.tell("dev-001", body(count=2, rows=[[n, 5000 * n, 1, 98_000, 180.0, 4.0, 80.0, 0] for n in (0, 1)]))
     await running.receipt("dev-001", 2)
 
-    before, after = [row.co2_kg_per_s for row in await kept(running.store, stack_id)]
+    before, after = [row.co2_kg_per_s for row in await readings(running.store, [stack_id], *ALWAYS)]
     assert before is not None
     assert after == pytest.approx(4 * before, rel=1e-5)
 

@@ -16,7 +16,7 @@ from carbontrack.model import (
 )
 from carbontrack.store import Store, StreamState, Work, open_store
 from carbontrack.streams import Anchor, Stream
-from tests.support.world import ALWAYS, NOON, NOON_MS, SID, kept, reading, work
+from tests.support.world import ALWAYS, NOON, NOON_MS, SID, kept, measured, reading, work
 
 pytest_plugins = ["tests.support.world"]
 
@@ -62,7 +62,7 @@ async def test_readings_come_back_as_they_were_saved_and_oldest_first(store: Sto
 
     found = await kept(store, wanted[0].stack_id) if wanted else []
 
-    assert found == sorted(wanted, key=lambda row: (row.measured_at, row.seq))
+    assert found == [measured(row) for row in sorted(wanted, key=lambda row: (row.measured_at, row.seq))]
 
 
 async def test_the_end_of_a_period_is_not_part_of_it(store: Store) -> None:
@@ -156,20 +156,21 @@ async def test_the_newest_reading_is_found_to_the_millisecond(store: Store, mome
     device_id, stack_id = f"dev-{next(_numbers)}", next(_numbers)
     stream = await store.open_stream(device_id, SID)
     stream.last_measured_ms, stream.last_stack_id = max(moments_ms), stack_id
+    stream.last_seq = moments_ms.index(max(moments_ms))
     rows = [
         reading(seq, datetime.fromtimestamp(ms / 1000, UTC), stack_id=stack_id, stream_pk=stream.pk)
         for seq, ms in enumerate(moments_ms)
     ]
     await store.save(Work(device_id, 1, rows, streams={stream.pk: StreamState.of(stream, NOON)}))
 
-    assert (await store.newest_readings())[device_id] == max(rows, key=lambda row: row.measured_at)
+    assert (await store.newest_readings())[device_id] == measured(max(rows, key=lambda row: row.measured_at))
 
 
 async def test_a_device_with_two_streams_has_one_newest_reading(store: Store) -> None:
     for sid, minute in (("old", 2), ("new", 1)):
         stream = await store.open_stream("dev-001", sid)
         at = NOON + timedelta(minutes=minute)
-        stream.last_measured_ms, stream.last_stack_id = round(at.timestamp() * 1000), 1
+        stream.last_measured_ms, stream.last_stack_id, stream.last_seq = round(at.timestamp() * 1000), 1, 1
         row = reading(1, at, stream_pk=stream.pk)
         await store.save(Work("dev-001", 1, [row], streams={stream.pk: StreamState.of(stream, at)}))
 

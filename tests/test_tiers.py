@@ -18,12 +18,23 @@ from carbontrack.hookspecs import SensorDriver
 from carbontrack.intake import Batch, Intake
 from carbontrack.ledger import HourStatus, Summary
 from carbontrack.metrics import Metrics
-from carbontrack.model import Device, Flag, Message, MonitoringPlan, Payload, Reading, Sample, Site, Stack
+from carbontrack.model import Device, Flag, Measurement, Message, MonitoringPlan, Payload, Sample, Site, Stack
 from carbontrack.store import Store, Work, open_store
-from carbontrack.store.tiers import RawRow
 from carbontrack.streams import Clock, Stream
-from carbontrack.tiers import Measured, Progress, Summariser, compute
-from tests.support.world import ALWAYS, NAIROBI, NOON, NOON_MS, SID, birth, factory, kept, register, summarise_touched
+from carbontrack.tiers import Measured, Progress, Summariser, reading_of, readings
+from tests.support.world import (
+    ALWAYS,
+    NAIROBI,
+    NOON,
+    NOON_MS,
+    SID,
+    birth,
+    factory,
+    kept,
+    measured,
+    register,
+    summarise_touched,
+)
 
 pytest_plugins = ["tests.support.world"]
 
@@ -235,7 +246,7 @@ async def test_late_data_that_say_the_boiler_is_off_count_in_the_buckets_after_t
 # --- in whatever order
 
 
-def reference(rows: Sequence[Reading], plan: MonitoringPlan) -> dict[datetime, tuple[float, float, float]]:
+def reference(rows: Sequence[Measurement], plan: MonitoringPlan) -> dict[datetime, tuple[float, float, float]]:
     """Running seconds, off seconds and mass of each bucket, from the definitions, and not by the code's own way.
 
     Each reading speaks from its time on for a minute at most (if another follows by then) or for 5 s; the boiler is
@@ -272,7 +283,7 @@ def reference(rows: Sequence[Reading], plan: MonitoringPlan) -> dict[datetime, t
 S = timedelta(seconds=1)
 
 
-def rate_of(row: Reading, plan: MonitoringPlan) -> Rate:
+def rate_of(row: Measurement, plan: MonitoringPlan) -> Rate:
     sample = stored_sample(row.co2_ppm, row.temperature_c, row.velocity_ms, row.pressure_kpa, None, row.flags)
     return emission_rate(sample, plan, 79.5, 0)
 
@@ -377,7 +388,7 @@ async def test_summarising_again_with_the_same_figures_is_no_new_version(store: 
 
     done = await Summariser(store, NAIROBI, lambda: LATER).recompute([device.stack_id], *ALWAYS, lambda _: None)
 
-    assert done == Progress(buckets=12, versions=0, rates=0)
+    assert done == Progress(buckets=12, versions=0)
     (hour,) = await store.hours([device.stack_id], *ALWAYS)
     assert hour.version == 1
 
@@ -422,7 +433,7 @@ async def test_a_plan_that_is_entered_later_corrects_what_was_measured_since_it_
     (after,) = await store.hours([device.stack_id], *ALWAYS)
     assert after.co2_kg == pytest.approx((before.co2_kg or 0) * 0.75, rel=1e-6)
     assert after.version == 2
-    rows = await kept(store, device.stack_id)
+    rows = await readings(store, [device.stack_id], *ALWAYS)
     assert rows[0].co2_kg_per_s == pytest.approx(FIRING_KG_PER_S, rel=1e-6)
     assert rows[-1].co2_kg_per_s == pytest.approx(FIRING_KG_PER_S / 2, rel=1e-6)
     assert rows[-1].co2_ppm == 98_000.0
@@ -433,13 +444,13 @@ async def test_a_range_that_was_entered_wrongly_is_forgiven_when_it_is_corrected
     device = await node(store, MonitoringPlan(valid_from=NOON, co2_range_ppm=90_000.0))
     await device.send((0,))
     await device.send((5,), status=int(Flag.CO2_OVER_RANGE))
-    saturated = [row.flags for row in await kept(store, device.stack_id)]
+    saturated = [row.flags for row in await readings(store, [device.stack_id], *ALWAYS)]
 
     await store.add_plan(device.stack_id, MonitoringPlan(valid_from=NOON - S))
     await store.add_plan(device.stack_id, MonitoringPlan(valid_from=NOON + S / 1000))
     await Summariser(store, NAIROBI).recompute([device.stack_id], *ALWAYS, lambda _: None)
 
-    first, second = await kept(store, device.stack_id)
+    first, second = await readings(store, [device.stack_id], *ALWAYS)
     assert all(flags & Flag.CO2_OVER_RANGE for flags in saturated)
     assert first.flags & Flag.CO2_SATURATED, "the wrong plan is still that of noon itself"
     assert second.flags & Flag.CO2_OVER_RANGE
@@ -468,13 +479,7 @@ def test_a_stored_reading_computes_to_itself(
     intake = Intake(site, SensorDriver("", "", lambda _: Message("", 0, 0, 0, [])), no_stream, stuck_after_s=1e9)
     stored = intake._compute(sample, Stream(1, SID), Clock(0, 0), live=False, received_at=LATER)
 
-    row = RawRow(
-        NOON_MS, 1, 1, stored.co2_ppm, stored.temperature_c, stored.velocity_ms, stored.pressure_kpa,
-        stored.pressure_difference_pa, stored.co2_kg_per_s, stored.flags,
-    )  # fmt: skip
-    _, changed = compute([row], Measured(1, (plan,), site_pressure_kpa(site.factory)))
-
-    assert changed == []
+    assert reading_of(measured(stored), Measured(1, (plan,), site_pressure_kpa(site.factory))) == stored
 
 
 async def no_stream(device_id: str, sid: str) -> Stream:

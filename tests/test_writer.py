@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carbontrack.metrics import Metrics
-from carbontrack.model import Quarantined, Reading, Record
+from carbontrack.model import Measurement, Quarantined, Reading, Record
 from carbontrack.store import Store, StoreUnavailable, StreamState, Work, open_store
 from carbontrack.store.work import Batch, WorkRefused
 from carbontrack.store.writer import BadRow, GroupCommit
@@ -24,6 +24,7 @@ from tests.support.world import (
     NOON_MS,
     SID,
     kept,
+    measured,
     migrated_store,
     reading,
     register,
@@ -39,7 +40,7 @@ TOO_LARGE = 2**63
 """A sequence number that fits no column of either engine."""
 
 
-def seqs(readings: list[Reading]) -> list[int]:
+def seqs(readings: Sequence[Reading | Measurement]) -> list[int]:
     return [row.seq for row in readings]
 
 
@@ -53,7 +54,7 @@ def commits(metrics: Metrics) -> int:
 async def test_what_was_saved_can_be_read_when_save_returns(store: Store) -> None:
     await store.save(work([reading(1)]))
 
-    assert await kept(store) == [reading(1)]
+    assert await kept(store) == [measured(reading(1))]
 
 
 async def test_saving_the_same_work_again_changes_nothing_and_is_counted(store: Store) -> None:
@@ -198,7 +199,7 @@ async def test_a_bad_row_stands_alone_in_quarantine(store: Store, place: int) ->
 
     await store.save(contribution)
 
-    assert await kept(store) == rows
+    assert await kept(store) == [measured(row) for row in rows]
     assert contribution.conflicts == 0
     assert [item.cause for item in contribution.rejected] == ["database_refused"]
     (item,) = await store.quarantined(factory_id=1)

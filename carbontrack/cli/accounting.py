@@ -56,12 +56,9 @@ def recompute(
         total = Progress()
         for stack in stacks:
             done = await summariser.recompute([stack.id], begin, end, lambda _: None)
-            total = Progress(total.buckets + done.buckets, total.versions + done.versions, total.rates + done.rates)
+            total = Progress(total.buckets + done.buckets, total.versions + done.versions)
             typer.echo(f"stack {stack.id}, {stack.name}: {done.buckets} buckets, {done.versions} hours changed")
-        typer.echo(
-            f"{len(stacks)} stacks: {total.buckets} buckets, {total.versions} hours with a new version, "
-            f"{total.rates} readings with a new rate."
-        )
+        typer.echo(f"{len(stacks)} stacks: {total.buckets} buckets, {total.versions} hours with a new version.")
 
     with_store(config, command)
 

@@ -15,12 +15,13 @@ from carbontrack.model import MonitoringPlan
 from carbontrack.store import schema
 from carbontrack.store.ledger import ConflictError, Ledger
 from carbontrack.store.postgres import PostgresBackend
+from carbontrack.store.readings import Readings
 from carbontrack.store.registry import Registry, RegistryError
 from carbontrack.store.schema import SchemaMismatch
 from carbontrack.store.sqlite import SqliteBackend
 from carbontrack.store.telemetry import Engine, Telemetry
 from carbontrack.store.tiers import Tiers
-from carbontrack.store.work import TIER_MS, StoreUnavailable, StreamState, Work
+from carbontrack.store.work import TIER_MS, StoreFull, StoreUnavailable, StreamState, Work
 from carbontrack.store.writer import Backend, GroupCommit
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "RegistryError",
     "SchemaMismatch",
     "Store",
+    "StoreFull",
     "StoreUnavailable",
     "StreamState",
     "Work",
@@ -42,7 +44,7 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(Registry, Telemetry, Tiers, Ledger):
+class Store(Registry, Telemetry, Readings, Tiers, Ledger):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(self, context: contextvars.Context, engine: Engine, commits: GroupCommit) -> None:

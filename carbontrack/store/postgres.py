@@ -1,36 +1,24 @@
-"""PostgreSQL: binary COPY straight into the table; by way of a staging table when a row is there already."""
+"""PostgreSQL: binary COPY straight into the days' tables; by way of a staging table when a row is there already."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import asyncpg
 import msgspec
 
-from carbontrack.store.work import Batch, StoreUnavailable
+from carbontrack.store.partitions import ensure_days
+from carbontrack.store.sources import COLUMNS, Key, Row, Sources, row_of
+from carbontrack.store.work import Batch, StoreFull, StoreUnavailable
 from carbontrack.store.writer import BadRow
 
-READING_COLUMNS = (
-    "stack_id",
-    "stream_id",
-    "seq",
-    "measured_at",
-    "received_at",
-    "co2_ppm",
-    "temperature_c",
-    "velocity_ms",
-    "pressure_kpa",
-    "flow_rate_m3s",
-    "co2_kg_per_s",
-    "flags",
-    "pressure_difference_pa",
-)
 _UPDATE_STREAMS = """
 UPDATE stream SET watermark = u.watermark, beyond = u.beyond, anchors = u.anchors,
-    last_measured_ms = u.last_measured_ms, last_stack_id = u.last_stack_id, last_received_at = u.last_received_at
-FROM unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::int[], $7::timestamptz[])
-    AS u (id, watermark, beyond, anchors, last_measured_ms, last_stack_id, last_received_at)
+    last_measured_ms = u.last_measured_ms, last_stack_id = u.last_stack_id, last_seq = u.last_seq,
+    last_received_at = u.last_received_at
+FROM unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::int[], $7::bigint[], $8::timestamptz[])
+    AS u (id, watermark, beyond, anchors, last_measured_ms, last_stack_id, last_seq, last_received_at)
 WHERE stream.id = u.id
 """
 _INSERT_RECORDS = """
@@ -39,6 +27,15 @@ VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
 """
 _INSERT_QUARANTINE = """
 INSERT INTO quarantine (factory_id, device_id, cause, detail, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)
+"""
+_ADD_SOURCES = """
+INSERT INTO source (stream_id, stack_id, base_seq) SELECT * FROM unnest($1::int[], $2::int[], $3::bigint[])
+ON CONFLICT DO NOTHING
+"""
+_FIND_SOURCES = """
+SELECT s.stream_id, s.stack_id, s.base_seq, s.id FROM source s
+JOIN unnest($1::int[], $2::int[], $3::bigint[]) AS u (stream_id, stack_id, base_seq)
+    USING (stream_id, stack_id, base_seq)
 """
 _MARK_BUCKETS = "INSERT INTO dirty_bucket (stack_id, start) SELECT * FROM unnest($1::int[], $2::timestamptz[])"
 
@@ -58,6 +55,9 @@ class PostgresBackend:
     def __init__(self, url: str) -> None:
         self._url = url
         self._connection: asyncpg.Connection[Any] | None = None
+        self._sources = Sources(self._find_sources)
+        self._days: set[date] = set()
+        """Days whose tables are there."""
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -66,6 +66,7 @@ class PostgresBackend:
 
     async def _connected(self) -> asyncpg.Connection[Any]:
         if self._connection is None or self._connection.is_closed():
+            self._days.clear()  # whoever else was there meanwhile may have taken some away
             self._connection = await asyncpg.connect(
                 self._url, timeout=10, command_timeout=60, server_settings={"application_name": "carbontrack-writer"}
             )
@@ -75,30 +76,50 @@ class PostgresBackend:
         return self._connection
 
     async def write(self, batch: Batch) -> int:
-        rows = [msgspec.structs.astuple(reading) for reading in batch.readings]
         try:
             connection = await self._connected()
+            # Outside the transaction: a source without a reading does no harm, an id that was rolled back would.
+            rows = [row_of(source, item, item.measured_at) for source, item in await self._sources.of(batch.readings)]
+            days = {item.measured_at.date() for item in batch.readings} | {at.date() for _, _, at, _ in batch.records}
             try:
-                async with connection.transaction():
-                    if rows:
-                        await connection.copy_records_to_table("reading", records=rows, columns=READING_COLUMNS)
-                    await self._write_rest(connection, batch)
-                return 0
-            except asyncpg.UniqueViolationError:
-                async with connection.transaction():
-                    conflicts = await self._write_staged(connection, rows)
-                    await self._write_rest(connection, batch)
-                return conflicts
+                return await self._write(connection, rows, batch, days)
+            except asyncpg.CheckViolationError:  # a day that was there has been archived since
+                self._days.clear()
+                return await self._write(connection, rows, batch, days)
+        except asyncpg.DiskFullError as error:
+            raise StoreFull(f"PostgreSQL: {error}") from error
         except _BAD_VALUE as error:
             raise BadRow(f"{type(error).__name__}: {error}") from error
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             raise StoreUnavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
 
-    async def _write_staged(self, connection: asyncpg.Connection[Any], rows: list[tuple[Any, ...]]) -> int:
+    async def _write(self, connection: asyncpg.Connection[Any], rows: list[Row], batch: Batch, days: set[date]) -> int:
+        if new := days - self._days:
+            await ensure_days(connection.execute, new)
+            self._days |= new
+        try:
+            async with connection.transaction():
+                if rows:
+                    await connection.copy_records_to_table("reading", records=rows, columns=COLUMNS)
+                await self._write_rest(connection, batch)
+            return 0
+        except asyncpg.UniqueViolationError:
+            async with connection.transaction():
+                conflicts = await self._write_staged(connection, rows)
+                await self._write_rest(connection, batch)
+            return conflicts
+
+    async def _write_staged(self, connection: asyncpg.Connection[Any], rows: list[Row]) -> int:
         """Insert by way of the staging table, leaving out what is there already; how many were."""
-        await connection.copy_records_to_table("staged", records=rows, columns=READING_COLUMNS)
+        await connection.copy_records_to_table("staged", records=rows, columns=COLUMNS)
         status = await connection.execute("INSERT INTO reading SELECT * FROM staged ON CONFLICT DO NOTHING")
         return len(rows) - int(status.rsplit(" ", 1)[1])
+
+    async def _find_sources(self, keys: list[Key]) -> dict[Key, int]:
+        connection = await self._connected()
+        columns = [list(column) for column in zip(*keys, strict=True)]
+        await connection.execute(_ADD_SOURCES, *columns)
+        return {(row[0], row[1], row[2]): row[3] for row in await connection.fetch(_FIND_SOURCES, *columns)}
 
     async def _write_rest(self, connection: asyncpg.Connection[Any], batch: Batch) -> None:
         if batch.streams:
@@ -111,6 +132,7 @@ class PostgresBackend:
                 [state.anchors for state in states],
                 [state.last_measured_ms for state in states],
                 [state.last_stack_id for state in states],
+                [state.last_seq for state in states],
                 [state.last_received_at for state in states],
             )
         if batch.records:

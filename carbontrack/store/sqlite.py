@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import datetime
+from errno import ENOSPC
 from typing import Any
 
 import aiosqlite
 import msgspec
 
-from carbontrack.store.work import Batch, StoreUnavailable
+from carbontrack.store.sources import Key, Row, Sources, row_of
+from carbontrack.store.work import Batch, StoreFull, StoreUnavailable
 from carbontrack.store.writer import BadRow
 
-_INSERT_READINGS = "INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_READINGS = "INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE_STREAM = """
 UPDATE stream SET watermark = ?, beyond = ?, anchors = ?, last_measured_ms = ?, last_stack_id = ?,
-    last_received_at = ? WHERE id = ?
+    last_seq = ?, last_received_at = ? WHERE id = ?
 """
 _INSERT_RECORD = "INSERT OR IGNORE INTO device_record VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_QUARANTINE = """
 INSERT INTO quarantine (factory_id, device_id, cause, detail, received_at, body) VALUES (?, ?, ?, ?, ?, ?)
 """
+_ADD_SOURCE = "INSERT OR IGNORE INTO source (stream_id, stack_id, base_seq) VALUES (?, ?, ?)"
+_FIND_SOURCE = "SELECT id FROM source WHERE stream_id = ? AND stack_id = ? AND base_seq = ?"
 _MARK_BUCKET = "INSERT INTO dirty_bucket (stack_id, start) VALUES (?, ?)"
 
 
@@ -35,6 +39,7 @@ class SqliteBackend:
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection: aiosqlite.Connection | None = None
+        self._sources = Sources(self._find_sources)
 
     async def close(self) -> None:
         if self._connection is not None:
@@ -53,9 +58,13 @@ class SqliteBackend:
     async def write(self, batch: Batch) -> int:
         try:
             connection = await self._connected()
+            # Outside the transaction: a source without a reading does no harm, an id that was rolled back would.
+            rows = [
+                row_of(source, item, to_ms(item.measured_at)) for source, item in await self._sources.of(batch.readings)
+            ]
             await connection.execute("BEGIN IMMEDIATE")
             try:
-                conflicts = await self._write(connection, batch)
+                conflicts = await self._write(connection, rows, batch)
                 await connection.execute("COMMIT")
             except BaseException:
                 await connection.execute("ROLLBACK")
@@ -63,16 +72,18 @@ class SqliteBackend:
             return conflicts
         except (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError, ValueError) as error:
             raise BadRow(f"{type(error).__name__}: {error}") from error
-        except sqlite3.ProgrammingError as error:  # what cannot be bound: "type 'dict' is not supported"
+        except (sqlite3.ProgrammingError, TypeError) as error:  # what cannot be bound: "type 'dict' is not supported"
             raise BadRow(f"{type(error).__name__}: {error}") from error
         except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) == ENOSPC:
+                raise StoreFull(f"SQLite: {error}") from error
             raise StoreUnavailable(f"SQLite: {error}") from error
 
-    async def _write(self, connection: aiosqlite.Connection, batch: Batch) -> int:
+    async def _write(self, connection: aiosqlite.Connection, rows: list[Row], batch: Batch) -> int:
         conflicts = 0
-        if batch.readings:
-            cursor = await connection.executemany(_INSERT_READINGS, [_row(reading) for reading in batch.readings])
-            conflicts = len(batch.readings) - cursor.rowcount
+        if rows:
+            cursor = await connection.executemany(_INSERT_READINGS, rows)
+            conflicts = len(rows) - cursor.rowcount
         if batch.streams:
             await connection.executemany(
                 _UPDATE_STREAM,
@@ -83,6 +94,7 @@ class SqliteBackend:
                         state.anchors,
                         state.last_measured_ms,
                         state.last_stack_id,
+                        state.last_seq,
                         to_ms(state.last_received_at),
                         state.pk,
                     )
@@ -109,12 +121,14 @@ class SqliteBackend:
             await connection.executemany(_MARK_BUCKET, batch.buckets)
         return conflicts
 
-
-def _row(reading: Any) -> tuple[Any, ...]:
-    values = list(msgspec.structs.astuple(reading))
-    values[3] = to_ms(values[3])
-    values[4] = to_ms(values[4])
-    return tuple(values)
+    async def _find_sources(self, keys: list[Key]) -> dict[Key, int]:
+        connection = await self._connected()
+        await connection.executemany(_ADD_SOURCE, keys)
+        found = {}
+        for key in keys:
+            async with connection.execute(_FIND_SOURCE, key) as cursor:
+                (found[key],) = await cursor.fetchone()  # type: ignore[misc]  # it is there now
+        return found
 
 
 def _text(data: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Reading telemetry back: streams, readings, the 5-minute tier, quarantine. Plain SQL for both engines.
+"""Reading telemetry back: streams, the 5-minute tier, quarantine. Plain SQL for both engines.
 
 The SQL is written for PostgreSQL; for SQLite, where times are integers in ms, :class:`Engine` translates the little
 that differs.
@@ -13,7 +13,7 @@ from typing import Any
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from carbontrack.model import MIN_DATETIME, Quarantined, Reading, StackTotal, TrendPoint
+from carbontrack.model import MIN_DATETIME, Quarantined, StackTotal, TrendPoint
 from carbontrack.store.sqlite import to_ms
 from carbontrack.store.work import TIER_MS, outages, stream_from_row
 from carbontrack.streams import Stream
@@ -81,57 +81,7 @@ class Telemetry:
         rows = await self._engine.rows("SELECT * FROM stream WHERE device_id = $1 AND sid = $2", device_id, sid)
         return stream_from_row(rows[0])
 
-    async def newest_readings(self) -> dict[str, Reading]:
-        """The newest reading by measuring time of every device, for the live state after a start."""
-        # The stream knows where its newest reading is, so that this is one index look-up a device and not a scan.
-        newest = "to_timestamp(s.last_measured_ms / 1000.0)" if self._engine.is_postgres else "s.last_measured_ms"
-        rows = await self._engine.rows(
-            f"""
-            SELECT s.device_id AS node, r.* FROM stream s
-            JOIN reading r ON r.stack_id = s.last_stack_id AND r.measured_at = {newest} AND r.stream_id = s.id
-            ORDER BY r.measured_at
-            """  # noqa: S608  # one of the two texts above
-        )
-        return {row["node"]: self._reading(row) for row in rows}
-
-    # --- readings and tiers
-
-    def _reading(self, row: dict[str, Any]) -> Reading:
-        moment = self._engine.moment
-        return Reading(
-            row["stack_id"],
-            row["stream_id"],
-            row["seq"],
-            moment(row["measured_at"]),
-            moment(row["received_at"]),
-            row["co2_ppm"],
-            row["temperature_c"],
-            row["velocity_ms"],
-            row["pressure_kpa"],
-            row["flow_rate_m3s"],
-            row["co2_kg_per_s"],
-            row["flags"],
-            row["pressure_difference_pa"],
-        )
-
-    async def readings(
-        self, stack_ids: Sequence[int], since: datetime, until: datetime, limit: int = 100_000
-    ) -> list[Reading]:
-        """Readings measured in [since, until), oldest first for each stack, at most ``limit``."""
-        found: list[Reading] = []
-        for stack_id in stack_ids:
-            rows = await self._engine.rows(
-                """
-                SELECT * FROM reading WHERE stack_id = $1 AND measured_at >= $2 AND measured_at < $3
-                ORDER BY measured_at, stream_id, seq LIMIT $4
-                """,
-                stack_id,
-                since,
-                until,
-                limit - len(found),
-            )
-            found += [self._reading(row) for row in rows]
-        return found
+    # --- the finest tier
 
     async def trend(self, stack_ids: Sequence[int], since: datetime, until: datetime) -> list[TrendPoint]:
         """The 5-minute buckets that begin in [since, until), oldest first for each stack."""

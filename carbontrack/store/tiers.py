@@ -1,4 +1,4 @@
-"""The tiers above the readings: what is marked to be summarised, the raw material, and what came of it."""
+"""The tiers above the readings: what is marked to be summarised, and what came of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import msgspec
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
@@ -28,35 +27,6 @@ _HOUR_COLUMNS = tuple(item.name for item in fields(Hour))
 _DAY_COLUMNS = tuple(item.name for item in fields(Day))
 
 
-class RawRow(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One reading as the tiers need it; times are UTC ms."""
-
-    at_ms: int
-    stream_pk: int
-    seq: int
-    co2_ppm: float | None
-    temperature_c: float | None
-    velocity_ms: float | None
-    pressure_kpa: float | None
-    pressure_difference_pa: float | None
-    co2_kg_per_s: float | None
-    flags: int
-
-
-class NewRate(msgspec.Struct, frozen=True, gc=False):
-    """What a reading's computed columns become, because its plan has changed since it came."""
-
-    stack_id: int
-    at_ms: int
-    stream_pk: int
-    seq: int
-    velocity_ms: float | None
-    pressure_kpa: float
-    flow_rate_m3s: float | None
-    co2_kg_per_s: float | None
-    flags: int
-
-
 @dataclass(frozen=True, slots=True)
 class Marks:
     """Buckets that were touched: (stack id, start in UTC ms), up to the mark with this number."""
@@ -70,7 +40,6 @@ class TierWork:
     """What is to be written in one transaction."""
 
     summaries: list[Summary] = field(default_factory=list)
-    rates: list[NewRate] = field(default_factory=list)
     hours: list[Hour] = field(default_factory=list)
     days: list[Day] = field(default_factory=list)
 
@@ -91,18 +60,6 @@ _KEEP_VERSION = (
     f"INSERT INTO hour_version ({', '.join(_HOUR_COLUMNS)}, replaced_at) "  # noqa: S608  # names out of this module
     f"SELECT {', '.join(_HOUR_COLUMNS)}, $3 FROM hour WHERE stack_id = $1 AND start = $2 ON CONFLICT DO NOTHING"
 )
-_UPDATE_RATE = """
-UPDATE reading SET velocity_ms = $5, pressure_kpa = $6, flow_rate_m3s = $7, co2_kg_per_s = $8, flags = $9
-WHERE stack_id = $1 AND measured_at = $2 AND stream_id = $3 AND seq = $4
-"""
-_RAW_COLUMNS = """
-stream_id, seq, co2_ppm, temperature_c, velocity_ms, pressure_kpa, pressure_difference_pa, co2_kg_per_s, flags
-"""
-_RAW_POSTGRES = f"""
-SELECT (extract(epoch FROM measured_at) * 1000)::bigint AS at_ms, {_RAW_COLUMNS} FROM reading
-WHERE stack_id = $1 AND measured_at >= $2 AND measured_at < $3 ORDER BY measured_at, stream_id, seq
-"""  # noqa: S608  # names out of this module
-_RAW_SQLITE = _RAW_POSTGRES.replace("(extract(epoch FROM measured_at) * 1000)::bigint", "measured_at")
 
 
 class Tiers:
@@ -151,28 +108,7 @@ class Tiers:
         )
         return {to_ms(self._engine.moment(row["start"])) for row in rows}
 
-    async def reading_span(self, stack_id: int, since: datetime, until: datetime) -> tuple[datetime, datetime] | None:
-        """When the first and the last reading of a stack in [since, until) were measured."""
-        (row,) = await self._engine.rows(
-            """
-            SELECT min(measured_at) AS first, max(measured_at) AS last FROM reading
-            WHERE stack_id = $1 AND measured_at >= $2 AND measured_at < $3
-            """,
-            stack_id,
-            since,
-            until,
-        )
-        if row["first"] is None:
-            return None
-        return self._engine.moment(row["first"]), self._engine.moment(row["last"])
-
     # --- reading
-
-    async def raw(self, stack_id: int, since_ms: int, until_ms: int) -> list[RawRow]:
-        """A stack's readings measured in [since, until), in the order in which the tiers take them."""
-        text = _RAW_POSTGRES if self._engine.is_postgres else _RAW_SQLITE
-        values = stack_id, self._engine.time(_moment(since_ms)), self._engine.time(_moment(until_ms))
-        return [RawRow(*row) for row in await self._engine.records(text, *values)]
 
     async def summaries(self, stack_id: int, since: datetime, until: datetime) -> list[Summary]:
         """The 5-minute integrals that begin in [since, until), oldest first."""
@@ -247,14 +183,6 @@ class Tiers:
         """Commit all of it or nothing; how many hours that were over have got a new version."""
         engine = self._engine
         async with in_transaction() as connection:
-            await _many(
-                connection,
-                engine.sql(_UPDATE_RATE),
-                [
-                    (new.stack_id, engine.time(_moment(new.at_ms)), *msgspec.structs.astuple(new)[2:])
-                    for new in work.rates
-                ],
-            )
             await _many(connection, engine.sql(_UPSERT_SUMMARY), [self._summary_values(it) for it in work.summaries])
             hours, versions = await self._changed_hours(connection, work.hours, now)
             await _many(connection, engine.sql(_UPSERT_HOUR), [self._hour_values(it) for it in hours])

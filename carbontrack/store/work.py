@@ -24,6 +24,10 @@ class StoreUnavailable(Exception):
     """The database is away or refuses everything: nothing was kept; try again later."""
 
 
+class StoreFull(StoreUnavailable):
+    """The database's disk is full. What is not kept comes again: the devices have it."""
+
+
 class WorkRefused(Exception):
     """The database is there and can never take this work, though no single reading is at fault: a defect of ours."""
 
@@ -49,6 +53,7 @@ class StreamState:
     anchors: str
     last_measured_ms: int
     last_stack_id: int | None
+    last_seq: int | None
     last_received_at: datetime
 
     @classmethod
@@ -66,6 +71,7 @@ class StreamState:
             anchors,
             stream.last_measured_ms,
             stream.last_stack_id,
+            stream.last_seq,
             received_at,
         )
 
@@ -83,6 +89,7 @@ def stream_from_row(row: Mapping[str, Any]) -> Stream:
         anchors,
         row["last_measured_ms"],
         row["last_stack_id"],
+        row["last_seq"],
     )
 
 

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from carbontrack.emissions.rate import plan_in_force, site_pressure_kpa
 from carbontrack.model import DeviceStatus, Factory, Reading, Role, Site, User
 from carbontrack.store import TIER_MS
-from carbontrack.tiers import local_day
+from carbontrack.tiers import local_day, readings
 from carbontrack.web import live_stream
 from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, allow, may_see, public, scope
 from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, token_hash
@@ -287,7 +287,7 @@ async def emissions(request: web.Request) -> web.StreamResponse:
             ]
         )
     names = {stream.pk: name for name, streams in (await services.store.streams()).items() for stream in streams}
-    readings, cursor = await _raw(services, sorted(chosen), since, until, query)
+    found, cursor = await _raw(services, sorted(chosen), since, until, query)
     return results(
         [
             {
@@ -296,7 +296,7 @@ async def emissions(request: web.Request) -> web.StreamResponse:
                 "timestamp": it.measured_at,
                 **_without(msgspec.structs.asdict(it), "measured_at", "stream_pk"),
             }
-            for it in readings
+            for it in found
             if query.device_id in {None, names.get(it.stream_pk)}
         ],
         cursor,
@@ -344,15 +344,15 @@ async def _raw(
 ) -> tuple[list[Reading], str | None]:
     """One page of readings, and the cursor of the next."""
     from_stack, from_ms = (int(part) for part in (query.cursor or "0~0").split("~"))
-    readings: list[Reading] = []
+    found: list[Reading] = []
     for stack_id in stack_ids:
         if stack_id < from_stack:
             continue
         begin = datetime.fromtimestamp(from_ms / 1000, UTC) if stack_id == from_stack else since
-        readings += await services.store.readings([stack_id], begin, until, query.limit - len(readings))
-        if len(readings) >= query.limit:
-            return readings, f"{stack_id}~{round(readings[-1].measured_at.timestamp() * 1000)}"
-    return readings, None
+        found += await readings(services.store, [stack_id], begin, until, query.limit - len(found))
+        if len(found) >= query.limit:
+            return found, f"{stack_id}~{round(found[-1].measured_at.timestamp() * 1000)}"
+    return found, None
 
 
 def _without(values: Mapping[str, Any], *keys: str) -> dict[str, Any]:

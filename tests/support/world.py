@@ -26,7 +26,7 @@ from carbontrack.device import Services
 from carbontrack.fleet import Fleet
 from carbontrack.live import Live
 from carbontrack.metrics import OUTCOMES, Metrics
-from carbontrack.model import Factory, MonitoringPlan, Payload, Reading, Site
+from carbontrack.model import Factory, Flag, Measurement, MonitoringPlan, Payload, Reading, Site
 from carbontrack.plugins import load_plugins
 from carbontrack.store import Store, Work, migrate, open_store
 from carbontrack.tiers import Summariser
@@ -189,9 +189,18 @@ NAIROBI = ZoneInfo("Africa/Nairobi")
 ALWAYS = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
-async def kept(store: Store, stack_id: int = 1) -> list[Reading]:
+async def kept(store: Store, stack_id: int = 1) -> list[Measurement]:
     """Every reading of a stack that is in the database."""
     return await store.readings([stack_id], *ALWAYS)
+
+
+def measured(reading: Reading) -> Measurement:
+    """What of a reading is kept."""
+    pitot = reading.flags & Flag.VELOCITY_FROM_PITOT
+    values = {name: getattr(reading, name) for name in Measurement.__struct_fields__}
+    values["velocity_ms"] = None if pitot else reading.velocity_ms
+    values["pressure_difference_pa"] = reading.pressure_difference_pa if pitot else None
+    return Measurement(**values)
 
 
 # --- a running core without a broker

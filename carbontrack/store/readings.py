@@ -1,0 +1,126 @@
+"""The raw readings, wherever they are: in the database, and what has left it in the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from carbontrack.model import Flag, Measurement
+from carbontrack.store.telemetry import Engine
+
+_FROM_PITOT = int(Flag.VELOCITY_FROM_PITOT)
+
+_VALUES = "r.co2_ppm, r.temperature_c, r.flow_signal, r.pressure_kpa, r.flags"
+_OF_A_STACK = """
+FROM source s JOIN reading r ON r.source_id = s.id
+WHERE s.stack_id = $1 AND r.measured_at >= $2 AND r.measured_at < $3 ORDER BY r.measured_at, s.stream_id, r.seq
+"""
+_MS_POSTGRES = "(extract(epoch FROM r.measured_at) * 1000)::bigint"
+_MS_SQLITE = "r.measured_at"
+_READINGS = f"""
+SELECT s.stack_id, s.stream_id, s.base_seq + r.seq AS seq, r.measured_at, r.received_after_s, {_VALUES}
+{_OF_A_STACK} LIMIT $4
+"""  # texts out of this module
+
+
+class RawRow(msgspec.Struct, frozen=True, gc=False):
+    """One reading as the tiers need it; times are UTC ms."""
+
+    at_ms: int
+    stream_pk: int
+    seq: int
+    co2_ppm: float | None
+    temperature_c: float | None
+    velocity_ms: float | None
+    pressure_difference_pa: float | None
+    pressure_kpa: float | None
+    flags: int
+
+
+class Readings:
+    """Every query on raw readings."""
+
+    _engine: Engine
+
+    async def readings(
+        self, stack_ids: Sequence[int], since: datetime, until: datetime, limit: int = 100_000
+    ) -> list[Measurement]:
+        """What was measured in [since, until), oldest first for each stack, at most ``limit``."""
+        found: list[Measurement] = []
+        for stack_id in stack_ids:
+            rows = await self._engine.rows(_READINGS, stack_id, since, until, limit - len(found))
+            found += [self._measurement(row) for row in rows]
+        return found
+
+    async def raw(self, stack_id: int, since_ms: int, until_ms: int) -> list[RawRow]:
+        """What was measured in a stack in [since, until), in the order in which the tiers take it."""
+        engine = self._engine
+        at = _MS_POSTGRES if engine.is_postgres else _MS_SQLITE
+        text = f"SELECT {at} AS at_ms, s.stream_id, s.base_seq + r.seq, {_VALUES} {_OF_A_STACK}"  # as above
+        values = stack_id, engine.time(_moment(since_ms)), engine.time(_moment(until_ms))
+        return [
+            RawRow(at_ms, stream_pk, seq, co2, temperature, *channels(signal, flags), pressure, flags)
+            for at_ms, stream_pk, seq, co2, temperature, signal, pressure, flags in await engine.records(text, *values)
+        ]
+
+    async def reading_span(self, stack_id: int, since: datetime, until: datetime) -> tuple[datetime, datetime] | None:
+        """When the first and the last reading of a stack in [since, until) were measured."""
+        (row,) = await self._engine.rows(
+            """
+            SELECT min(r.measured_at) AS first, max(r.measured_at) AS last
+            FROM source s JOIN reading r ON r.source_id = s.id
+            WHERE s.stack_id = $1 AND r.measured_at >= $2 AND r.measured_at < $3
+            """,
+            stack_id,
+            since,
+            until,
+        )
+        if row["first"] is None:
+            return None
+        return self._engine.moment(row["first"]), self._engine.moment(row["last"])
+
+    async def newest_readings(self) -> dict[str, Measurement]:
+        """What each device measured last, for the live state after a start."""
+        # The stream knows where its newest reading is, so that this is one index look-up a device and not a scan.
+        newest = "to_timestamp(t.last_measured_ms / 1000.0)" if self._engine.is_postgres else "t.last_measured_ms"
+        rows = await self._engine.rows(
+            f"""
+            SELECT t.device_id, s.stack_id, s.stream_id, s.base_seq + r.seq AS seq, r.measured_at, r.received_after_s,
+                {_VALUES}
+            FROM stream t
+            JOIN source s ON s.stream_id = t.id AND s.stack_id = t.last_stack_id
+                AND s.base_seq <= t.last_seq AND t.last_seq < s.base_seq + 2147483648
+            JOIN reading r ON r.source_id = s.id AND r.measured_at = {newest} AND r.seq = t.last_seq - s.base_seq
+            ORDER BY r.measured_at
+            """  # noqa: S608  # texts out of this module
+        )
+        return {row["device_id"]: self._measurement(row) for row in rows}
+
+    def _measurement(self, row: dict[str, Any]) -> Measurement:
+        measured_at = self._engine.moment(row["measured_at"])
+        velocity_ms, difference_pa = channels(row["flow_signal"], row["flags"])
+        return Measurement(
+            row["stack_id"],
+            row["stream_id"],
+            row["seq"],
+            measured_at,
+            measured_at + timedelta(milliseconds=round(1000 * row["received_after_s"])),
+            row["co2_ppm"],
+            row["temperature_c"],
+            velocity_ms,
+            difference_pa,
+            row["pressure_kpa"],
+            row["flags"],
+        )
+
+
+def channels(flow_signal: float | None, flags: int) -> tuple[float | None, float | None]:
+    """Velocity in m/s and pressure difference in Pa: what the flow channel gave was one of them."""
+    return (None, flow_signal) if flags & _FROM_PITOT else (flow_signal, None)
+
+
+def _moment(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
