@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
+import structlog
+
 from carbontrack.emissions.hours import BUCKET_S, HOUR_S, LEAD_IN_MS, LONGEST_STEP_MS, Point, day_of, hour_of, summarise
 from carbontrack.emissions.rate import (
     emission_rate,
@@ -22,9 +24,11 @@ from carbontrack.emissions.rate import (
 )
 from carbontrack.ledger import Day, Hour, Summary
 from carbontrack.model import Measurement, MonitoringPlan, Reading
-from carbontrack.store import TIER_MS, Store
+from carbontrack.store import TIER_MS, ArchiveError, Store
 from carbontrack.store.readings import RawRow
 from carbontrack.store.tiers import TierWork
+
+log = structlog.get_logger(__name__)
 
 CHUNK_MS = 3_600_000
 """Work is cut at hours, so that the loop is never blocked for longer than an hour of readings takes."""
@@ -85,7 +89,16 @@ class Summariser:
         done = 0
         for stack_id, starts in sorted(by_stack.items()):
             for chunk in _chunks(starts | await self._after(stack_id, starts)):
-                done += (await self._summarise(stack_id, chunk)).buckets
+                try:
+                    done += (await self._summarise(stack_id, chunk)).buckets
+                except ArchiveError as error:  # the others do not wait for it, and the hour stays what it was
+                    at = datetime.fromtimestamp(chunk[0] / 1000, UTC)
+                    log.error(  # noqa: TRY400  # the traceback would say nothing more
+                        "late data do not count yet: put the file back, then run carbontrack recompute",
+                        stack_id=stack_id,
+                        hour=at.isoformat(),
+                        error=str(error),
+                    )
         await self._store.forget_marks(marks)
         return done
 
@@ -175,11 +188,11 @@ def compute(rows: Sequence[RawRow], measured: Measured) -> list[Point]:
     only = plans[0] if len(plans) == 1 else None
     points = []
     for row in rows:
-        plan = only or plan_in_force(plans, row.at_ms / 1000)
+        plan = only or plan_in_force(plans, row.measured_at / 1000)
         sample = stored_sample(
             row.co2_ppm, row.temperature_c, row.velocity_ms, row.pressure_kpa, row.pressure_difference_pa, row.flags
         )
-        points.append(Point(row.at_ms, emission_rate(sample, plan, site_kpa, undecided_flags(row.flags))))
+        points.append(Point(row.measured_at, emission_rate(sample, plan, site_kpa, undecided_flags(row.flags))))
     return points
 
 

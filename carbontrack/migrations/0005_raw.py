@@ -29,7 +29,8 @@ CREATE TABLE archive_file (
     rows BIGINT NOT NULL,
     bytes BIGINT NOT NULL,
     sha256 VARCHAR(64) NOT NULL,
-    made_at TIMESTAMPTZ NOT NULL
+    made_at TIMESTAMPTZ NOT NULL,
+    kept_until DATE
 );
 CREATE INDEX archive_file_day ON archive_file (day);
 CREATE TABLE recovery (
@@ -79,7 +80,8 @@ POSTGRES = (
     + "ALTER TABLE reading_before RENAME CONSTRAINT reading_pkey TO reading_before_pkey;"
     + "ALTER TABLE device_record_before RENAME CONSTRAINT device_record_pkey TO device_record_before_pkey;"
     + _READING.format(
-        name="reading", key="PRIMARY KEY (source_id, seq, measured_at)", suffix=" PARTITION BY RANGE (measured_at)"
+        name="reading", key="PRIMARY KEY (source_id, seq, measured_at) WITH (fillfactor = 100)",  # its rows never change
+        suffix=" PARTITION BY RANGE (measured_at)",
     )
     + _RECORD
 )
@@ -106,7 +108,7 @@ _SQLITE_TYPES = (
     ("BIGSERIAL PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT"),
     ("SERIAL PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT"),
     ("TIMESTAMPTZ", "INTEGER"),
-    (" DATE ", " TEXT "),
+    (" DATE", " TEXT"),
 )
 # SQLite has no tables by day: there the time comes first, so that a day is found without a look at all others.
 SQLITE = (

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tortoise.context import TortoiseContext
 
@@ -14,18 +15,23 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import MonitoringPlan
 from carbontrack.store import schema
 from carbontrack.store.ledger import ConflictError, Ledger
+from carbontrack.store.manifest import ArchiveError
 from carbontrack.store.postgres import PostgresBackend
 from carbontrack.store.readings import Readings
 from carbontrack.store.registry import Registry, RegistryError
 from carbontrack.store.schema import SchemaMismatch
 from carbontrack.store.sqlite import SqliteBackend
-from carbontrack.store.telemetry import Engine, Telemetry
+from carbontrack.store.telemetry import Engine
 from carbontrack.store.tiers import Tiers
 from carbontrack.store.work import TIER_MS, StoreFull, StoreUnavailable, StreamState, Work
 from carbontrack.store.writer import Backend, GroupCommit
 
+if TYPE_CHECKING:
+    from carbontrack.store.archive import Archive
+
 __all__ = [
     "TIER_MS",
+    "ArchiveError",
     "ConflictError",
     "RegistryError",
     "SchemaMismatch",
@@ -44,13 +50,16 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(Registry, Telemetry, Readings, Tiers, Ledger):
+class Store(Registry, Readings, Tiers, Ledger):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
-    def __init__(self, context: contextvars.Context, engine: Engine, commits: GroupCommit) -> None:
+    def __init__(
+        self, context: contextvars.Context, engine: Engine, commits: GroupCommit, archive: Archive | None = None
+    ) -> None:
         Registry.__init__(self, context)
-        Telemetry.__init__(self, engine)
+        Readings.__init__(self, engine)
         self.commits = commits
+        self.archive = archive
 
     async def add_plan(self, stack_id: int, plan: MonitoringPlan) -> None:
         """Add a plan that is in force from ``plan.valid_from``; what was measured since then is computed again.
@@ -63,6 +72,14 @@ class Store(Registry, Telemetry, Readings, Tiers, Ledger):
     async def save(self, work: Work) -> None:
         """Return when an actor's work is committed; raises :class:`StoreUnavailable` when it is not."""
         await self.commits.save(work)
+
+
+def _archive(folder: Path | None) -> Archive | None:
+    if folder is None:
+        return None
+    from carbontrack.store.archive import Archive  # noqa: PLC0415  # its library takes time and memory
+
+    return Archive(folder)
 
 
 @asynccontextmanager
@@ -82,9 +99,16 @@ async def migrate(url: str, report: Callable[[str], object] = lambda _: None) ->
 
 @asynccontextmanager
 async def open_store(
-    url: str, metrics: Metrics, *, linger_s: float = 0.004, max_batch_readings: int = 5000
+    url: str,
+    metrics: Metrics,
+    *,
+    linger_s: float = 0.004,
+    max_batch_readings: int = 5000,
+    archive_folder: Path | None = None,
 ) -> AsyncIterator[Store]:
     """The store of one database, until the block ends; what waits is committed then.
+
+    ``archive_folder`` is where days are that have left the database; without it none leaves.
 
     Raises :class:`SchemaMismatch` for a schema that this version does not know.
     """
@@ -96,7 +120,9 @@ async def open_store(
         commits = GroupCommit(backend, metrics, linger_s=linger_s, max_batch_readings=max_batch_readings)
         commits.start()
         try:
-            yield Store(contextvars.copy_context(), Engine(context.db()), commits)
+            store = Store(contextvars.copy_context(), Engine(context.db()), commits, _archive(archive_folder))
+            await store.learn_archive()
+            yield store
         finally:
             await commits.close()
             await backend.close()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 import msgspec
 
 from carbontrack.model import Flag, Measurement
-from carbontrack.store.telemetry import Engine
+from carbontrack.store.retention import Retention
+from carbontrack.store.sqlite import to_ms
 
 _FROM_PITOT = int(Flag.VELOCITY_FROM_PITOT)
 
@@ -26,12 +28,17 @@ SELECT s.stack_id, s.stream_id, s.base_seq + r.seq AS seq, r.measured_at, r.rece
 """  # texts out of this module
 
 
-class RawRow(msgspec.Struct, frozen=True, gc=False):
-    """One reading as the tiers need it; times are UTC ms."""
+VALUES = ("co2_ppm", "temperature_c", "velocity_ms", "pressure_difference_pa", "pressure_kpa")
+_ORDER = attrgetter("measured_at", "stream_pk", "seq")
 
-    at_ms: int
+
+class RawRow(msgspec.Struct, frozen=True, gc=False):
+    """One reading as the tiers need it; the time is in UTC ms."""
+
+    stack_id: int
     stream_pk: int
     seq: int
+    measured_at: int
     co2_ppm: float | None
     temperature_c: float | None
     velocity_ms: float | None
@@ -40,10 +47,11 @@ class RawRow(msgspec.Struct, frozen=True, gc=False):
     flags: int
 
 
-class Readings:
-    """Every query on raw readings."""
+M = TypeVar("M", Measurement, RawRow)
 
-    _engine: Engine
+
+class Readings(Retention):
+    """Every query on raw readings."""
 
     async def readings(
         self, stack_ids: Sequence[int], since: datetime, until: datetime, limit: int = 100_000
@@ -52,8 +60,18 @@ class Readings:
         found: list[Measurement] = []
         for stack_id in stack_ids:
             rows = await self._engine.rows(_READINGS, stack_id, since, until, limit - len(found))
-            found += [self._measurement(row) for row in rows]
+            there = [self._measurement(row) for row in rows]
+            found += _merged(there, await self._archived_readings(stack_id, since, until))[: limit - len(found)]
         return found
+
+    async def _archived_readings(self, stack_id: int, since: datetime, until: datetime) -> list[Measurement]:
+        columns = ("seq", "measured_at", "received_at", *VALUES, "flags")
+        return [
+            Measurement(stack_id, stream_pk, seq, _moment(measured_ms), _moment(received_ms), *values)
+            for stream_pk, seq, measured_ms, received_ms, *values in await self.archived_rows(
+                stack_id, to_ms(since), to_ms(until), columns
+            )
+        ]
 
     async def raw(self, stack_id: int, since_ms: int, until_ms: int) -> list[RawRow]:
         """What was measured in a stack in [since, until), in the order in which the tiers take it."""
@@ -61,10 +79,13 @@ class Readings:
         at = _MS_POSTGRES if engine.is_postgres else _MS_SQLITE
         text = f"SELECT {at} AS at_ms, s.stream_id, s.base_seq + r.seq, {_VALUES} {_OF_A_STACK}"  # as above
         values = stack_id, engine.time(_moment(since_ms)), engine.time(_moment(until_ms))
-        return [
-            RawRow(at_ms, stream_pk, seq, co2, temperature, *channels(signal, flags), pressure, flags)
+        there = [
+            RawRow(stack_id, stream_pk, seq, at_ms, co2, temperature, *channels(signal, flags), pressure, flags)
             for at_ms, stream_pk, seq, co2, temperature, signal, pressure, flags in await engine.records(text, *values)
         ]
+        columns = ("seq", "measured_at", *VALUES, "flags")
+        archived = await self.archived_rows(stack_id, since_ms, until_ms, columns)
+        return _merged(there, [RawRow(stack_id, *row) for row in archived])
 
     async def reading_span(self, stack_id: int, since: datetime, until: datetime) -> tuple[datetime, datetime] | None:
         """When the first and the last reading of a stack in [since, until) were measured."""
@@ -78,9 +99,10 @@ class Readings:
             since,
             until,
         )
-        if row["first"] is None:
-            return None
-        return self._engine.moment(row["first"]), self._engine.moment(row["last"])
+        moments = [self._engine.moment(value) for value in (row["first"], row["last"]) if value is not None]
+        rows = await self.archived_rows(stack_id, to_ms(since), to_ms(until), ("measured_at",))
+        moments += [_moment(at_ms) for _, at_ms in rows]
+        return (min(moments), max(moments)) if moments else None
 
     async def newest_readings(self) -> dict[str, Measurement]:
         """What each device measured last, for the live state after a start."""
@@ -115,6 +137,14 @@ class Readings:
             row["pressure_kpa"],
             row["flags"],
         )
+
+
+def _merged(there: list[M], archived: list[M]) -> list[M]:
+    """What is in the database and what is in the archive, each reading once, in the order of their times."""
+    if not archived:
+        return there
+    rows = {(row.stream_pk, row.seq): row for row in (*archived, *there)}
+    return sorted(rows.values(), key=_ORDER)  # type: ignore[arg-type]  # mypy loses the type variable of the dict
 
 
 def channels(flow_signal: float | None, flags: int) -> tuple[float | None, float | None]:
