@@ -33,6 +33,7 @@ from carbontrack.plugins import Plugins, load_plugins
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
 from carbontrack.tiers import Summariser
+from carbontrack.upkeep import Upkeep
 from carbontrack.web import DemoAccount, create_app
 from carbontrack.web import Services as WebServices
 
@@ -42,6 +43,8 @@ COMMIT_PATIENCE_S = 15.0
 """Readings that wait this long for a commit make the core not ready."""
 SUMMARISE_EVERY_S = 10.0
 METERS_EVERY_S = 60.0
+LOOK_EVERY_S = 60.0
+TIDY_EVERY_LOOKS = 60
 LAG_PROBE_S = 0.5
 TELL_AGAIN_S = 60.0
 
@@ -58,12 +61,15 @@ class Core:
     ingest: Ingest
     plugins: Plugins
     books: Books
+    upkeep: Upkeep
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
         reasons = []
         if not self.ingest.connected:
             reasons.append("There is no connection to the MQTT broker.")
+        if self.store.commits.is_full:
+            reasons.append("The database's disk is full. The devices keep what they measure until there is room.")
         waiting_since = self.fleet.waiting_since()
         if waiting_since is not None and time.monotonic() - waiting_since > COMMIT_PATIENCE_S:
             waited_s = time.monotonic() - waiting_since
@@ -81,6 +87,7 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
         metrics,
         linger_s=database.commit_linger_ms / 1000,
         max_batch_readings=database.max_batch_readings,
+        archive_folder=config.retention.archive_folder,
     ) as store:
         plugins = load_plugins(config.plugins.enabled, config.plugins.disabled, config.plugins.folder)
         settings = broker_settings(config)
@@ -103,13 +110,15 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
         ingest = Ingest(settings, fleet, receipts, metrics)
         zone = ZoneInfo(config.site.time_zone)
         summariser = Summariser(store, zone)
-        core = Core(config, store, fleet, live, metrics, ingest, plugins, books_of(config, store))
+        upkeep = upkeep_of(config, store, metrics)
+        core = Core(config, store, fleet, live, metrics, ingest, plugins, books_of(config, store), upkeep)
         try:
             async with _kept_running(
                 ingest=ingest.consume,
                 registry=lambda: _follow_registry(store, fleet, devices.registry_poll_s),
-                tiers=lambda: _summarise(summariser, metrics),
-                meters=lambda: _keep_meters(MeterKeeper(store, zone)),
+                upkeep=lambda: _tidy(upkeep),
+                tiers=lambda: _summarise(summariser, metrics, upkeep),
+                meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 lag=lambda: _measure_lag(metrics),
             ):
                 yield core
@@ -160,6 +169,7 @@ async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> Asyn
         demo_accounts=demo_accounts,
         version=version("carbontrack"),
         clock=lambda: datetime.now(UTC),
+        storage=lambda: core.upkeep.status,
     )
     runner = web.AppRunner(create_app(services), access_log=None, shutdown_timeout=3)
     await runner.setup()
@@ -202,6 +212,19 @@ def books_of(config: Config, store: Store) -> Books:
     factors = shipped_factors(Path(accounting.factors_file) if accounting.factors_file else None)
     band = accounting.corroboration_low, accounting.corroboration_high
     return Books(store, factors, ZoneInfo(config.site.time_zone), band)
+
+
+def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
+    """The housekeeping as the configuration describes it."""
+    retention, url = config.retention, config.database.url
+    own = Path(url.removeprefix("sqlite://")).parent if url.startswith("sqlite://") else None
+    return Upkeep(
+        store,
+        metrics,
+        keep_days=retention.raw_days,
+        volume=retention.watch_disk or own,
+        reserve_bytes=retention.reserve_mb * 1_000_000,
+    )
 
 
 def rule_instances(config: Config, plugins: Plugins) -> tuple[RuleInstance, ...]:
@@ -264,20 +287,31 @@ async def _follow_registry(store: Store, fleet: Fleet, every_s: float) -> None:
         await asyncio.sleep(every_s)
 
 
-async def _summarise(summariser: Summariser, metrics: Metrics) -> None:
+async def _tidy(upkeep: Upkeep) -> None:
+    """Look how much room there is every minute, and put things in order every hour."""
+    while True:
+        await upkeep.tidy()
+        for _ in range(TIDY_EVERY_LOOKS):
+            await asyncio.sleep(LOOK_EVERY_S)
+            await upkeep.look()
+
+
+async def _summarise(summariser: Summariser, metrics: Metrics, upkeep: Upkeep) -> None:
     """Keep the tiers up to date; after a large backlog without pause, otherwise every few seconds."""
     while True:
         began = time.monotonic()
-        done = await summariser.summarise_touched()
+        # A mark stays in the database until it is worked on: where there is no room, the tiers come later.
+        done = 0 if upkeep.is_tight else await summariser.summarise_touched()
         metrics.tier_buckets.inc(done)
         # At most a tenth of the time, so that a large backlog of buckets does not slow the commits of readings.
         await asyncio.sleep(SUMMARISE_EVERY_S if not done else max(0.2, 9 * (time.monotonic() - began)))
 
 
-async def _keep_meters(meters: MeterKeeper) -> None:
+async def _keep_meters(meters: MeterKeeper, upkeep: Upkeep) -> None:
     """Keep the meters' daily amounts up to date."""
     while True:
-        await meters.summarise()
+        if not upkeep.is_tight:
+            await meters.summarise()
         await asyncio.sleep(METERS_EVERY_S)
 
 

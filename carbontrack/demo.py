@@ -34,6 +34,7 @@ from carbontrack.web.auth import hash_password
 
 DATABASE = "carbontrack.sqlite3"
 DEVICES = "devices"
+ARCHIVE = "archive"
 LOG = "simulator.log"
 NAIROBI = ZoneInfo("Africa/Nairobi")
 CLERK = "clerk@demo.example"
@@ -171,14 +172,16 @@ def _forget(folder: Path) -> None:
     for path in folder.glob(f"{DATABASE}*"):
         path.unlink()
     (folder / LOG).unlink(missing_ok=True)
-    if (folder / DEVICES).is_dir():
-        shutil.rmtree(folder / DEVICES)
+    for name in (DEVICES, ARCHIVE):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
 
 
 def _settings(folder: Path, mqtt_port: int, http_port: int) -> dict[str, str]:
     """The configuration as environment variables, which the simulator's process takes over."""
     return {
         "CARBONTRACK_DATABASE__URL": f"sqlite://{folder / DATABASE}",
+        "CARBONTRACK_RETENTION__ARCHIVE_FOLDER": str(folder / ARCHIVE),
         "CARBONTRACK_MQTT__HOST": "127.0.0.1",
         "CARBONTRACK_MQTT__PORT": str(mqtt_port),
         "CARBONTRACK_HTTP__PORT": str(http_port),

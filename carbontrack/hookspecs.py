@@ -27,6 +27,7 @@ from carbontrack.model import (
     Snapshot,
     Stack,
     StackTotal,
+    StorageStatus,
     Stranger,
     User,
 )
@@ -138,6 +139,9 @@ class PortalReader(Protocol):
 
     def refused(self) -> Mapping[str, int]:
         """How many messages were refused since the core started, by cause; for operators and headquarters."""
+
+    def storage(self) -> StorageStatus | None:
+        """How much is kept and for how long there is room; for operators and headquarters."""
 
     def strangers(self) -> Sequence[Stranger]:
         """Devices that send and are not registered; for operators and headquarters."""

@@ -109,6 +109,37 @@ class Metrics:
             "carbontrack_tier_buckets", "Five-minute buckets that were summarised (again).", registry=registry
         )
         self.alerts_open = Gauge("carbontrack_alerts_open", "Alerts that fire now.", registry=registry)
+        self.storage_bytes = Gauge(
+            "carbontrack_storage_bytes",
+            "Bytes kept: raw readings and records with their indexes, the whole database, the archive.",
+            ["part"],
+            registry=registry,
+        )
+        self.raw_bytes_per_day = Gauge(
+            "carbontrack_storage_raw_bytes_per_day",
+            "Bytes that a day of raw data takes in the database, by the last week.",
+            registry=registry,
+        )
+        self.oldest_raw = Gauge(
+            "carbontrack_storage_oldest_raw_timestamp_seconds",
+            "Beginning of the oldest day with raw readings in the database; 0 without any.",
+            registry=registry,
+        )
+        self.storage_free = Gauge(
+            "carbontrack_storage_free_bytes",
+            "Room on the volume that retention.watch_disk names; NaN where none is watched.",
+            registry=registry,
+        )
+        self.days_until_full = Gauge(
+            "carbontrack_storage_days_until_full",
+            "Days for which there is room; +Inf where no more is taken than given back, or the room is not known.",
+            registry=registry,
+        )
+        self.storage_tight = Gauge(
+            "carbontrack_storage_tight",
+            "1 while there is less room than retention.reserve_mb: then only readings are written.",
+            registry=registry,
+        )
         self.plugin_errors = Counter(
             "carbontrack_plugin_errors", "Errors that plugins raised, by plugin.", ["plugin"], registry=registry
         )

@@ -8,7 +8,7 @@ dataclasses.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import IntEnum, IntFlag, StrEnum
 from math import pi
 from typing import Any, Literal
@@ -428,3 +428,40 @@ class Report:
     period_start: datetime
     period_end: datetime
     readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How much is kept, and how much room there is."""
+
+    oldest_raw: date | None
+    """The oldest day with raw readings in the database."""
+    raw_days: int
+    raw_bytes: int
+    """Of raw readings and device records, with their indexes."""
+    database_bytes: int
+    bytes_per_day: float
+    """Of raw data, by the newest whole days; 0 where there is no whole day yet."""
+    archived_days: int
+    archive_bytes: int
+    archived_until: date | None
+    """The newest day that is in the archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageStatus:
+    """How much is kept, for how long there is room, and what is wrong about it."""
+
+    kept: Storage
+    keep_days: int
+    """How many days of raw readings the database is to keep."""
+    archives: bool
+    """Whether older days go into an archive; without one they all stay in the database."""
+    free_bytes: int | None
+    """Room on the volume that is watched; None where none is."""
+    days_until_full: float | None
+    """None where the room is not known, or where no more is taken than given back."""
+    is_tight: bool
+    """Less room than the reserve: all is held back that is not a reading."""
+    problem: str = ""
+    """Why a day could not be archived, or the like; empty when all is well."""

@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from carbontrack.metrics import Metrics
-from carbontrack.model import Measurement, MonitoringPlan, Record
+from carbontrack.model import Measurement, MonitoringPlan, Record, Storage
 from carbontrack.store import ArchiveError, Store, StoreUnavailable, Work, open_store
 from carbontrack.store.archive import Archive
-from carbontrack.store.retention import Storage
 from carbontrack.tiers import Summariser
 from tests.support.world import ALWAYS, NAIROBI, NOON, SID, kept, migrated_store, reading, register, summarise_touched
 

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from carbontrack.cli.accounting import add_commands as add_accounting
+from carbontrack.cli.archive import archive_app
 from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
 from carbontrack.cli.registry import device_app, factory_app, user_app
 from carbontrack.config import Config
@@ -29,6 +30,7 @@ app.add_typer(factory_app, name="factory")
 app.add_typer(user_app, name="user")
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(report_app, name="report")
+app.add_typer(archive_app, name="archive")
 
 add_accounting(app)
 

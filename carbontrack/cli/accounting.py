@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, fields, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
 
-from carbontrack.cli.common import ConfigOption, factory_named, load, stop, with_store
+from carbontrack.cli.common import ConfigOption, day_named, factory_named, load, stop, with_store
 from carbontrack.model import MIN_DATETIME, MonitoringPlan, Stack
 from carbontrack.store import Store
 
@@ -42,15 +42,15 @@ def recompute(
     Example: carbontrack recompute --from 2026-03-01
     """
     zone = ZoneInfo(load(config).site.time_zone)
-    first, last = _day(since, "--from"), _day(until or since, "--to")
+    first, last = day_named(since, "--from"), day_named(until or since, "--to")
     if last < first:
         stop("--to must not be before --from.")
 
     async def command(store: Store) -> None:
-        from carbontrack.tiers import Progress, Summariser, local_day  # noqa: PLC0415  # see run
+        from carbontrack.tiers import Progress, Summariser  # noqa: PLC0415  # see run
 
         chosen = (await factory_named(store, factory)).id if factory else None
-        begin, end = local_day(first, zone)[0], local_day(last, zone)[1]
+        begin, end = localday_named(first, zone)[0], localday_named(last, zone)[1]
         stacks = await store.stacks(chosen)
         summariser = Summariser(store, zone)
         total = Progress()
@@ -75,7 +75,7 @@ def account(
     """
     settings = load(config)
     zone = ZoneInfo(settings.site.time_zone)
-    day = _day(f"{month}-01", "--month") if month else datetime.now(zone).date()
+    day = day_named(f"{month}-01", "--month") if month else datetime.now(zone).date()
 
     async def command(store: Store) -> None:
         from carbontrack import bookkeeping  # noqa: PLC0415  # see run
@@ -105,7 +105,7 @@ def factors(
     from carbontrack.emissions.factors import FactorError  # noqa: PLC0415  # see run
 
     own_file = load(config).accounting.factors_file
-    day = _day(on, "--on") if on else None
+    day = day_named(on, "--on") if on else None
     try:
         found = shipped_factors(Path(own_file) if own_file else None)
     except FactorError as error:
@@ -197,13 +197,6 @@ def _change(text: str, before: MonitoringPlan) -> tuple[str, Any]:
         return name, float(value)
     except ValueError:
         return stop(f"{name} is a number, not {value!r}")
-
-
-def _day(text: str, option: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return stop(f"{option} must be a day such as 2026-03-01, not {text!r}")
 
 
 def _text(name: str, made: Account, zone: ZoneInfo) -> str:

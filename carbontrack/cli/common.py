@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,7 +13,7 @@ import typer
 
 from carbontrack.config import Config, ConfigError, load_config
 from carbontrack.model import Factory
-from carbontrack.store import RegistryError, SchemaMismatch, Store, StoreUnavailable
+from carbontrack.store import ArchiveError, RegistryError, SchemaMismatch, Store, StoreUnavailable
 
 ConfigOption = Annotated[
     Path | None,
@@ -45,7 +46,15 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
     try:
         run_on_a_loop(main)
-    except (SchemaMismatch, StoreUnavailable, RegistryError, BrokerStartError, FactorError, FactorMissing) as error:
+    except (
+        SchemaMismatch,
+        StoreUnavailable,
+        ArchiveError,
+        RegistryError,
+        BrokerStartError,
+        FactorError,
+        FactorMissing,
+    ) as error:
         stop(str(error))
     except OSError as error:
         stop(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
@@ -58,7 +67,8 @@ async def opened_store(path: Path | None) -> AsyncIterator[Store]:
     from carbontrack.metrics import Metrics  # noqa: PLC0415  # see run
     from carbontrack.store import open_store  # noqa: PLC0415  # see run
 
-    async with open_store(load(path).database.url, Metrics()) as store:
+    config = load(path)
+    async with open_store(config.database.url, Metrics(), archive_folder=config.retention.archive_folder) as store:
         yield store
 
 
@@ -68,6 +78,14 @@ def with_store(path: Path | None, command: Callable[[Store], Coroutine[Any, Any,
             await command(store)
 
     run(main)
+
+
+def day_named(text: str, option: str) -> date:
+    """A day that a person has typed as the value of ``option``."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        return stop(f"{option} must be a day such as 2026-03-01, not {text!r}")
 
 
 async def factory_named(store: Store, slug: str) -> Factory:

@@ -138,11 +138,14 @@ class Devices(Section):
 
 
 class Retention(Section):
-    raw_days: int = Field(90, ge=1)
-    """
-    How long single readings are to be kept; hours stay for ever. The setting is here from the start so that
-    configurations need not change, but the removal itself comes with a later release: until then all readings stay.
-    """
+    raw_days: int = Field(90, ge=2)
+    """For how many days the database keeps single readings before they go into the archive; hours stay for ever."""
+    archive_folder: FilePath | None = None
+    """Where older days are put as Parquet files. Without it nothing ever leaves the database."""
+    watch_disk: FilePath | None = None
+    """A folder on the volume that the database writes to, for the days until it is full. SQLite's own is known."""
+    reserve_mb: int = Field(1024, ge=0)
+    """With less room than this (in MB) on that volume, tiers and meters wait and only readings are written."""
 
 
 class Plugins(Section):

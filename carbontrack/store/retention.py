@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from tortoise.transactions import in_transaction
 
-from carbontrack.model import Reading, Record
+from carbontrack.model import Reading, Record, Storage
 from carbontrack.store.manifest import ArchiveError, ArchiveFile, Summary
 from carbontrack.store.partitions import PARTITIONED, day_of_partition, days_ahead, ensure_days, partition
 from carbontrack.store.registry import in_context
@@ -104,24 +104,6 @@ class _Part:
     bytes: int
     filled: bool
     remark: str
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """How much is kept, and how much room there is."""
-
-    oldest_raw: date | None
-    """The oldest day with raw readings in the database."""
-    raw_days: int
-    raw_bytes: int
-    """Of raw readings and device records, with their indexes."""
-    database_bytes: int
-    bytes_per_day: float
-    """Of raw data, by the newest whole days; 0 where there is no whole day yet."""
-    archived_days: int
-    archive_bytes: int
-    archived_until: date | None
-    """The newest day that is in the archive."""
 
 
 class Retention(Telemetry):

@@ -17,7 +17,7 @@ import structlog
 
 from carbontrack.metrics import Metrics
 from carbontrack.model import Quarantined, Reading
-from carbontrack.store.work import Batch, StoreUnavailable, Work, WorkRefused
+from carbontrack.store.work import Batch, StoreFull, StoreUnavailable, Work, WorkRefused
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +52,8 @@ class GroupCommit:
         self.lock = asyncio.Lock()
         self.dirty: set[tuple[int, int]] = set()
         """Buckets whose mark is in the database already, so that it is not written again with every reading."""
+        self.is_full = False
+        """Whether the last transaction failed because the database's disk is full."""
         self._backend = backend
         self._metrics = metrics
         self._linger_s = linger_s
@@ -134,6 +136,7 @@ class GroupCommit:
         except Exception as error:  # noqa: BLE001  # the actors must hear of it: to wait for ever is worse than to retry
             self._failed(batch, error)
             return
+        self.is_full = False
         self._metrics.last_commit.set_to_current_time()
         for _, done in batch:
             if not done.done():
@@ -143,6 +146,7 @@ class GroupCommit:
         if not isinstance(error, StoreUnavailable | WorkRefused):
             log.error("group commit failed", exc_info=error)
             error = StoreUnavailable(str(error))
+        self.is_full = isinstance(error, StoreFull)
         self._metrics.commit_failures.inc()
         for _, done in batch:
             if not done.done():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 
 from carbontrack.model import Flag, Role, Snapshot
@@ -115,6 +115,28 @@ def percent(ratio: float | None) -> str:
     return f"{min(round(ratio * 100), 99 if ratio < 1 else 100)} %"
 
 
+def byte_size(count: float | None) -> str:
+    """A size in the unit that leaves up to three digits before the point; 1 kB is 1000 bytes."""
+    if count is None:
+        return NO_VALUE
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def days_text(days: float) -> str:
+    """How long there is room: in years where that says more."""
+    if days < 1:
+        return "less than a day"
+    return f"{days:,.0f} days" if days < 2 * 365 else f"{days / 365:,.0f} years"
+
+
+def day_text(day: date | None) -> str:
+    return NO_VALUE if day is None else f"{day:%d %b %Y}"
+
+
 def flag_texts(flags: int) -> list[str]:
     """What is known about a reading, in plain sentences."""
     return [text for flag, text in FLAG_TEXTS.items() if flags & flag and flag is not Flag.BACKLOG]
@@ -148,6 +170,9 @@ def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
         "local_span": local_span,
         "kg_per_h": kg_per_h,
         "number": number,
+        "bytes": byte_size,
+        "days": days_text,
+        "day": day_text,
         "tonnes": tonnes,
         "percent": percent,
         "flag_text": flag_texts,

@@ -7,7 +7,7 @@ from datetime import datetime, time, timedelta, tzinfo
 
 from carbontrack.hookspecs import FactoryDay, ReportFormat
 from carbontrack.metrics import DELIVERIES
-from carbontrack.model import Alert, Factory, Site, Snapshot, Stack, StackTotal, Stranger, User
+from carbontrack.model import Alert, Factory, Site, Snapshot, Stack, StackTotal, StorageStatus, Stranger, User
 from carbontrack.web.access import NETWORK_ROLES, may_see, scope
 from carbontrack.web.services import Services
 
@@ -74,6 +74,9 @@ class Reader:
         value = self._services.metrics.registry.get_sample_value
         counts = {name: value("carbontrack_mqtt_messages_total", {"delivery": name}) for name in DELIVERIES}
         return {name: int(count) for name, count in counts.items() if count and name != "delivered"}
+
+    def storage(self) -> StorageStatus | None:
+        return self._services.storage() if self._user.role in NETWORK_ROLES else None
 
     def strangers(self) -> Sequence[Stranger]:
         return tuple(self._services.fleet.strangers.values()) if self._user.role in NETWORK_ROLES else ()

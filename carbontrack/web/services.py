@@ -14,6 +14,7 @@ from carbontrack.fleet import Fleet
 from carbontrack.hookspecs import PortalView, ReportFormat
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
+from carbontrack.model import StorageStatus
 from carbontrack.store import Store
 
 
@@ -46,6 +47,7 @@ class Services:
     secure_cookies: bool | Literal["auto"] = "auto"
     metrics_token: str | None = None
     demo_accounts: Sequence[DemoAccount] = ()
+    storage: Callable[[], StorageStatus | None] = lambda: None
 
 
 SERVICES = web.AppKey("services", Services)

@@ -59,6 +59,7 @@ async def show(request: PortalRequest) -> Page:
         ],
         "can_operate": request.user.role in REGISTRY_ROLES,
         "troubled": _troubled(snapshots, factories),
+        "storage": data.storage(),
         **_what_needs_somebody(data, sites),
     }
     return Page("hq.html", values)
