@@ -50,7 +50,7 @@ def recompute(
         from carbontrack.tiers import Progress, Summariser  # noqa: PLC0415  # see run
 
         chosen = (await factory_named(store, factory)).id if factory else None
-        begin, end = localday_named(first, zone)[0], localday_named(last, zone)[1]
+        begin, end = local_day(first, zone)[0], local_day(last, zone)[1]
         stacks = await store.stacks(chosen)
         summariser = Summariser(store, zone)
         total = Progress()
