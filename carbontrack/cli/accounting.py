@@ -47,7 +47,7 @@ def recompute(
         stop("--to must not be before --from.")
 
     async def command(store: Store) -> None:
-        from carbontrack.tiers import Progress, Summariser  # noqa: PLC0415  # see run
+        from carbontrack.tiers import Progress, Summariser, local_day  # noqa: PLC0415  # see run
 
         chosen = (await factory_named(store, factory)).id if factory else None
         begin, end = local_day(first, zone)[0], local_day(last, zone)[1]
