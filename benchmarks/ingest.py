@@ -45,6 +45,7 @@ from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.model import Device, Factory, MonitoringPlan, Role, Site, Stack
+from carbontrack.overload import Drain
 from carbontrack.plugins import load_plugins
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
@@ -138,7 +139,7 @@ async def receive_only(bench: Bench, load: Load) -> float:
     metrics = Metrics()
     with mosquitto(bench.folder) as port:
         settings = BrokerSettings("127.0.0.1", port)
-        ingest = Counting(settings, None, Receipts(settings, metrics), metrics)  # type: ignore[arg-type]
+        ingest = Counting(settings, None, Receipts(settings, metrics, Drain(5.0, 200.0)), metrics)  # type: ignore[arg-type]
         async with running(ingest.consume()):
             await until(lambda: ingest.connected)
             with publishing(replace(load, port=port)):
@@ -191,10 +192,12 @@ async def core(bench: Bench, url: str, devices: int) -> AsyncIterator[CoreParts]
     metrics = Metrics()
     with mosquitto(bench.folder) as port:
         settings = BrokerSettings("127.0.0.1", port)
-        receipts = Receipts(settings, metrics)
+        receipts = Receipts(settings, metrics, Drain(5.0, 200.0))
         live = Live()
         async with open_store(url, metrics) as store:
-            services = Services(store=store, live=live, metrics=metrics, receipt=receipts.due, mailbox_size=4096)
+            services = Services(
+                store=store, live=live, metrics=metrics, receipt=receipts.due, mailbox_size=4096, messages_per_s=1e9
+            )
             fleet = Fleet(services, load_plugins(["ct_v1"]).sensors)
             await fleet.sync(await register(store, devices))
             ingest = Ingest(settings, fleet, receipts, metrics)

@@ -1,4 +1,4 @@
-"""An actor: one task, one bounded mailbox, one failure policy. It knows nothing of devices.
+"""An actor: one task, one bounded mailbox of two lanes, one failure policy. It knows nothing of devices.
 
 The life of an actor is ``on_start -> [handle | on_idle]* -> on_stop``. ``tell`` never waits: a message that does not
 fit is refused. Control messages always fit. Stopping is a message too, so what was told before it is handled first.
@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
+LATER_AT_ONCE = 16
+"""Messages of the second lane that are handled before the first lane is looked at again."""
 
 
 class ActorState(StrEnum):
@@ -46,6 +48,7 @@ class Actor(Generic[M]):
         "failures",
         "idle_after_s",
         "last_error",
+        "later",
         "mailbox",
         "mailbox_size",
         "max_failures",
@@ -56,6 +59,8 @@ class Actor(Generic[M]):
     def __init__(self, name: str, *, mailbox_size: int, idle_after_s: float, max_failures: int) -> None:
         self.name = name
         self.mailbox: deque[M] = deque()
+        self.later: deque[M] = deque()
+        """The second lane: what is handled only while nothing waits in the first."""
         self.mailbox_size = mailbox_size
         self.idle_after_s = idle_after_s
         self.max_failures = max_failures
@@ -75,11 +80,12 @@ class Actor(Generic[M]):
         """Begin to run as a named task of the current loop."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"actor:{self.name}")
 
-    def tell(self, message: M) -> bool:
-        """Leave a message; False when the mailbox is full or the actor is parked."""
-        if len(self.mailbox) >= self.mailbox_size or self.state is ActorState.PARKED or self._stopping:
+    def tell(self, message: M, *, later: bool = False) -> bool:
+        """Leave a message in the first lane or in the second; False when that is full or the actor is parked."""
+        lane = self.later if later else self.mailbox
+        if len(lane) >= self.mailbox_size or self.state is ActorState.PARKED or self._stopping:
             return False
-        self.mailbox.append(message)
+        lane.append(message)
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -160,6 +166,8 @@ class Actor(Generic[M]):
                         taken = [*self._control, *self.mailbox]
                         self._control.clear()
                         self.mailbox.clear()
+                    if not taken:
+                        taken = [self.later.popleft() for _ in range(min(len(self.later), LATER_AT_ONCE))]
                     if taken:
                         await self.handle(taken)
                         taken = []
@@ -173,7 +181,7 @@ class Actor(Generic[M]):
                     if self._stopping:
                         return
                     continue
-                if self._control or self.mailbox or self._idle_is_due:
+                if self._control or self.mailbox or self.later or self._idle_is_due:
                     continue
                 if self._stopping:
                     return

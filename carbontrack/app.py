@@ -29,6 +29,7 @@ from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
+from carbontrack.overload import Drain
 from carbontrack.plugins import Plugins, load_plugins
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
@@ -44,6 +45,7 @@ COMMIT_PATIENCE_S = 15.0
 SUMMARISE_EVERY_S = 10.0
 METERS_EVERY_S = 60.0
 LOOK_EVERY_S = 60.0
+ADJUST_EVERY_S = 1.0
 TIDY_EVERY_LOOKS = 60
 LAG_PROBE_S = 0.5
 TELL_AGAIN_S = 60.0
@@ -91,7 +93,8 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
     ) as store:
         plugins = load_plugins(config.plugins.enabled, config.plugins.disabled, config.plugins.folder)
         settings = broker_settings(config)
-        receipts = Receipts(settings, metrics)
+        drain = Drain(config.mqtt.credit, config.mqtt.backlog_per_s)
+        receipts = Receipts(settings, metrics, drain)
         live = Live()
         devices = config.devices
         services = DeviceServices(
@@ -104,6 +107,8 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             offline_after_s=devices.offline_after_s,
             park_after_failures=devices.park_after_failures,
             stuck_after_s=devices.stuck_after_s,
+            messages_per_s=devices.messages_per_s,
+            drain=drain,
         )
         fleet = Fleet(services, plugins.sensors)
         await fleet.sync(await store.sites())
@@ -120,6 +125,7 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 lag=lambda: _measure_lag(metrics),
+                drain=lambda: _adjust(drain, fleet),
             ):
                 yield core
         finally:
@@ -202,7 +208,6 @@ def broker_settings(config: Config) -> BrokerSettings:
         max_payload_bytes=mqtt_config.max_payload_bytes,
         receipt_interval_s=mqtt_config.receipt_interval_s,
         receipts_per_s=mqtt_config.receipts_per_s,
-        credit=mqtt_config.credit,
     )
 
 
@@ -313,6 +318,14 @@ async def _keep_meters(meters: MeterKeeper, upkeep: Upkeep) -> None:
         if not upkeep.is_tight:
             await meters.summarise()
         await asyncio.sleep(METERS_EVERY_S)
+
+
+async def _adjust(drain: Drain, fleet: Fleet) -> None:
+    """Grant less backlog while commits lag behind."""
+    while True:
+        since = fleet.waiting_since()
+        drain.adjust(0.0 if since is None else time.monotonic() - since)
+        await asyncio.sleep(ADJUST_EVERY_S)
 
 
 async def _measure_lag(metrics: Metrics) -> None:

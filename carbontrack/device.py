@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import msgspec
 import structlog
@@ -17,12 +18,17 @@ from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.model import AlertState, Flag, Payload, Reading, Site, Snapshot
-from carbontrack.store import Store, StoreUnavailable, Work
+from carbontrack.overload import Allowance, Drain
+from carbontrack.store import ADJOINING, Store, StoreUnavailable, Work
 from carbontrack.streams import Stream
 
 log = structlog.get_logger(__name__)
 
 _BACKLOG = int(Flag.BACKLOG)
+LATE_FROM = timedelta(seconds=60)
+"""A reading that came so long after it was measured waited in the device's store."""
+RECOVERED_AFTER_S = 15.0
+"""When nothing late has come for so long, the outage is recovered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +44,37 @@ class Services:
     offline_after_s: float = 30.0
     park_after_failures: int = 8
     stuck_after_s: float = 600.0
+    messages_per_s: float = 20.0
+    drain: Drain = field(default_factory=lambda: Drain(5.0, 200.0))
     monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Recovering:
+    """Readings of an outage that come now, from the device's store. ``last_s`` is monotonic: when the newest came."""
+
+    stack_id: int
+    since: datetime
+    until: datetime
+    readings: int
+    last_s: float
 
 
 class DeviceActor(Actor[Payload]):
     """One registered device. ``snapshot`` is its live state; ``in_hand`` its readings between decode and commit."""
 
-    __slots__ = ("_heard_at", "_prepared", "_services", "_standings", "in_hand", "intake", "snapshot", "waiting_since")
+    __slots__ = (
+        "_heard_at",
+        "_prepared",
+        "_recovering",
+        "_services",
+        "_standings",
+        "allowance",
+        "in_hand",
+        "intake",
+        "snapshot",
+        "waiting_since",
+    )
 
     def __init__(self, site: Site, driver: SensorDriver, services: Services, streams: list[Stream] | None) -> None:
         super().__init__(
@@ -53,6 +83,7 @@ class DeviceActor(Actor[Payload]):
             idle_after_s=services.offline_after_s / 3,
             max_failures=services.park_after_failures,
         )
+        self.allowance = Allowance()
         self.in_hand = 0
         self.waiting_since: float | None = None
         """Monotonic time since which messages are in hand that are not committed."""
@@ -62,6 +93,7 @@ class DeviceActor(Actor[Payload]):
         self._prepared = streams
         self._heard_at: float | None = None
         self._standings: dict[str, Standing] = {}
+        self._recovering: Recovering | None = None
 
     # --- life
 
@@ -83,8 +115,13 @@ class DeviceActor(Actor[Payload]):
         heard_at, patience_s = self._heard_at, self._services.offline_after_s
         if self.snapshot.online and (heard_at is None or self._services.monotonic() - heard_at > patience_s):
             self._show(msgspec.structs.replace(self.snapshot, online=False))
+        recovering = self._recovering
+        if recovering is not None and self._services.monotonic() - recovering.last_s > RECOVERED_AFTER_S:
+            await self._note_recovery()
 
     async def on_stop(self) -> None:
+        with suppress(StoreUnavailable):  # then the late readings tell of it, and nobody else
+            await self._note_recovery()
         if self.snapshot.online:
             self._show(msgspec.structs.replace(self.snapshot, online=False))
 
@@ -110,7 +147,8 @@ class DeviceActor(Actor[Payload]):
         """Take all that waits, commit it, and only then tell the device, the pages and the rules."""
         if self.waiting_since is None:
             self.waiting_since = self._services.monotonic()
-        batch = Batch(Work(self.name, self.intake.site.factory.id))
+        is_backlog = all(payload.channel == "backlog" for payload in messages)
+        batch = Batch(Work(self.name, self.intake.site.factory.id, late=is_backlog))
         for payload in messages:
             if payload.channel in {"data", "backlog"}:
                 await self.intake.take_data(payload, batch)
@@ -123,8 +161,11 @@ class DeviceActor(Actor[Payload]):
         self.in_hand = batch.received
         if batch.changed or batch.work.readings or batch.work.quarantined:
             await self._services.store.save(batch.seal())
+        if is_backlog:
+            self._services.drain.note(self.name)
         self._settle(batch)
         self.waiting_since = None
+        await self._note_late(batch.work.readings)
         if batch.heard or batch.online:
             self._heard_at = self._services.monotonic()
         await self._update_live(batch)
@@ -148,6 +189,31 @@ class DeviceActor(Actor[Payload]):
         for sid, stream in batch.receipts.items():
             if stream.watermark:
                 self._services.receipt(self.name, sid, stream.watermark)
+
+    async def _note_late(self, readings: list[Reading]) -> None:
+        """Remember the span of what came long after it was measured: an outage whose readings are here now."""
+        late = [row for row in readings if row.received_at - row.measured_at > LATE_FROM]
+        if not late:
+            return
+        stack_id = late[0].stack_id
+        first, last = min(row.measured_at for row in late), max(row.measured_at for row in late)
+        now_s, before = self._services.monotonic(), self._recovering
+        if before is not None and (before.stack_id != stack_id or first - before.until > ADJOINING):
+            await self._note_recovery()
+            before = None
+        if before is None:
+            before = Recovering(stack_id, first, last, 0, now_s)
+        self._recovering = Recovering(
+            stack_id, min(first, before.since), max(last, before.until), before.readings + len(late), now_s
+        )
+
+    async def _note_recovery(self) -> None:
+        """Keep what was recovered, for the pages."""
+        if (found := self._recovering) is not None:
+            factory_id = self.intake.site.factory.id
+            span = found.since, found.until
+            await self._services.store.add_recovery(self.name, factory_id, found.stack_id, *span, found.readings)
+            self._recovering = None
 
     async def _update_live(self, batch: Batch) -> None:
         before, newest = self.snapshot, batch.newest

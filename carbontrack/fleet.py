@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,7 +15,7 @@ from carbontrack.actor import ActorState
 from carbontrack.device import DeviceActor, Services
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, SensorDriver
-from carbontrack.model import DeviceStatus, Payload, Site, Snapshot, Stranger
+from carbontrack.model import DeviceStatus, Flood, Payload, Site, Snapshot, Stranger
 from carbontrack.tiers import Measured, reading_of
 
 log = structlog.get_logger(__name__)
@@ -44,7 +45,11 @@ class Fleet:
         actor = self._actors.get(payload.device_id)
         if actor is None:
             return self._tell_nobody(payload)
-        if actor.tell(payload):
+        if not actor.allowance.takes(payload.received_at_ms, self._services.messages_per_s):
+            if actor.allowance.refused == 1:
+                log.warning("a device floods: what is too much is refused until it slows down", device=actor.name)
+            return "flooding"
+        if actor.tell(payload, later=payload.channel == "backlog"):
             return "delivered"
         return "parked" if actor.state is ActorState.PARKED else "mailbox_full"
 
@@ -138,6 +143,12 @@ class Fleet:
         """Why an actor is backing off or parked."""
         return {name: actor.last_error for name, actor in self._actors.items() if actor.failures}
 
+    def floods(self, now_ms: int) -> list[Flood]:
+        """Devices that send more than they may, the worst first."""
+        per_s = self._services.messages_per_s
+        found = (actor.allowance.flood(name, now_ms, per_s) for name, actor in self._actors.items())
+        return sorted((flood for flood in found if flood), key=lambda flood: -flood.messages_per_s)
+
     def waiting_since(self) -> float | None:
         """Monotonic time since which some device's messages wait for their commit; parked devices are not counted."""
         waits = (actor.waiting_since for actor in self._actors.values() if actor.state is not ActorState.PARKED)
@@ -158,8 +169,11 @@ class Fleet:
             metrics.actors.labels(state.value).set(counts.get(state.value, 0))
         metrics.actors.labels("disabled").set(len(self._disabled))
         metrics.in_flight.set(sum(actor.in_hand for actor in actors))
-        metrics.mailbox_depth.set(sum(len(actor.mailbox) for actor in actors))
-        metrics.mailbox_deepest.set(max((len(actor.mailbox) for actor in actors), default=0))
+        depths = [len(actor.mailbox) + len(actor.later) for actor in actors]
+        metrics.mailbox_depth.set(sum(depths))
+        metrics.mailbox_deepest.set(max(depths, default=0))
+        metrics.devices_flooding.set(len(self.floods(time.time_ns() // 1_000_000)))
+        metrics.devices_draining.set(self._services.drain.draining)
         metrics.alerts_open.set(sum(actor.alerts_open for actor in actors))
         metrics.devices_online.set(sum(actor.snapshot.online for actor in actors))
 

@@ -19,8 +19,10 @@ from pydantic import BaseModel
 from carbontrack.model import (
     Alert,
     Factory,
+    Flood,
     Message,
     Payload,
+    Recovery,
     Report,
     Role,
     Site,
@@ -139,6 +141,12 @@ class PortalReader(Protocol):
 
     def refused(self) -> Mapping[str, int]:
         """How many messages were refused since the core started, by cause; for operators and headquarters."""
+
+    async def recoveries(self, factory_id: int | None = None) -> Sequence[Recovery]:
+        """Outages whose readings came within the last 24 hours, from the devices' stores; newest first."""
+
+    def floods(self) -> Sequence[Flood]:
+        """Devices that send more than they may, the worst first; for operators and headquarters."""
 
     def storage(self) -> StorageStatus | None:
         """How much is kept and for how long there is room; for operators and headquarters."""

@@ -25,6 +25,7 @@ import structlog
 from carbontrack.fleet import Fleet
 from carbontrack.metrics import Metrics
 from carbontrack.model import Payload
+from carbontrack.overload import Drain
 from carbontrack.tasks import end
 
 log = structlog.get_logger(__name__)
@@ -49,7 +50,6 @@ class BrokerSettings:
     max_payload_bytes: int = 262_144
     receipt_interval_s: float = 1.0
     receipts_per_s: float = 1000.0
-    credit: float = 1.0
 
 
 def tls_context(
@@ -80,9 +80,10 @@ def deliver(fleet: Fleet, topic: str, body: bytes, received_at_ms: int, max_payl
 class Receipts:
     """Which devices are to be told what is stored. Coalesced: the newest watermark of a device replaces the last."""
 
-    def __init__(self, settings: BrokerSettings, metrics: Metrics) -> None:
+    def __init__(self, settings: BrokerSettings, metrics: Metrics, drain: Drain) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._drain = drain
         self._due: dict[str, tuple[str, int]] = {}
         self._sent_at: dict[str, float] = {}
         self._last: dict[str, tuple[str, int]] = {}
@@ -127,7 +128,7 @@ class Receipts:
         return ready
 
     async def _send(self, client: aiomqtt.Client, device_id: str, sid: str, seq: int) -> None:
-        body = {"sid": sid, "seq": seq, "now": time.time_ns() // 1_000_000, "credit": self._settings.credit}
+        body = {"sid": sid, "seq": seq, "now": time.time_ns() // 1_000_000, "credit": self._drain.credit(device_id)}
         # QoS 0: a receipt that is lost is made good by the next one, and all are sent again after a reconnect.
         await client.publish(f"ct/v1/{device_id}/dn/ack", msgspec.json.encode(body), qos=0, retain=True)
         self._metrics.receipts.inc()

@@ -19,6 +19,7 @@ DELIVERIES = (
     "disabled_device",
     "unknown_topic",
     "mailbox_full",
+    "flooding",
     "parked",
     "too_large",
 )
@@ -91,6 +92,14 @@ class Metrics:
         self.actors = Gauge("carbontrack_actors", "Device actors by state.", ["state"], registry=registry)
         self.devices_online = Gauge(
             "carbontrack_devices_online", "Devices that are connected and sending.", registry=registry
+        )
+        self.devices_flooding = Gauge(
+            "carbontrack_devices_flooding",
+            "Devices that send more than devices.messages_per_s, now or within the last minute.",
+            registry=registry,
+        )
+        self.devices_draining = Gauge(
+            "carbontrack_devices_draining", "Devices that send what they had kept.", registry=registry
         )
         self.mqtt_connected = Gauge(
             "carbontrack_mqtt_connected", "1 while the core is connected to the broker.", registry=registry

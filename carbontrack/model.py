@@ -350,6 +350,28 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Flood:
+    """A device that sends more than it may."""
+
+    device_id: str
+    since_ms: int
+    messages_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """An outage whose readings came later, from the device's store."""
+
+    device_id: str
+    factory_id: int
+    stack_id: int
+    since: datetime
+    until: datetime
+    readings: int
+    recovered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Quarantined:
     """A payload or row that could not be used, kept with its cause."""
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from carbontrack.ingest import CHANNELS, BrokerSettings, Ingest, Receipts, deliver, tls_context
 from carbontrack.metrics import DELIVERIES, Metrics
 from carbontrack.model import Payload
+from carbontrack.overload import Drain
 from carbontrack.store import Store
 from tests.support.mosquitto import Broker
 from tests.support.world import (
@@ -83,11 +84,13 @@ class Connected:
 
 
 @asynccontextmanager
-async def connected(broker: Broker, store: Store, metrics: Metrics, **changed: Any) -> AsyncIterator[Connected]:
+async def connected(
+    broker: Broker, store: Store, metrics: Metrics, *, drain: Drain | None = None, **changed: Any
+) -> AsyncIterator[Connected]:
     """The core from the broker to the database, as the application builds it."""
-    settings = settings_of(broker, **changed)
-    receipts = Receipts(settings, metrics)
-    async with core(store, metrics, receipt=receipts.due) as running:
+    settings, drain = settings_of(broker, **changed), drain or Drain(5.0, 200.0)
+    receipts = Receipts(settings, metrics, drain)
+    async with core(store, metrics, receipt=receipts.due, drain=drain) as running:
         ingest = Ingest(settings, running.fleet, receipts, metrics)
         consuming = asyncio.create_task(ingest.consume())
         try:
@@ -135,7 +138,7 @@ async def seqs(store: Store) -> list[int]:
 async def test_a_message_is_committed_and_its_receipt_comes_back(
     mosquitto: Broker, sqlite: Store, metrics: Metrics
 ) -> None:
-    async with connected(mosquitto, sqlite, metrics, credit=2.5) as running, node(mosquitto) as device:
+    async with connected(mosquitto, sqlite, metrics, drain=Drain(2.5, 200.0)) as running, node(mosquitto) as device:
         await send(device, body(seq=1))
 
         told = await receipt(device, 1)
@@ -224,7 +227,7 @@ async def test_a_message_that_cannot_be_read_is_receipted_too(
 
 
 async def test_without_tls_it_is_the_same(mosquitto: Broker, sqlite: Store, metrics: Metrics) -> None:
-    plain = {"port": mosquitto.plain_port, "tls": None}
+    plain: dict[str, Any] = {"port": mosquitto.plain_port, "tls": None}
     async with connected(mosquitto, sqlite, metrics, **plain), node(mosquitto) as device:
         await send(device, body(seq=1))
         await receipt(device, 1)
@@ -386,7 +389,7 @@ async def test_a_core_that_starts_without_a_broker_waits_for_it(
 ) -> None:
     mosquitto.stop()
     settings = settings_of(mosquitto)
-    receipts = Receipts(settings, metrics)
+    receipts = Receipts(settings, metrics, Drain(5.0, 200.0))
     async with core(sqlite, metrics, receipt=receipts.due) as running:
         ingest = Ingest(settings, running.fleet, receipts, metrics)
         consuming = asyncio.create_task(ingest.consume())
@@ -407,7 +410,7 @@ async def test_a_broker_that_refuses_or_cannot_be_trusted_gets_nothing(
     mosquitto: Broker, sqlite: Store, metrics: Metrics, changed: dict[str, Any]
 ) -> None:
     settings = settings_of(mosquitto, **changed)
-    receipts = Receipts(settings, metrics)
+    receipts = Receipts(settings, metrics, Drain(5.0, 200.0))
     async with core(sqlite, metrics, receipt=receipts.due) as running:
         ingest = Ingest(settings, running.fleet, receipts, metrics)
         consuming = asyncio.create_task(ingest.consume())
@@ -449,7 +452,8 @@ async def publishing(receipts: Receipts, link: Link) -> AsyncIterator[asyncio.Ta
 
 
 def receipts_of(metrics: Metrics, **changed: Any) -> Receipts:
-    return Receipts(replace(BrokerSettings("127.0.0.1", 1883, receipt_interval_s=0.0), **changed), metrics)
+    settings = replace(BrokerSettings("127.0.0.1", 1883, receipt_interval_s=0.0), **changed)
+    return Receipts(settings, metrics, Drain(5.0, 200.0))
 
 
 async def test_no_receipt_is_lost_when_the_link_breaks_while_they_are_published(metrics: Metrics) -> None:

@@ -87,8 +87,10 @@ class Mqtt(Section):
     """The shortest time between two receipts to one device."""
     receipts_per_s: int = Field(1000, ge=1)
     """The most receipts a second, for the whole fleet."""
-    credit: float = Field(1.0, gt=0, le=1000)
-    """How many messages a second of its backlog a device may send."""
+    credit: float = Field(5.0, gt=0, le=1000)
+    """The most messages a second of its backlog that a device may send."""
+    backlog_per_s: float = Field(200.0, gt=0, le=100_000)
+    """The most backlog messages a second of all devices, shared out in the receipts; less while commits lag behind."""
     max_payload_bytes: int = Field(262_144, ge=1024, le=268_435_455)
     """Larger messages are refused and counted."""
 
@@ -131,6 +133,8 @@ class Devices(Section):
     """A device that is silent for so long is offline."""
     park_after_failures: int = Field(8, ge=1)
     """After so many failures in a row a device's actor is parked until an operator revives it."""
+    messages_per_s: float = Field(20.0, ge=1)
+    """More messages a second of one device are refused without a receipt, after a minute's worth at once."""
     registry_poll_s: float = Field(5.0, gt=0)
     """How often the registry is asked for new, changed and removed devices."""
     stuck_after_s: float = Field(600.0, gt=0)

@@ -21,7 +21,7 @@ from carbontrack.store.readings import Readings
 from carbontrack.store.registry import Registry, RegistryError
 from carbontrack.store.schema import SchemaMismatch
 from carbontrack.store.sqlite import SqliteBackend
-from carbontrack.store.telemetry import Engine
+from carbontrack.store.telemetry import ADJOINING, Engine
 from carbontrack.store.tiers import Tiers
 from carbontrack.store.work import TIER_MS, StoreFull, StoreUnavailable, StreamState, Work
 from carbontrack.store.writer import Backend, GroupCommit
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from carbontrack.store.archive import Archive
 
 __all__ = [
+    "ADJOINING",
     "TIER_MS",
     "ArchiveError",
     "ConflictError",

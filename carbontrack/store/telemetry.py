@@ -13,12 +13,14 @@ from typing import Any
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from carbontrack.model import MIN_DATETIME, Quarantined, StackTotal, TrendPoint
+from carbontrack.model import MIN_DATETIME, Quarantined, Recovery, StackTotal, TrendPoint
 from carbontrack.store.sqlite import to_ms
 from carbontrack.store.work import TIER_MS, outages, stream_from_row
 from carbontrack.streams import Stream
 
 BUCKET = timedelta(milliseconds=TIER_MS)
+ADJOINING = timedelta(minutes=10)
+"""Recovered spans with less between them are one outage: a core that restarted meanwhile tells of two."""
 
 
 class Engine:
@@ -124,6 +126,74 @@ class Telemetry:
         length_s = max((until - since).total_seconds(), 1.0)
         return [
             StackTotal(row["stack_id"], row["co2_kg"] or 0.0, min(1.0, row["seconds"] / length_s), int(row["count"]))
+            for row in rows
+        ]
+
+    # --- outages whose readings came later
+
+    async def add_recovery(
+        self, device_id: str, factory_id: int, stack_id: int, since: datetime, until: datetime, readings: int
+    ) -> None:
+        """Keep that the readings of [since, until] have come, from a device's store; what adjoins is one outage."""
+        found = await self._engine.rows(
+            """
+            SELECT id, since, until FROM recovery
+            WHERE device_id = $1 AND stack_id = $2 AND since <= $3 AND until >= $4 ORDER BY id DESC LIMIT 1
+            """,
+            device_id,
+            stack_id,
+            until + ADJOINING,
+            since - ADJOINING,
+        )
+        now = datetime.now(UTC)
+        if found:
+            moment = self._engine.moment
+            since, until = min(since, moment(found[0]["since"])), max(until, moment(found[0]["until"]))
+            await self._engine.run(
+                "UPDATE recovery SET since = $2, until = $3, readings = readings + $4, recovered_at = $5 WHERE id = $1",
+                found[0]["id"],
+                since,
+                until,
+                readings,
+                now,
+            )
+            return
+        await self._engine.run(
+            """
+            INSERT INTO recovery (device_id, factory_id, stack_id, since, until, readings, recovered_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
+            """,
+            device_id,
+            factory_id,
+            stack_id,
+            since,
+            until,
+            readings,
+            now,
+        )
+
+    async def recoveries(self, since: datetime, *, factory_id: int | None = None, limit: int = 100) -> list[Recovery]:
+        """The outages that were recovered since then, newest first."""
+        rows = await self._engine.rows(
+            """
+            SELECT * FROM recovery WHERE recovered_at >= $1 AND ($2 = 0 OR factory_id = $2)
+            ORDER BY recovered_at DESC, id DESC LIMIT $3
+            """,
+            since,
+            factory_id or 0,
+            limit,
+        )
+        moment = self._engine.moment
+        return [
+            Recovery(
+                row["device_id"],
+                row["factory_id"],
+                row["stack_id"],
+                moment(row["since"]),
+                moment(row["until"]),
+                row["readings"],
+                moment(row["recovered_at"]),
+            )
             for row in rows
         ]
 

@@ -107,6 +107,9 @@ class Work:
     buckets: set[tuple[int, int]] = field(default_factory=set)
     """Pairs of (stack id, bucket start in ms) that must be summarised again."""
 
+    late: bool = False
+    """Backlog: what is live goes first."""
+
     conflicts: int = 0
     """Set by the store: readings that the database had already (the safety net below the streams' own account)."""
     rejected: list[Quarantined] = field(default_factory=list)

@@ -59,6 +59,8 @@ class GroupCommit:
         self._linger_s = linger_s
         self._max_batch_readings = max_batch_readings
         self._open: list[tuple[Work, asyncio.Future[None]]] = []
+        self._late: list[tuple[Work, asyncio.Future[None]]] = []
+        """The second lane: backlog, which fills up what room the live readings leave in a transaction."""
         self._readings_open = 0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -83,7 +85,7 @@ class GroupCommit:
         if self._closing:
             raise StoreUnavailable("the store is closed")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._open.append((work, done))
+        (self._late if work.late else self._open).append((work, done))
         self._readings_open += len(work.readings)
         self._wake.set()
         await done
@@ -93,7 +95,7 @@ class GroupCommit:
             await self._wake.wait()
             self._wake.clear()
             linger_s = self._linger_s
-            while self._open:
+            while self._open or self._late:
                 if self._readings_open < self._max_batch_readings and not self._closing:
                     await asyncio.sleep(linger_s)
                 batch = self._take()
@@ -106,14 +108,18 @@ class GroupCommit:
                 return
 
     def _take(self) -> list[tuple[Work, asyncio.Future[None]]]:
-        """The oldest waiting work, up to the batch limit (but always at least one)."""
-        taken = readings = 0
-        for work, _ in self._open:
-            if taken and readings + len(work.readings) > self._max_batch_readings:
-                break
-            taken += 1
-            readings += len(work.readings)
-        batch, self._open = self._open[:taken], self._open[taken:]
+        """The oldest waiting work, live before backlog, up to the batch limit (but always at least one)."""
+        batch: list[tuple[Work, asyncio.Future[None]]] = []
+        readings = 0
+        for lane in (self._open, self._late):
+            taken = 0
+            for work, _ in lane:
+                if (batch or taken) and readings + len(work.readings) > self._max_batch_readings:
+                    break
+                taken += 1
+                readings += len(work.readings)
+            batch += lane[:taken]
+            del lane[:taken]
         self._readings_open -= readings
         return batch
 

@@ -166,8 +166,16 @@ def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
             return f"{first:%d %b}"
         return f"{first:%d %b} to {last:%d %b}"
 
+    def local_range(start: datetime, end: datetime) -> str:
+        """From when to when, to the minute; the day is said once if it is one."""
+        first, last = start.astimezone(zone), end.astimezone(zone)
+        if first.date() == last.date():
+            return f"{first:%d %b %H:%M}-{last:%H:%M}"
+        return f"{first:%d %b %H:%M} to {last:%d %b %H:%M}"
+
     return {
         "local_span": local_span,
+        "local_range": local_range,
         "kg_per_h": kg_per_h,
         "number": number,
         "bytes": byte_size,

@@ -7,12 +7,25 @@ from datetime import datetime, time, timedelta, tzinfo
 
 from carbontrack.hookspecs import FactoryDay, ReportFormat
 from carbontrack.metrics import DELIVERIES
-from carbontrack.model import Alert, Factory, Site, Snapshot, Stack, StackTotal, StorageStatus, Stranger, User
+from carbontrack.model import (
+    Alert,
+    Factory,
+    Flood,
+    Recovery,
+    Site,
+    Snapshot,
+    Stack,
+    StackTotal,
+    StorageStatus,
+    Stranger,
+    User,
+)
 from carbontrack.web.access import NETWORK_ROLES, may_see, scope
 from carbontrack.web.services import Services
 
 QUARANTINE_SHOWN = timedelta(hours=24)
 """What is older needs nobody's attention any more; it is kept all the same."""
+RECOVERIES_SHOWN = timedelta(hours=24)
 
 
 class Reader:
@@ -74,6 +87,14 @@ class Reader:
         value = self._services.metrics.registry.get_sample_value
         counts = {name: value("carbontrack_mqtt_messages_total", {"delivery": name}) for name in DELIVERIES}
         return {name: int(count) for name, count in counts.items() if count and name != "delivered"}
+
+    async def recoveries(self, factory_id: int | None = None) -> Sequence[Recovery]:
+        since = self.now - RECOVERIES_SHOWN
+        return await self._services.store.recoveries(since, factory_id=self._scope(factory_id))
+
+    def floods(self) -> Sequence[Flood]:
+        now_ms = round(self.now.timestamp() * 1000)
+        return self._services.fleet.floods(now_ms) if self._user.role in NETWORK_ROLES else ()
 
     def storage(self) -> StorageStatus | None:
         return self._services.storage() if self._user.role in NETWORK_ROLES else None

@@ -42,6 +42,7 @@ async def show(request: PortalRequest) -> Page | None:
         "today_kg": today.co2_kg,
         "coverage": today.coverage,
         "alerts": [{"alert": alert, "factory": factory} for alert in await data.alerts(factory.id)],
+        "recoveries": [{"recovery": found, "factory": factory} for found in await data.recoveries(factory.id)],
         "quarantine": [
             {"cause": cause, "text": cause_text(cause), "count": count}
             for cause, count in (await data.quarantine_counts(factory.id)).items()

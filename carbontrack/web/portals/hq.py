@@ -25,6 +25,7 @@ REFUSALS = {
     "disabled_device": "From a disabled device.",
     "mailbox_full": "Faster than they could be stored: the device sends them again.",
     "parked": "For a device that is held back.",
+    "flooding": "From a device that sends too much.",
     "too_large": "Larger than mqtt.max_payload_bytes.",
 }
 
@@ -60,6 +61,9 @@ async def show(request: PortalRequest) -> Page:
         "can_operate": request.user.role in REGISTRY_ROLES,
         "troubled": _troubled(snapshots, factories),
         "storage": data.storage(),
+        "recoveries": [
+            {"recovery": found, "factory": factories.get(found.factory_id)} for found in await data.recoveries()
+        ],
         **_what_needs_somebody(data, sites),
     }
     return Page("hq.html", values)
@@ -137,6 +141,7 @@ def _what_needs_somebody(data: PortalReader, sites: Sequence[Site]) -> dict[str,
             }
             for stranger in data.strangers()
         ],
+        "floods": [{"flood": flood, "factory": factories.get(flood.device_id)} for flood in data.floods()],
         "parked": [
             {"device_id": device_id, "error": error, "factory": factories.get(device_id)}
             for device_id, error in data.troubles().items()
