@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from carbontrack import ingest as mqtt
 from carbontrack.alerts import RuleInstance
 from carbontrack.bookkeeping import Books, shipped_factors
+from carbontrack.canary import Canary, CanaryActor
 from carbontrack.config import Config
 from carbontrack.device import Services as DeviceServices
 from carbontrack.fleet import Fleet
@@ -64,6 +65,7 @@ class Core:
     plugins: Plugins
     books: Books
     upkeep: Upkeep
+    canary: Canary
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -77,6 +79,11 @@ class Core:
             waited_s = time.monotonic() - waiting_since
             reasons.append(f"Readings arrive, but nothing was committed for {waited_s:.0f} s. Is the database there?")
         return reasons
+
+    def problems(self) -> list[str]:
+        """All that is wrong with the platform itself, for those who run it."""
+        # The canary finds what nothing else tells of; where the cause is known it says nothing more.
+        return self.not_ready() or [text for text in (self.canary.problem,) if text]
 
 
 @asynccontextmanager
@@ -116,7 +123,10 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
         zone = ZoneInfo(config.site.time_zone)
         summariser = Summariser(store, zone)
         upkeep = upkeep_of(config, store, metrics)
-        core = Core(config, store, fleet, live, metrics, ingest, plugins, books_of(config, store), upkeep)
+        canary = Canary(settings, metrics, devices.canary_every_s)
+        fleet.canary = CanaryActor(services, canary)
+        fleet.canary.start()
+        core = Core(config, store, fleet, live, metrics, ingest, plugins, books_of(config, store), upkeep, canary)
         try:
             async with _kept_running(
                 ingest=ingest.consume,
@@ -129,6 +139,7 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             ):
                 yield core
         finally:
+            await fleet.canary.stop()
             await fleet.close()
 
 
@@ -176,6 +187,8 @@ async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> Asyn
         version=version("carbontrack"),
         clock=lambda: datetime.now(UTC),
         storage=lambda: core.upkeep.status,
+        problems=core.problems,
+        canary_token=core.canary.token,
     )
     runner = web.AppRunner(create_app(services), access_log=None, shutdown_timeout=3)
     await runner.setup()
@@ -183,7 +196,10 @@ async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> Asyn
         site = web.TCPSite(runner, http.host, http.port)
         await site.start()
         host, port = runner.addresses[0][:2]
-        yield f"http://{host}:{port}"
+        url = f"http://{host}:{port}"
+        flights = {"canary": lambda: core.canary.fly(url)} if core.config.devices.canary_every_s else {}
+        async with _kept_running(**flights):
+            yield url
     finally:
         await runner.cleanup()
 
@@ -265,10 +281,10 @@ async def _kept_running(**jobs: Callable[[], Awaitable[None]]) -> AsyncIterator[
         while True:
             try:
                 await job()
-            except StoreUnavailable as error:
+            except (StoreUnavailable, ConnectionError) as error:
                 if time.monotonic() - told_at >= TELL_AGAIN_S:
                     told_at = time.monotonic()
-                    log.warning("the database is away, trying again", job=name, error=str(error))
+                    log.warning("something is away, trying again", job=name, error=str(error))
             except Exception:
                 log.exception("job failed, starting it again", job=name)
             await asyncio.sleep(2)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import structlog
 
-from carbontrack.actor import ActorState
+from carbontrack.actor import Actor, ActorState
 from carbontrack.device import DeviceActor, Services
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, SensorDriver
@@ -28,6 +28,8 @@ class Fleet:
     """All registered devices. Nothing here waits but :meth:`sync` and :meth:`close`."""
 
     def __init__(self, services: Services, drivers: Mapping[str, SensorDriver]) -> None:
+        self.canary: Actor[Payload] | None = None
+        """Who takes the canary's messages; it is no device."""
         self.strangers: dict[str, Stranger] = {}
         self._services = services
         self._drivers = drivers
@@ -44,6 +46,8 @@ class Fleet:
         """Hand a message to its device's actor; the delivery's name (``metrics.DELIVERIES``). Never waits."""
         actor = self._actors.get(payload.device_id)
         if actor is None:
+            if self.canary is not None and payload.device_id == self.canary.name:
+                return "delivered" if self.canary.tell(payload) else "mailbox_full"
             return self._tell_nobody(payload)
         if not actor.allowance.takes(payload.received_at_ms, self._services.messages_per_s):
             if actor.allowance.refused == 1:

@@ -136,6 +136,9 @@ class PortalReader(Protocol):
     def snapshots(self, factory_id: int | None = None) -> Sequence[Snapshot]:
         """The live state of each running device, by device id."""
 
+    def problems(self) -> Sequence[str]:
+        """What is wrong with the platform itself, in sentences; for operators and headquarters."""
+
     def troubles(self) -> Mapping[str, str]:
         """Devices whose actor is backing off or parked, with the error; for operators and headquarters."""
 

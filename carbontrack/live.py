@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from carbontrack.model import Snapshot
 
+CANARY_FACTORY_ID = -2
+"""The canary's: nobody has this factory, and who watches all factories does not see it."""
+
 
 class Subscription:
     """What one watcher has not seen yet: at most one snapshot per device."""
@@ -45,7 +48,8 @@ class Live:
 
     def publish(self, snapshot: Snapshot) -> None:
         for subscription in self._subscriptions:
-            if subscription.factory_id is None or subscription.factory_id == snapshot.factory_id:
+            wanted = subscription.factory_id
+            if wanted == snapshot.factory_id or (wanted is None and snapshot.factory_id != CANARY_FACTORY_ID):
                 subscription.put(snapshot)
 
     @property

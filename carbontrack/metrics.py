@@ -104,6 +104,22 @@ class Metrics:
         self.mqtt_connected = Gauge(
             "carbontrack_mqtt_connected", "1 while the core is connected to the broker.", registry=registry
         )
+        self.canary = Histogram(
+            "carbontrack_canary_seconds",
+            "From the canary's publishing until its message was committed, and until it was shown on the live stream.",
+            ["stage"],
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            registry=registry,
+        )
+        self.canary_lost = Counter(
+            "carbontrack_canary_lost",
+            "Canary messages that did not come through in time, by stage.",
+            ["stage"],
+            registry=registry,
+        )
+        self.canary_seen = Gauge(
+            "carbontrack_canary_seen_timestamp_seconds", "When the canary came through last.", registry=registry
+        )
         self.mqtt_reconnects = Counter(
             "carbontrack_mqtt_reconnects", "Connections to the broker that were lost or failed.", registry=registry
         )

@@ -412,6 +412,7 @@ async def test_the_api_says_who_may_call_each_route(portal: Portal) -> None:
         access = handler.access
         if access.roles is None:
             expected = "everybody, or whoever has the token" if access.metrics else "everybody"
+            expected = "the core's own canary" if access.canary else expected
             assert documented[route] == expected
         elif access.roles == frozenset(Role):
             assert documented[route] == "every role"

@@ -135,6 +135,8 @@ class Devices(Section):
     """After so many failures in a row a device's actor is parked until an operator revives it."""
     messages_per_s: float = Field(20.0, ge=1)
     """More messages a second of one device are refused without a receipt, after a minute's worth at once."""
+    canary_every_s: float = Field(10.0, ge=0)
+    """How often a synthetic message is sent through broker, database and live page to measure the way; 0 is never."""
     registry_poll_s: float = Field(5.0, gt=0)
     """How often the registry is asked for new, changed and removed devices."""
     stuck_after_s: float = Field(600.0, gt=0)

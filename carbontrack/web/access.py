@@ -28,10 +28,14 @@ USER = web.RequestKey("user", User)
 
 @dataclass(frozen=True, slots=True)
 class _Access:
-    """``roles`` None: nobody need sign in. ``metrics``: the bearer token of the metrics, where one is set."""
+    """``roles`` None: nobody need sign in. ``metrics``: the bearer token of the metrics, where one is set.
+
+    ``canary``: the token that the core's own canary has, and nobody else.
+    """
 
     roles: frozenset[Role] | None
     metrics: bool = False
+    canary: bool = False
 
 
 def allow(roles: frozenset[Role]) -> Callable[[H], H]:
@@ -56,6 +60,12 @@ def for_metrics(handler: H) -> H:
     return handler
 
 
+def for_canary(handler: H) -> H:
+    """Open a handler to the core's own canary alone."""
+    handler.__dict__["access"] = _Access(None, canary=True)
+    return handler
+
+
 @web.middleware
 async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through to its handler if the route is open to whoever asks."""
@@ -67,10 +77,13 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         raise web.HTTPForbidden(text="This address is open to nobody.")
     if request.method not in SAFE_METHODS and not _is_from_here(request):
         raise web.HTTPForbidden(text="The request came from another site's page. Open the page here and try again.")
-    if access.metrics:
-        _check_metrics_token(request)
+    services = request.app[SERVICES]
+    if access.metrics and services.metrics_token is not None:
+        _check_token(request, services.metrics_token, "http.metrics_token")
+    if access.canary:
+        _check_token(request, services.canary_token, "the core's own canary")
     token = session_token(request)
-    user = await signed_in(request.app[SERVICES], token) if token else None
+    user = await signed_in(services, token) if token else None
     if user is not None:
         request[USER] = user
     if access.roles is not None:
@@ -109,12 +122,7 @@ def _is_from_here(request: web.Request) -> bool:
     return COOKIE not in request.cookies
 
 
-def _check_metrics_token(request: web.Request) -> None:
-    expected = request.app[SERVICES].metrics_token
-    if expected is None:
-        return
+def _check_token(request: web.Request, expected: str | None, whose: str) -> None:
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind != "Bearer" or not hmac.compare_digest(given.encode(), expected.encode()):
-        raise web.HTTPUnauthorized(
-            text="The metrics need the token of http.metrics_token.", headers={"WWW-Authenticate": "Bearer"}
-        )
+    if expected is None or kind != "Bearer" or not hmac.compare_digest(given.encode(), expected.encode()):
+        raise web.HTTPUnauthorized(text=f"This needs the token of {whose}.", headers={"WWW-Authenticate": "Bearer"})

@@ -51,6 +51,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/alerts/", alerts)
     app.router.add_get("/api/quarantine/", quarantine)
     app.router.add_get("/api/live/", live_stream.stream, allow_head=False)
+    app.router.add_get("/api/canary/", live_stream.canary, allow_head=False)
 
 
 # --- the account

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from aiohttp import web
 
+from carbontrack.live import CANARY_FACTORY_ID, Subscription
 from carbontrack.model import Snapshot
-from carbontrack.web.access import EVERYBODY, USER, allow, scope
+from carbontrack.web.access import EVERYBODY, USER, allow, for_canary, scope
 from carbontrack.web.auth import session_token, signed_in
 from carbontrack.web.present import live_row
 from carbontrack.web.reader import Reader
@@ -29,14 +30,40 @@ _encode = msgspec.json.Encoder().encode
 async def stream(request: web.Request) -> web.StreamResponse:
     """All rows at once, then those that change. A browser that was away gets all of them again."""
     services, user = request.app[SERVICES], request[USER]
+    token = session_token(request) or ""
+
+    async def is_signed_in() -> bool:
+        return await signed_in(services, token) is not None  # not signed out meanwhile, nor disabled
+
+    with services.live.subscribe(scope(user)) as subscription:
+        return await _send(request, subscription, Reader(services, user).snapshots(), is_signed_in)
+
+
+@for_canary
+async def canary(request: web.Request) -> web.StreamResponse:
+    """The same for the core's own canary."""
+
+    async def always() -> bool:
+        return True
+
+    with request.app[SERVICES].live.subscribe(CANARY_FACTORY_ID) as subscription:
+        return await _send(request, subscription, (), always)
+
+
+async def _send(
+    request: web.Request,
+    subscription: Subscription,
+    first: Sequence[Snapshot],
+    goes_on: Callable[[], Awaitable[bool]],
+) -> web.StreamResponse:
+    """Send ``first``, and then what changes, until the browser goes or ``goes_on`` says no (asked once a minute)."""
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
-    token = session_token(request) or ""
     checked_at = time.monotonic()
-    with services.live.subscribe(scope(user)) as subscription, contextlib.suppress(ConnectionResetError):
+    with contextlib.suppress(ConnectionResetError):
         await response.prepare(request)
-        await response.write(b"retry: 2000\n\n" + _event(Reader(services, user).snapshots()))
+        await response.write(b"retry: 2000\n\n" + _event(first))
         while not subscription.closed:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
@@ -48,8 +75,8 @@ async def stream(request: web.Request) -> web.StreamResponse:
                 await asyncio.sleep(PAUSE_S)
             if time.monotonic() - checked_at > CHECK_SESSION_S:
                 checked_at = time.monotonic()
-                if await signed_in(services, token) is None:
-                    break  # signed out meanwhile, or disabled
+                if not await goes_on():
+                    break
     return response
 
 

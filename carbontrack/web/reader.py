@@ -78,6 +78,9 @@ class Reader:
         found = self._services.fleet.snapshots()
         return [found[name] for name in sorted(found) if only is None or found[name].factory_id == only]
 
+    def problems(self) -> Sequence[str]:
+        return self._services.problems() if self._user.role in NETWORK_ROLES else ()
+
     def troubles(self) -> Mapping[str, str]:
         return self._services.fleet.errors() if self._user.role in NETWORK_ROLES else {}
 

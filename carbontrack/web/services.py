@@ -29,7 +29,10 @@ class DemoAccount:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The parts of the core that pages and the API use. ``readiness`` gives the reasons for not being ready."""
+    """The parts of the core that pages and the API use.
+
+    ``readiness`` gives the reasons for not being ready, ``problems`` all that is wrong with the platform itself.
+    """
 
     store: Store
     books: Books
@@ -46,8 +49,10 @@ class Services:
     session_hours: int = 12
     secure_cookies: bool | Literal["auto"] = "auto"
     metrics_token: str | None = None
+    canary_token: str | None = None
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
+    problems: Callable[[], Sequence[str]] = tuple
 
 
 SERVICES = web.AppKey("services", Services)

@@ -141,6 +141,7 @@ def _what_needs_somebody(data: PortalReader, sites: Sequence[Site]) -> dict[str,
             }
             for stranger in data.strangers()
         ],
+        "problems": data.problems(),
         "floods": [{"flood": flood, "factory": factories.get(flood.device_id)} for flood in data.floods()],
         "parked": [
             {"device_id": device_id, "error": error, "factory": factories.get(device_id)}
