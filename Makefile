@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo test check format bench lock audit clean
+.PHONY: help install dev demo test check chaos format bench lock audit clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: dev ## Check format, lint, types and the direction of imports
 format: dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+chaos: dev ## Kill, cut and fill up everything, and count what is lost (ARGS="--short", ARGS="--seed 7", ...)
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: dev ## Measure what the documentation claims (ARGS="..." are passed on)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -411,6 +411,18 @@ class TestReceipts:
         assert (event.kind, event.data["code"]) == ("event", "ack_regressed")
         assert (gap.kind, gap.data["from"], gap.data["to"]) == ("gap", 4, 8)
 
+    def test_an_old_receipt_that_the_broker_had_kept_takes_nothing_back(self, node: Node) -> None:
+        connected(node)
+        sample(node, 10)
+        live(node)
+        receipt(node, 8)
+        body = json.dumps({"sid": node.sid, "seq": 3, "credit": 1}).encode()
+
+        assert node.take_receipt(body, NOW_MS, retained=True)
+
+        assert node.watermark == 8
+        assert live(node) == []
+
 
 class TestRing:
     def test_a_full_ring_overwrites_the_oldest_and_declares_the_gap(self) -> None:

@@ -34,7 +34,14 @@ class Link:
     """
 
     def __init__(
-        self, node: Node, broker: BrokerSettings, password: str | None, stop: asyncio.Event, on_open: Callable[[], None]
+        self,
+        node: Node,
+        broker: BrokerSettings,
+        password: str | None,
+        stop: asyncio.Event,
+        on_open: Callable[[], None],
+        *,
+        longest_backoff_s: float = LONGEST_BACKOFF_S,
     ) -> None:
         self.news = asyncio.Event()
         """Set it when the node has a new record."""
@@ -43,6 +50,7 @@ class Link:
         self._password = password
         self._stop = stop
         self._on_open = on_open
+        self._longest_backoff_s = longest_backoff_s
         self._topic = f"ct/v1/{node.device_id}/"
 
     async def run(self, first_delay_s: float) -> None:
@@ -58,7 +66,7 @@ class Link:
             finally:
                 self._node.hung_up()
             attempt = 0 if time.monotonic() - began_s > STEADY_S else attempt + 1
-            delay_s = random.uniform(0, min(2.0 ** min(attempt, 10), LONGEST_BACKOFF_S))
+            delay_s = random.uniform(0, min(2.0 ** min(attempt, 10), self._longest_backoff_s))
 
     async def _stopped_within(self, delay_s: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -106,7 +114,7 @@ class Link:
     async def _receive(self, client: aiomqtt.Client) -> None:
         async for message in client.messages:
             if isinstance(message.payload, bytes):
-                self._node.take_receipt(message.payload, _now_ms())
+                self._node.take_receipt(message.payload, _now_ms(), retained=message.retain)
 
     async def _send_live(self, client: aiomqtt.Client) -> None:
         while True:

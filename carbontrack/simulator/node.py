@@ -19,7 +19,8 @@ CAPACITY = 20_000
 """Records in the ring: a good day at one every 5 s."""
 PATIENCE_MS = 60_000
 """Without progress for so long, what is not receipted is sent again; the next time after twice as long."""
-LONGEST_PATIENCE_MS = 600_000
+MOST_PATIENCE = 10
+"""Times the patience that a node begins with."""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -40,6 +41,7 @@ class Node:
     """One device. ``range_ppm`` is its CO2 channel's full scale, which it states when it comes online.
 
     ``clock_set`` False: it does not know the time and counts ms since ``booted_ms`` until :meth:`set_clock`.
+    ``patience_ms``: how long it waits for progress before it sends again.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Node:
         capacity: int = CAPACITY,
         booted_ms: int = 0,
         clock_set: bool = True,
+        patience_ms: int = PATIENCE_MS,
         state: dict[str, Any] | None = None,
     ) -> None:
         kept = _State(secrets.token_hex(4), 0, 0, 1, 0, 0) if state is None else msgspec.convert(state, _State)
@@ -73,7 +76,7 @@ class Node:
         """Number of the next record to send live; None without a connection."""
         self._backlog_next = self._backlog_end = 0
         self._waiting_since_ms: int | None = None
-        self._patience_ms = PATIENCE_MS
+        self._first_patience_ms = self._patience_ms = patience_ms
         self._regressed_to: int | None = None
 
     # --- over a restart
@@ -143,7 +146,7 @@ class Node:
         self._live_next = self._backlog_end = self.ring.next_seq
         self._backlog_next = self.ring.tail
         self._waiting_since_ms = None
-        self._patience_ms = PATIENCE_MS
+        self._patience_ms = self._first_patience_ms
         sensors = (("co2", self._range_ppm), ("tg", 1024.0), ("dp", 500.0))
         body = {
             "v": 1,
@@ -207,12 +210,16 @@ class Node:
         self._declare_lost(now_ms)
         self._backlog_next, self._backlog_end = self.ring.tail, self._live_next
         self._waiting_since_ms = None
-        self._patience_ms = min(2 * self._patience_ms, LONGEST_PATIENCE_MS)
+        self._patience_ms = min(2 * self._patience_ms, MOST_PATIENCE * self._first_patience_ms)
 
     # --- receipts
 
-    def take_receipt(self, body: bytes, now_ms: int) -> bool:
-        """Drop what the platform has. False: the receipt is of another stream, of numbers never sent, or no receipt."""
+    def take_receipt(self, body: bytes, now_ms: int, *, retained: bool = False) -> bool:
+        """Drop what the platform has. False: the receipt is of another stream, of numbers never sent, or no receipt.
+
+        ``retained``: the broker had kept it. After a crash that may be an older one than the last, so it takes nothing
+        back.
+        """
         try:
             receipt = wire.decode_receipt(body)
         except msgspec.DecodeError:
@@ -220,13 +227,13 @@ class Node:
         if receipt.sid != self.sid or receipt.seq > self.sent:
             return False
         self.credit = receipt.credit
-        if receipt.seq < self.watermark:
+        if receipt.seq < self.watermark and not retained:
             self._note_regress(receipt.seq, now_ms)
         elif receipt.seq > self.watermark:
             self.watermark = receipt.seq
             self.ring.forget(receipt.seq)
             self._waiting_since_ms = now_ms if self.ring.tail <= self.sent else None
-            self._patience_ms = PATIENCE_MS
+            self._patience_ms = self._first_patience_ms
         return True
 
     def _note_regress(self, seq: int, now_ms: int) -> None:

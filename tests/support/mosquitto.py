@@ -37,7 +37,9 @@ per_listener_settings false
 allow_anonymous false
 password_file {folder}/passwords
 acl_file {folder}/acl
-persistence false
+persistence {persistence}
+persistence_location {folder}/
+autosave_interval 1
 max_queued_messages 0
 max_queued_bytes 67108864
 log_dest stderr
@@ -112,6 +114,10 @@ class Broker:
         """Crash: no goodbye to any client."""
         self._server.stop(signal.SIGKILL)
 
+    def forget(self) -> None:
+        """Lose what a stopped broker had on disk."""
+        (self._folder / "mosquitto.db").unlink(missing_ok=True)
+
     def log(self) -> str:
         """Return what mosquitto has logged, for a look at what a client really did."""
         return self._server.log.read_text()
@@ -131,15 +137,23 @@ def write_broker_files(folder: Path) -> None:
 
 
 @contextmanager
-def broker(shared: Path, folder: Path) -> Iterator[Broker]:
-    """Run a broker that knows nothing of the last one: no session, no retained message, no added device."""
+def broker(shared: Path, folder: Path, *, persistence: bool = False) -> Iterator[Broker]:
+    """Run a broker that knows nothing of the last one: no session, no retained message, no added device.
+
+    With ``persistence`` it keeps sessions and retained messages on disk, as of about a second ago.
+    """
     program = needs("mosquitto", package="mosquitto")
     port, plain_port = free_port(), free_port()
     shutil.copy(shared / "passwords", folder / "passwords")
     (folder / "acl").write_text(ACL)
     (folder / "mosquitto.conf").write_text(
         CONFIGURATION.format(
-            user=getpass.getuser(), folder=folder, certificates=shared, port=port, plain_port=plain_port
+            user=getpass.getuser(),
+            folder=folder,
+            certificates=shared,
+            port=port,
+            plain_port=plain_port,
+            persistence=str(persistence).lower(),
         )
     )
     server = Server(

@@ -81,6 +81,14 @@ class Postgres:
         """Crash: immediate shutdown, and recovery at the next start."""
         self._server.stop(signal.SIGQUIT)
 
+    def crash(self) -> None:
+        """Kill the server's first process; the others find out. :meth:`start` may have to wait for them."""
+        self._server.stop(signal.SIGKILL)
+
+    @property
+    def is_running(self) -> bool:
+        return self._server.process is not None and self._server.process.poll() is None
+
     @property
     def _address(self) -> list[str]:
         return ["--host=127.0.0.1", f"--port={self.port}", f"--username={USER}"]
@@ -106,11 +114,14 @@ class Postgres:
 
 
 @contextmanager
-def postgres_server(**changed: str) -> Iterator[Postgres]:
-    """Run a server on an empty data folder, with settings changed where asked; both are gone afterwards."""
+def postgres_server(parent: Path | None = None, **changed: str) -> Iterator[Postgres]:
+    """Run a server on an empty data folder, with settings changed where asked; both are gone afterwards.
+
+    ``parent`` is the folder to make it in, which everybody may enter.
+    """
     needs("initdb", package="postgresql", folders=_debian_folders())
     # Not pytest's own folder: that one belongs to root alone when root runs the tests.
-    folder = Path(tempfile.mkdtemp(prefix="carbontrack-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="carbontrack-postgres-", dir=parent))
     user = _unprivileged_user() if os.geteuid() == 0 else None
     if user is not None:
         shutil.chown(folder, user, user)
