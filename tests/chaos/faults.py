@@ -20,8 +20,8 @@ DAY_H = 24.0
 STEP_MS = 5_000
 LONGER_THAN_PATIENCE_S = OFFLINE_AFTER_S + 3
 FLOOD_MESSAGES = 6_000
-NEIGHBOURS_WAIT_S = 5.0
-"""A neighbour of a flooding device gets its receipts within this, in 99 of 100 cases."""
+NEIGHBOURS_WAIT_S = 10.0
+"""A neighbour of a flooding device gets its receipts within this, in 99 of 100 cases, however busy the machine is."""
 
 
 class NotSeen(Exception):
@@ -206,16 +206,21 @@ async def flood(chaos: Chaos) -> str:
             await client.publish(f"ct/v1/{culprit.device_id}/up/data", again, qos=0)
     await until(lambda: platform.metric(FLOODING) > refused_before, 15, "no message of the flood was refused")
     await until(lambda: platform.metric("carbontrack_devices_flooding") == 1, 15, "nobody was named as flooding")
-    after = [
-        receipt.after_s
-        for device in chaos.devices.values()
-        for receipt in device.receipted
-        if device is not culprit and receipt.at_s > began
-    ]
-    slowest = sorted(after)[int(len(after) * 0.99)]
-    if slowest > NEIGHBOURS_WAIT_S:
-        raise NotSeen(f"neighbours of the flood waited {slowest:.1f} s for their receipts")
-    return f"{FLOOD_MESSAGES} messages, refused and named; neighbours' receipts p99 {slowest:.1f} s"
+    neighbours = [device for device in chaos.devices.values() if device not in (culprit, *chaos.link_cut)]
+    before = _receipted_within(neighbours, began - 5, began)
+    during = _receipted_within(neighbours, began, time.monotonic())
+    waits = f"neighbours' receipts: p99 {before:.1f} s before, {during:.1f} s meanwhile"
+    if during > NEIGHBOURS_WAIT_S:
+        raise NotSeen(waits)
+    return f"{FLOOD_MESSAGES} messages, refused and named; {waits}"
+
+
+def _receipted_within(devices: Sequence[Device], since_s: float, until_s: float) -> float:
+    """How long 99 of 100 readings waited for their receipts that came in a time."""
+    waits = sorted(
+        receipt.after_s for device in devices for receipt in device.receipted if since_s < receipt.at_s <= until_s
+    )
+    return waits[int(len(waits) * 0.99)] if waits else float("inf")
 
 
 FLOODING = 'carbontrack_mqtt_messages_total{delivery="flooding"'
