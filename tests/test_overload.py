@@ -200,7 +200,7 @@ class Recording:
         self.batches: list[list[int]] = []
         self.go = asyncio.Event()
 
-    async def write(self, batch: Batch) -> int:
+    async def write(self, batch: Batch, *, trial: bool = False) -> int:
         self.batches.append([row.seq for row in batch.readings])
         await self.go.wait()
         return 0

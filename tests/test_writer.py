@@ -338,7 +338,7 @@ class Refusing:
         self.error: Exception | None = error
         self.written: list[int] = []
 
-    async def write(self, batch: Batch) -> int:
+    async def write(self, batch: Batch, *, trial: bool = False) -> int:
         if self.error is not None:
             raise self.error
         self.written += seqs(batch.readings)

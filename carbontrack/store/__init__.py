@@ -23,7 +23,7 @@ from carbontrack.store.schema import SchemaMismatch
 from carbontrack.store.sqlite import SqliteBackend
 from carbontrack.store.telemetry import ADJOINING, Engine
 from carbontrack.store.tiers import Tiers
-from carbontrack.store.work import TIER_MS, StoreFull, StoreUnavailable, StreamState, Work
+from carbontrack.store.work import TIER_MS, StoreBusy, StoreFull, StoreUnavailable, StreamState, Work
 from carbontrack.store.writer import Backend, GroupCommit
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "RegistryError",
     "SchemaMismatch",
     "Store",
+    "StoreBusy",
     "StoreFull",
     "StoreUnavailable",
     "StreamState",

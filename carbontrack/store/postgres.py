@@ -10,7 +10,7 @@ import msgspec
 
 from carbontrack.store.partitions import ensure_days
 from carbontrack.store.sources import COLUMNS, Key, Row, Sources, row_of
-from carbontrack.store.work import Batch, StoreFull, StoreUnavailable
+from carbontrack.store.work import Batch, StoreBusy, StoreFull, StoreUnavailable
 from carbontrack.store.writer import BadRow
 
 _UPDATE_STREAMS = """
@@ -39,6 +39,9 @@ JOIN unnest($1::int[], $2::int[], $3::bigint[]) AS u (stream_id, stack_id, base_
 """
 _MARK_BUCKETS = "INSERT INTO dirty_bucket (stack_id, start) SELECT * FROM unnest($1::int[], $2::timestamptz[])"
 
+MOST_NEW_DAYS = 16
+"""Tables of so many days are made at once. A clock that jumps may ask for years, and a table takes about 10 ms."""
+
 _BAD_VALUE = (
     asyncpg.DataError,
     asyncpg.IntegrityConstraintViolationError,
@@ -47,6 +50,10 @@ _BAD_VALUE = (
     TypeError,
     OverflowError,
 )
+
+
+class _EndOfTrial(Exception):
+    """Ends a transaction that is to leave nothing."""
 
 
 class PostgresBackend:
@@ -75,17 +82,19 @@ class PostgresBackend:
             )
         return self._connection
 
-    async def write(self, batch: Batch) -> int:
+    async def write(self, batch: Batch, *, trial: bool = False) -> int:
         try:
             connection = await self._connected()
             # Outside the transaction: a source without a reading does no harm, an id that was rolled back would.
             rows = [row_of(source, item, item.measured_at) for source, item in await self._sources.of(batch.readings)]
             days = {item.measured_at.date() for item in batch.readings} | {at.date() for _, _, at, _ in batch.records}
             try:
-                return await self._write(connection, rows, batch, days)
+                return await self._write(connection, rows, batch, days, trial=trial)
             except asyncpg.CheckViolationError:  # a day that was there has been archived since
                 self._days.clear()
-                return await self._write(connection, rows, batch, days)
+                return await self._write(connection, rows, batch, days, trial=trial)
+        except _EndOfTrial:
+            return 0
         except asyncpg.DiskFullError as error:
             raise StoreFull(f"PostgreSQL: {error}") from error
         except _BAD_VALUE as error:
@@ -93,20 +102,31 @@ class PostgresBackend:
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             raise StoreUnavailable(f"PostgreSQL: {type(error).__name__}: {error}") from error
 
-    async def _write(self, connection: asyncpg.Connection[Any], rows: list[Row], batch: Batch, days: set[date]) -> int:
+    async def _write(
+        self, connection: asyncpg.Connection[Any], rows: list[Row], batch: Batch, days: set[date], *, trial: bool
+    ) -> int:
         if new := days - self._days:
-            await ensure_days(connection.execute, new)
-            self._days |= new
+            if len(new) > MOST_NEW_DAYS and batch.works > 1:
+                raise StoreBusy(f"{len(new)} days have no table yet")
+            at_once = sorted(new)[:MOST_NEW_DAYS]
+            await ensure_days(connection.execute, at_once)
+            self._days.update(at_once)
+            if len(new) > len(at_once):
+                raise StoreBusy(f"{len(new)} days had no table yet, {len(at_once)} of them have one now")
         try:
             async with connection.transaction():
                 if rows:
                     await connection.copy_records_to_table("reading", records=rows, columns=COLUMNS)
                 await self._write_rest(connection, batch)
+                if trial:
+                    raise _EndOfTrial  # what is raised in the block rolls it back
             return 0
         except asyncpg.UniqueViolationError:
             async with connection.transaction():
                 conflicts = await self._write_staged(connection, rows)
                 await self._write_rest(connection, batch)
+                if trial:
+                    raise _EndOfTrial from None
             return conflicts
 
     async def _write_staged(self, connection: asyncpg.Connection[Any], rows: list[Row]) -> int:

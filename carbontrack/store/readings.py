@@ -28,6 +28,8 @@ SELECT s.stack_id, s.stream_id, s.base_seq + r.seq AS seq, r.measured_at, r.rece
 """  # texts out of this module
 
 
+_NEWEST = "to_timestamp(t.last_measured_ms / 1000.0)"
+_NEWEST_TIMES = f"SELECT DISTINCT {_NEWEST} FROM stream t WHERE last_measured_ms > 0"  # noqa: S608  # as above
 VALUES = ("co2_ppm", "temperature_c", "velocity_ms", "pressure_difference_pa", "pressure_kpa")
 _ORDER = attrgetter("measured_at", "stream_pk", "seq")
 
@@ -107,7 +109,12 @@ class Readings(Retention):
     async def newest_readings(self) -> dict[str, Measurement]:
         """What each device measured last, for the live state after a start."""
         # The stream knows where its newest reading is, so that this is one index look-up a device and not a scan.
-        newest = "to_timestamp(t.last_measured_ms / 1000.0)" if self._engine.is_postgres else "t.last_measured_ms"
+        newest, days, values = "t.last_measured_ms", "", []
+        if self._engine.is_postgres:
+            newest = _NEWEST
+            # Named beforehand, so that no other day's table is opened and locked: there may be thousands.
+            times = await self._engine.records(_NEWEST_TIMES)
+            days, values = "AND r.measured_at = ANY($1)", [[at for (at,) in times]]
         rows = await self._engine.rows(
             f"""
             SELECT t.device_id, s.stack_id, s.stream_id, s.base_seq + r.seq AS seq, r.measured_at, r.received_after_s,
@@ -116,8 +123,10 @@ class Readings(Retention):
             JOIN source s ON s.stream_id = t.id AND s.stack_id = t.last_stack_id
                 AND s.base_seq <= t.last_seq AND t.last_seq < s.base_seq + 2147483648
             JOIN reading r ON r.source_id = s.id AND r.measured_at = {newest} AND r.seq = t.last_seq - s.base_seq
+                {days}
             ORDER BY r.measured_at
-            """  # noqa: S608  # texts out of this module
+            """,  # noqa: S608  # texts out of this module
+            *values,
         )
         return {row["device_id"]: self._measurement(row) for row in rows}
 

@@ -48,7 +48,9 @@ def tortoise_config(url: str) -> dict[str, Any]:
                 "database": parts.path.lstrip("/"),
                 "minsize": 1,
                 "maxsize": 5,
-                "server_settings": {"application_name": "carbontrack"},
+                # A plan for whatever values are given would open the table of every day there is: with those of years
+                # that takes PostgreSQL many seconds, for each statement and connection.
+                "server_settings": {"application_name": "carbontrack", "plan_cache_mode": "force_custom_plan"},
             },
         }
     else:

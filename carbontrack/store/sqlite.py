@@ -55,7 +55,7 @@ class SqliteBackend:
             self._connection = connection
         return self._connection
 
-    async def write(self, batch: Batch) -> int:
+    async def write(self, batch: Batch, *, trial: bool = False) -> int:
         try:
             connection = await self._connected()
             # Outside the transaction: a source without a reading does no harm, an id that was rolled back would.
@@ -65,9 +65,10 @@ class SqliteBackend:
             await connection.execute("BEGIN IMMEDIATE")
             try:
                 conflicts = await self._write(connection, rows, batch)
-                await connection.execute("COMMIT")
+                await connection.execute("ROLLBACK" if trial else "COMMIT")
             except BaseException:
-                await connection.execute("ROLLBACK")
+                if connection.in_transaction:  # where the disk is full the engine has done it by itself
+                    await connection.execute("ROLLBACK")
                 raise
             return conflicts
         except (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError, ValueError) as error:

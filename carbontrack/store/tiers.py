@@ -29,10 +29,10 @@ _DAY_COLUMNS = tuple(item.name for item in fields(Day))
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Buckets that were touched: (stack id, start in UTC ms), up to the mark with this number."""
+    """Buckets that were touched: (stack id, start in UTC ms), and the numbers of their marks."""
 
     buckets: frozenset[tuple[int, int]]
-    up_to: int
+    ids: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -81,10 +81,13 @@ class Tiers:
             rows = await self._engine.rows("SELECT id, stack_id, start FROM dirty_bucket ORDER BY id LIMIT $1", most)
             buckets = frozenset((row["stack_id"], to_ms(self._engine.moment(row["start"]))) for row in rows)
             self.commits.dirty.difference_update(buckets)
-        return Marks(buckets, rows[-1]["id"] if rows else 0)
+        return Marks(buckets, tuple(row["id"] for row in rows))
 
     async def forget_marks(self, marks: Marks) -> None:
-        await self._engine.run("DELETE FROM dirty_bucket WHERE id <= $1", marks.up_to)
+        """Forget these marks and no others: another process may have made one with a smaller number meanwhile."""
+        if marks.ids:
+            ids = ", ".join(map(str, marks.ids))
+            await self._engine.run(f"DELETE FROM dirty_bucket WHERE id IN ({ids})")  # noqa: S608  # whole numbers
 
     async def touch(self, stack_id: int, since: datetime, until: datetime) -> None:
         """Mark the buckets of [since, until) that have been summarised once, to be summarised again."""

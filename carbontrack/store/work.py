@@ -28,6 +28,10 @@ class StoreFull(StoreUnavailable):
     """The database's disk is full. What is not kept comes again: the devices have it."""
 
 
+class StoreBusy(StoreUnavailable):
+    """The work asks for more than is done at once. Something of it is prepared now: each attempt gets further."""
+
+
 class WorkRefused(Exception):
     """The database is there and can never take this work, though no single reading is at fault: a defect of ours."""
 
@@ -125,6 +129,8 @@ class Batch:
     quarantined: list[tuple[int, Quarantined]]
     streams: list[StreamState]
     buckets: list[tuple[int, int]]
+    works: int = 1
+    """How many actors have a part in it."""
 
     @classmethod
     def of(cls, works: Sequence[Work], known_dirty: set[tuple[int, int]]) -> Batch:
@@ -137,6 +143,7 @@ class Batch:
             [(work.factory_id, _storable(item)) for work in works for item in (*work.quarantined, *work.rejected)],
             [state for work in works for state in work.streams.values()],
             sorted(buckets - known_dirty),
+            len(works),
         )
 
 

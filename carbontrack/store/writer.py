@@ -17,7 +17,7 @@ import structlog
 
 from carbontrack.metrics import Metrics
 from carbontrack.model import Quarantined, Reading
-from carbontrack.store.work import Batch, StoreFull, StoreUnavailable, Work, WorkRefused
+from carbontrack.store.work import Batch, StoreBusy, StoreFull, StoreUnavailable, Work, WorkRefused
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +34,8 @@ class BadRow(Exception):
 class Backend(Protocol):
     """One engine's way to write telemetry."""
 
-    async def write(self, batch: Batch) -> int:
-        """Commit a batch; how many of its readings were there already.
+    async def write(self, batch: Batch, *, trial: bool = False) -> int:
+        """Commit a batch; how many of its readings were there already. A trial is rolled back at its end.
 
         Raises :class:`BadRow` for a batch that can never be written, and
         :class:`~carbontrack.store.work.StoreUnavailable` for an engine that is away. Writing twice is harmless.
@@ -128,11 +128,14 @@ class GroupCommit:
         works = [work for work, _ in batch]
         try:
             await self._write(works)
-        except BadRow as refusal:
-            if len(batch) > 1:
+        except (BadRow, StoreBusy) as refusal:
+            if len(batch) > 1:  # it is the work of one that is at fault: the others do not wait for it
                 middle = len(batch) // 2
                 await self._commit(batch[:middle])
                 await self._commit(batch[middle:])
+                return
+            if isinstance(refusal, StoreBusy):
+                self._failed(batch, refusal)
                 return
             try:
                 await self._isolate(works[0], refusal)
@@ -173,7 +176,7 @@ class GroupCommit:
 
     async def _isolate(self, work: Work, refusal: BadRow) -> None:
         """Find the rows of one work that the database cannot take, put them into quarantine, commit the rest."""
-        bad, conflicts = await self._bad_rows(work.readings)
+        bad = await self._bad_rows(work.readings)
         if not bad:
             raise WorkRefused(f"the database refuses something that is no reading: {refusal}") from refusal
         for reading, detail in bad:
@@ -184,18 +187,20 @@ class GroupCommit:
             await self._write([work])
         except BadRow as error:
             raise WorkRefused(f"the database refuses something beside the readings: {error}") from error
-        work.conflicts = conflicts  # all are there by now: the search has written them
 
-    async def _bad_rows(self, readings: list[Reading]) -> tuple[list[tuple[Reading, str]], int]:
-        """The readings that are refused with the reason, the others being written; how many were there before."""
+    async def _bad_rows(self, readings: list[Reading]) -> list[tuple[Reading, str]]:
+        """The readings that are refused, with the reason.
+
+        Nothing is kept by the search: a row whose stream does not know of it would be taken a second time after a
+        crash, and where its time is estimated, under another time.
+        """
         if not readings:
-            return [], 0
+            return []
         try:
-            return [], await self._backend.write(Batch(readings, [], [], [], []))
+            await self._backend.write(Batch(readings, [], [], [], []), trial=True)
         except BadRow as error:
             if len(readings) == 1:
-                return [(readings[0], str(error))], 0
+                return [(readings[0], str(error))]
             middle = len(readings) // 2
-            bad, conflicts = await self._bad_rows(readings[:middle])
-            more_bad, more_conflicts = await self._bad_rows(readings[middle:])
-            return [*bad, *more_bad], conflicts + more_conflicts
+            return [*await self._bad_rows(readings[:middle]), *await self._bad_rows(readings[middle:])]
+        return []
