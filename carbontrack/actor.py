@@ -45,6 +45,7 @@ class Actor(Generic[M]):
         "_stopping",
         "_task",
         "_waiter",
+        "fails_alone",
         "failures",
         "idle_after_s",
         "last_error",
@@ -66,6 +67,8 @@ class Actor(Generic[M]):
         self.max_failures = max_failures
         self.state = ActorState.STARTING
         self.failures = 0
+        self.fails_alone = False
+        """Whether the last failure was its own, and nobody else has it."""
         self.last_error = ""
         self._control: deque[M] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -133,9 +136,17 @@ class Actor(Generic[M]):
     async def on_stop(self) -> None:
         """Called once at the end, after the last message."""
 
+    def is_turning_point(self, message: M) -> bool:  # noqa: ARG002  # for subclasses
+        """Whether what came before a message must be handled before it, in whatever lane it waits."""
+        return False
+
     def is_outage(self, error: Exception) -> bool:  # noqa: ARG002  # for subclasses
         """Whether an error is the fault of something that all actors share and that will come back."""
         return False
+
+    def is_own_fault(self, error: Exception) -> bool:
+        """Whether an error is this actor's alone."""
+        return not self.is_outage(error)
 
     # --- the loop
 
@@ -150,7 +161,7 @@ class Actor(Generic[M]):
         finally:
             self._waiter = None
 
-    async def _run(self) -> None:  # noqa: C901  # one loop, which reads best in one piece
+    async def _run(self) -> None:  # one loop, which reads best in one piece
         loop = asyncio.get_running_loop()
         taken: list[M] = []
         self._await_idle(loop)
@@ -162,12 +173,7 @@ class Actor(Generic[M]):
                         await self.on_start()
                         started = True
                         self.state = ActorState.RUNNING
-                    if not taken:
-                        taken = [*self._control, *self.mailbox]
-                        self._control.clear()
-                        self.mailbox.clear()
-                    if not taken:
-                        taken = [self.later.popleft() for _ in range(min(len(self.later), LATER_AT_ONCE))]
+                    taken = taken or self._take()
                     if taken:
                         await self.handle(taken)
                         taken = []
@@ -175,6 +181,7 @@ class Actor(Generic[M]):
                         self._await_idle(loop)
                         await self.on_idle()
                     self.failures = 0
+                    self.fails_alone = False
                 except Exception as error:  # noqa: BLE001  # the failure policy is for whatever it is
                     started = False
                     await self._fail(error)
@@ -191,6 +198,18 @@ class Actor(Generic[M]):
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
 
+    def _take(self) -> list[M]:
+        """All that waits in the first lane; where nothing does, some of the second."""
+        taken = [*self._control, *self.mailbox]
+        self._control.clear()
+        self.mailbox.clear()
+        if not taken:
+            return [self.later.popleft() for _ in range(min(len(self.later), LATER_AT_ONCE))]
+        if self.later and any(map(self.is_turning_point, taken)):
+            taken = [*self.later, *taken]
+            self.later.clear()
+        return taken
+
     def _await_idle(self, loop: asyncio.AbstractEventLoop) -> None:
         self._idle_is_due = False
         self._idle_timer = loop.call_later(self.idle_after_s, self._be_idle)
@@ -203,6 +222,7 @@ class Actor(Generic[M]):
     async def _fail(self, error: Exception) -> None:
         """Back off, or park after too many failures in a row; each is logged when it begins, not when it repeats."""
         self.failures += 1
+        self.fails_alone = self.is_own_fault(error)
         self.last_error = f"{type(error).__name__}: {error}"
         if self.failures == 1:
             # All actors have an outage at once: one line each is enough.

@@ -24,6 +24,7 @@ from carbontrack.alerts import RuleInstance
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.canary import Canary, CanaryActor
 from carbontrack.config import Config
+from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
 from carbontrack.fleet import Fleet
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
@@ -103,6 +104,7 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
         drain = Drain(config.mqtt.credit, config.mqtt.backlog_per_s)
         receipts = Receipts(settings, metrics, drain)
         live = Live()
+        hearing = Hearing(blind_s=2.0 * settings.keepalive_s)
         devices = config.devices
         services = DeviceServices(
             store=store,
@@ -116,10 +118,11 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             stuck_after_s=devices.stuck_after_s,
             messages_per_s=devices.messages_per_s,
             drain=drain,
+            hearing=hearing,
         )
         fleet = Fleet(services, plugins.sensors)
         await fleet.sync(await store.sites())
-        ingest = Ingest(settings, fleet, receipts, metrics)
+        ingest = Ingest(settings, fleet, receipts, metrics, hearing)
         zone = ZoneInfo(config.site.time_zone)
         summariser = Summariser(store, zone)
         upkeep = upkeep_of(config, store, metrics)

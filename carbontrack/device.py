@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import structlog
@@ -17,9 +17,9 @@ from carbontrack.hookspecs import SensorDriver
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
-from carbontrack.model import AlertState, Flag, Payload, Reading, Site, Snapshot
+from carbontrack.model import MIN_DATETIME, AlertState, Flag, Payload, Reading, Site, Snapshot
 from carbontrack.overload import Allowance, Drain
-from carbontrack.store import ADJOINING, Store, StoreUnavailable, Work
+from carbontrack.store import ADJOINING, Store, StoreBusy, StoreUnavailable, Work
 from carbontrack.streams import Stream
 
 log = structlog.get_logger(__name__)
@@ -29,6 +29,39 @@ LATE_FROM = timedelta(seconds=60)
 """A reading that came so long after it was measured waited in the device's store."""
 RECOVERED_AFTER_S = 15.0
 """When nothing late has come for so long, the outage is recovered."""
+
+
+@dataclass(slots=True)
+class Hearing:
+    """Whether the core hears anything at all: who cannot be heard is not silent. All times are monotonic."""
+
+    blind_s: float = 60.0
+    """A link to the broker may be dead for so long before its end is noticed: two keep-alives."""
+    _since_s: float | None = None
+    _last_s: float = 0.0
+
+    def connected(self, now_s: float) -> None:
+        """The core is connected to the broker; the devices need their time to come back as well."""
+        self._since_s = now_s
+
+    def cut_off(self) -> None:
+        """The core is connected no more."""
+        self._since_s = None
+
+    def heard(self, now_s: float) -> None:
+        """Somebody was heard, whoever it was."""
+        self._last_s = now_s
+
+    def silence_s(self, heard_at_s: float | None, now_s: float) -> float:
+        """For how long a device that was heard last at ``heard_at_s`` has been silent for certain."""
+        if self._since_s is None:
+            return 0.0
+        heard_s = self._since_s if heard_at_s is None else max(self._since_s, heard_at_s)
+        return max(self._last_s, now_s - self.blind_s) - heard_s
+
+
+def _all_is_heard() -> Hearing:
+    return Hearing(blind_s=0.0, _since_s=float("-inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +79,7 @@ class Services:
     stuck_after_s: float = 600.0
     messages_per_s: float = 20.0
     drain: Drain = field(default_factory=lambda: Drain(5.0, 200.0))
+    hearing: Hearing = field(default_factory=_all_is_heard)
     monotonic: Callable[[], float] = time.monotonic
 
 
@@ -65,13 +99,16 @@ class DeviceActor(Actor[Payload]):
 
     __slots__ = (
         "_heard_at",
+        "_looked_at",
         "_prepared",
         "_recovering",
+        "_resumed_at",
         "_services",
         "_standings",
         "allowance",
         "in_hand",
         "intake",
+        "looks",
         "snapshot",
         "waiting_since",
     )
@@ -92,8 +129,13 @@ class DeviceActor(Actor[Payload]):
         self._services = services
         self._prepared = streams
         self._heard_at: float | None = None
+        self._looked_at: float | None = None
+        self.looks = 0
+        """How often it was looked whether the device is silent."""
         self._standings: dict[str, Standing] = {}
         self._recovering: Recovering | None = None
+        self._resumed_at = MIN_DATETIME
+        """When the device was heard again after its last long silence, or after the start of the core."""
 
     # --- life
 
@@ -110,14 +152,27 @@ class DeviceActor(Actor[Payload]):
     def is_outage(self, error: Exception) -> bool:
         return isinstance(error, StoreUnavailable)
 
+    def is_own_fault(self, error: Exception) -> bool:
+        return isinstance(error, StoreBusy) or not self.is_outage(error)
+
+    def is_turning_point(self, message: Payload) -> bool:
+        """A birth and a gap declare records lost that may be in the backlog that waits: that is taken first."""
+        return message.channel == "state" or b'"g"' in message.body
+
     async def on_idle(self) -> None:
         """Call a silent device offline, by the monotonic time of receipt and never by the device's clock."""
-        heard_at, patience_s = self._heard_at, self._services.offline_after_s
-        if self.snapshot.online and (heard_at is None or self._services.monotonic() - heard_at > patience_s):
+        now_s, before_s, patience_s = self._services.monotonic(), self._looked_at, self._services.offline_after_s
+        self._looked_at = now_s
+        # After a long time without a look the core stood still, or waited for the database. What came meanwhile may
+        # not have been read yet: the next look tells.
+        is_late = before_s is not None and now_s - before_s > patience_s * 2 / 3
+        silence_s = self._services.hearing.silence_s(self._heard_at, now_s)
+        if self.snapshot.online and silence_s > patience_s and not is_late:
             self._show(msgspec.structs.replace(self.snapshot, online=False))
         recovering = self._recovering
-        if recovering is not None and self._services.monotonic() - recovering.last_s > RECOVERED_AFTER_S:
+        if recovering is not None and now_s - recovering.last_s > RECOVERED_AFTER_S:
             await self._note_recovery()
+        self.looks += 1
 
     async def on_stop(self) -> None:
         with suppress(StoreUnavailable):  # then the late readings tell of it, and nobody else
@@ -129,6 +184,7 @@ class DeviceActor(Actor[Payload]):
         """Begin with the newest reading that the database has, and the alerts that were open."""
         if reading is not None:
             self.snapshot = _snapshot(self.intake.site, reading, online=False)
+            self.allowance = Allowance(round(reading.received_at.timestamp() * 1000))
         self._standings = {rule: Standing(AlertState.FIRING, since) for rule, since in firing.items()}
 
     @property
@@ -161,10 +217,12 @@ class DeviceActor(Actor[Payload]):
         self.in_hand = batch.received
         if batch.changed or batch.work.readings or batch.work.quarantined:
             await self._services.store.save(batch.seal())
-        if is_backlog:
+        if any(payload.channel == "backlog" for payload in messages):
             self._services.drain.note(self.name)
         self._settle(batch)
         self.waiting_since = None
+        if batch.heard and (self._heard_at is None or self._silence_s() > LATE_FROM.total_seconds()):
+            self._resumed_at = datetime.fromtimestamp(messages[0].received_at_ms / 1000, UTC)
         await self._note_late(batch.work.readings)
         if batch.heard or batch.online:
             self._heard_at = self._services.monotonic()
@@ -192,7 +250,13 @@ class DeviceActor(Actor[Payload]):
 
     async def _note_late(self, readings: list[Reading]) -> None:
         """Remember the span of what came long after it was measured: an outage whose readings are here now."""
-        late = [row for row in readings if row.received_at - row.measured_at > LATE_FROM]
+        late = [
+            row
+            for row in readings
+            if row.received_at - row.measured_at > LATE_FROM
+            # What came live was late by an outage if it is of before its end. Else the device's clock is slow.
+            and (row.flags & _BACKLOG or row.measured_at < self._resumed_at)
+        ]
         if not late:
             return
         stack_id = late[0].stack_id
@@ -206,6 +270,9 @@ class DeviceActor(Actor[Payload]):
         self._recovering = Recovering(
             stack_id, min(first, before.since), max(last, before.until), before.readings + len(late), now_s
         )
+
+    def _silence_s(self) -> float:
+        return 0.0 if self._heard_at is None else self._services.monotonic() - self._heard_at
 
     async def _note_recovery(self) -> None:
         """Keep what was recovered, for the pages."""

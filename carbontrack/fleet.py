@@ -154,8 +154,11 @@ class Fleet:
         return sorted((flood for flood in found if flood), key=lambda flood: -flood.messages_per_s)
 
     def waiting_since(self) -> float | None:
-        """Monotonic time since which some device's messages wait for their commit; parked devices are not counted."""
-        waits = (actor.waiting_since for actor in self._actors.values() if actor.state is not ActorState.PARKED)
+        """Monotonic time since which some device's messages wait for their commit.
+
+        A device that fails by itself, or is parked for that, is not counted: it says nothing of the database.
+        """
+        waits = (actor.waiting_since for actor in self._actors.values() if not actor.fails_alone)
         return min((since for since in waits if since is not None), default=None)
 
     async def unpark(self, device_id: str) -> None:

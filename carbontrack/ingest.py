@@ -22,6 +22,7 @@ import aiomqtt
 import msgspec
 import structlog
 
+from carbontrack.device import Hearing
 from carbontrack.fleet import Fleet
 from carbontrack.metrics import Metrics
 from carbontrack.model import Payload
@@ -137,7 +138,14 @@ class Receipts:
 class Ingest:
     """The connection to the broker."""
 
-    def __init__(self, settings: BrokerSettings, fleet: Fleet, receipts: Receipts, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        fleet: Fleet,
+        receipts: Receipts,
+        metrics: Metrics,
+        hearing: Hearing | None = None,
+    ) -> None:
         self.connected = False
         self.last_message: float | None = None
         """Monotonic time of the newest message."""
@@ -145,6 +153,7 @@ class Ingest:
         self._fleet = fleet
         self._receipts = receipts
         self._metrics = metrics
+        self._hearing = hearing or Hearing()
         self._deliveries = metrics.deliveries
 
     async def consume(self) -> None:
@@ -171,6 +180,10 @@ class Ingest:
     def _state(self, *, connected: bool) -> None:
         self.connected = connected
         self._metrics.mqtt_connected.set(connected)
+        if connected:
+            self._hearing.connected(time.monotonic())
+        else:
+            self._hearing.cut_off()
 
     def _client(self) -> aiomqtt.Client:
         settings = self._settings
@@ -198,6 +211,7 @@ class Ingest:
             self._settings.max_payload_bytes,
         )
         self.last_message = time.monotonic()
+        self._hearing.heard(self.last_message)
         self._deliveries[delivery].inc()
         if delivery != "delivered":
             self._metrics.received.inc()

@@ -15,6 +15,8 @@ DRAINING_S = 10.0
 PATIENCE_S = 1.0
 """Messages that wait longer for their commit say that the store is at its limit."""
 LEAST_SHARE = 0.02
+LEAST_CREDIT = 0.01
+"""However many drain, each gets a message through: with no credit at all it would hear of no other credit either."""
 BURST_S = 60.0
 """A device may send at once what it may send in so long: a broker delivers what it queued while the core was away."""
 CALM_S = 60.0
@@ -57,26 +59,34 @@ class Drain:
     def credit(self, device_id: str) -> float:
         """Backlog messages a second for one device."""
         others = len(self._last) - (device_id in self._last)
-        return round(min(self._most_per_s, self._total_per_s * self.share / (others + 1)), 3)
+        return max(LEAST_CREDIT, round(min(self._most_per_s, self._total_per_s * self.share / (others + 1)), 3))
 
 
 class Allowance:
-    """What one device may send: ``per_s`` messages a second, and at once as many as in a minute."""
+    """What one device may send: ``per_s`` messages a second, and at once as many as in a minute.
+
+    After a silence it is as many as in that silence: the broker delivers at once what it queued while the core was
+    away. ``heard_ms`` is when the device was heard last, before this process.
+    """
 
     __slots__ = ("_at_ms", "_refused_ms", "_tokens", "refused", "since_ms")
 
-    def __init__(self) -> None:
+    def __init__(self, heard_ms: int | None = None) -> None:
         self.since_ms = 0
         """Since when it floods, UTC ms; 0 when it does not."""
         self.refused = 0
         """Messages that were refused since then."""
-        self._tokens = float("inf")
-        self._at_ms = 0
+        self._tokens: float | None = None
+        self._at_ms = heard_ms
         self._refused_ms = 0
 
     def takes(self, now_ms: int, per_s: float) -> bool:
         """Whether one more message is within the allowance."""
-        tokens = min(self._tokens + (now_ms - self._at_ms) * per_s / 1000, per_s * BURST_S)
+        most = per_s * BURST_S
+        before = most if self._tokens is None else self._tokens
+        # A clock that was set back takes nothing away: the device has done nothing.
+        gained = 0.0 if self._at_ms is None else max(0, now_ms - self._at_ms) * per_s / 1000
+        tokens = max(before, gained, min(before + gained, most))
         self._at_ms = now_ms
         if tokens >= 1:
             self._tokens = tokens - 1

@@ -1,0 +1,225 @@
+"""Nobody is called offline or a flood who is not, and what is declared lost does not overtake what came."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from carbontrack.device import Hearing
+from carbontrack.metrics import Metrics
+from carbontrack.overload import BURST_S, Allowance, Drain
+from carbontrack.store import Store
+from tests.support.world import (
+    NOON,
+    NOON_MS,
+    Core,
+    birth,
+    body,
+    core,
+    eventually,
+    kept,
+    register,
+)
+
+pytest_plugins = ["tests.support.world"]
+
+TOO_LARGE = 2**63
+HOUR_MS = 3_600_000
+DAY = date(2026, 3, 1)
+LATER = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# --- called offline
+
+
+@pytest.fixture
+async def heard(store: Store, metrics: Metrics) -> AsyncIterator[tuple[Core, Hearing, Clock]]:
+    await register(store, "dev-001", "dev-002")
+    clock, hearing = Clock(), Hearing()
+    async with core(store, metrics, monotonic=clock, hearing=hearing, offline_after_s=30.0) as running:
+        for name in ("dev-001", "dev-002"):
+            running.fleet._actors[name].idle_after_s = 0.01
+            running.fleet._actors[name]._await_idle(asyncio.get_running_loop())
+        hearing.connected(clock())
+        hearing.heard(clock())
+        running.tell("dev-001", body())
+        running.tell("dev-002", body())
+        await running.receipt("dev-001", 1)
+        await running.receipt("dev-002", 1)
+        yield running, hearing, clock
+
+
+def online(running: Core) -> set[str]:
+    return {name for name, snapshot in running.fleet.snapshots().items() if snapshot.online}
+
+
+async def looks(running: Core, times: int = 4) -> None:
+    """Return when each device has been looked at some times more."""
+    before = {name: actor.looks for name, actor in running.fleet._actors.items()}
+    await eventually(lambda: all(actor.looks >= before[name] + times for name, actor in running.fleet._actors.items()))
+
+
+async def test_nobody_is_offline_while_the_core_itself_is_cut_off(heard: tuple[Core, Hearing, Clock]) -> None:
+    running, hearing, clock = heard
+    hearing.cut_off()
+    clock.now += 3600
+
+    await looks(running)
+    assert online(running) == {"dev-001", "dev-002"}
+
+    hearing.connected(clock())
+    clock.now += 10
+    hearing.heard(clock())
+    await looks(running)
+    assert online(running) == {"dev-001", "dev-002"}, "they have not had the time to come back"
+
+    running.tell("dev-001", body(seq=2, at_ms=NOON_MS + HOUR_MS))
+    clock.now += 25
+    hearing.heard(clock())
+    await running.receipt("dev-001", 2)
+    await eventually(lambda: "dev-002" not in online(running))
+    assert online(running) == {"dev-001"}
+
+
+async def test_nobody_is_offline_while_the_link_to_the_broker_is_dead_and_nobody_knows(
+    heard: tuple[Core, Hearing, Clock],
+) -> None:
+    """A cable that was pulled out is noticed by MQTT after two keep-alives."""
+    running, hearing, clock = heard
+    clock.now += 45
+
+    await looks(running)
+    assert online(running) == {"dev-001", "dev-002"}
+
+    hearing.heard(clock())  # somebody else is heard: the link is there
+    await eventually(lambda: not online(running))
+
+
+async def test_a_device_that_is_the_only_one_is_offline_all_the_same(heard: tuple[Core, Hearing, Clock]) -> None:
+    running, _, clock = heard
+    for _ in range(10):
+        clock.now += 10
+        await looks(running)
+
+    assert not online(running)
+
+
+async def test_a_core_that_stood_still_does_not_blame_the_devices(heard: tuple[Core, Hearing, Clock]) -> None:
+    """After a stop of the process its timers fire before what waits in its socket is read."""
+    running, hearing, clock = heard
+    await looks(running)
+    clock.now += 40
+    hearing.heard(clock())
+
+    await looks(running, 1)
+    assert online(running) == {"dev-001", "dev-002"}
+
+
+# --- accused
+
+
+def test_a_clock_that_is_set_back_makes_no_flood() -> None:
+    allowance = Allowance()
+    assert allowance.takes(NOON_MS, 20.0)
+
+    answers = [allowance.takes(NOON_MS - HOUR_MS + 5000 * n, 20.0) for n in range(100)]
+
+    assert all(answers)
+    assert allowance.flood("dev-001", NOON_MS, 20.0) is None
+
+
+def test_what_a_broker_queued_for_a_day_is_no_flood() -> None:
+    allowance = Allowance()
+    assert allowance.takes(NOON_MS, 20.0)
+    back_ms = NOON_MS + 24 * HOUR_MS
+
+    assert all(allowance.takes(back_ms + n // 10, 20.0) for n in range(17_280))
+    assert allowance.flood("dev-001", back_ms, 20.0) is None
+
+
+async def test_what_a_broker_queued_while_the_core_was_away_is_no_flood(store: Store, metrics: Metrics) -> None:
+    await register(store, "dev-001")
+    async with core(store, metrics) as running:
+        running.tell("dev-001", body())
+        await running.receipt("dev-001", 1)
+
+    async with core(store, metrics, mailbox_size=10_000) as running:
+        answers = {
+            running.tell("dev-001", body(seq=2 + n, at_ms=NOON_MS + 5000 * n), received_at_ms=NOON_MS + 24 * HOUR_MS)
+            for n in range(2 * int(20 * BURST_S))
+        }
+        assert answers == {"delivered"}
+        assert running.fleet.floods(NOON_MS + 24 * HOUR_MS) == []
+
+
+def test_a_store_of_whatever_fleet_is_drained_at_some_rate() -> None:
+    drain = Drain(5.0, 200.0)
+    for number in range(10_000):
+        drain.note(f"dev-{number}")
+    for _ in range(20):
+        drain.adjust(waited_s=30.0)
+
+    assert drain.credit("dev-0") >= 0.01, "with none at all it would wait for ever"
+
+
+async def test_a_device_that_fails_by_itself_does_not_slow_the_others(
+    store: Store, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register(store, "dev-001", "dev-002")
+    clock = Clock()
+    async with core(store, metrics, monotonic=clock) as running:
+        actor = running.fleet._actors["dev-001"]
+
+        async def defect(*_: object) -> None:
+            raise RuntimeError("a defect")
+
+        monkeypatch.setattr(type(actor.intake), "take_state", defect)
+        running.tell("dev-001", birth(), "state")
+        await eventually(lambda: actor.failures > 0)
+        clock.now += 60
+
+        assert running.fleet.waiting_since() is None
+
+
+async def test_a_device_whose_clock_is_slow_has_no_outage_without_end(store: Store, metrics: Metrics) -> None:
+    await register(store, "dev-001")
+    clock = Clock()
+    async with core(store, metrics, monotonic=clock) as running:
+        for seq in range(1, 200):  # five minutes slow, every 5 s
+            running.tell("dev-001", body(seq=seq, at_ms=NOON_MS + 5000 * seq - 300_000), "data", NOON_MS + 5000 * seq)
+            await running.receipt("dev-001", seq)
+            clock.now += 5
+
+    spans = [(found.until - found.since).total_seconds() for found in await store.recoveries(NOON - timedelta(hours=1))]
+    assert all(span <= 300 for span in spans), "what was measured before the core began; the rest is no outage"
+
+
+# --- lost
+
+
+async def test_what_a_device_declares_lost_does_not_overtake_what_it_sent_before(
+    store: Store, metrics: Metrics
+) -> None:
+    """A full store overwrites its oldest records while they wait here, in the lane of the backlog."""
+    await register(store, "dev-001")
+    async with core(store, metrics) as running:
+        running.tell("dev-001", body(seq=1, count=60), "backlog")
+        gap = {"cols": ["ds", "dt", "tq", "from", "to", "why"], "rows": [[0, 0, 1, 1, 60, "full"]]}
+        running.tell("dev-001", body(seq=61, g=gap, rows=[], s=None))
+        await running.receipt("dev-001", 61)
+        running.tell("dev-001", body(seq=62, count=60, at_ms=NOON_MS + HOUR_MS), "backlog")
+        running.tell("dev-001", birth(first=122), "state")
+        await running.receipt("dev-001", 121)
+
+    assert sorted(row.seq for row in await kept(store)) == [*range(1, 61), *range(62, 122)]
