@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import structlog
@@ -57,7 +57,6 @@ class Upkeep:
         """Make the days that come, pack those that are over, archive those that are old; how many left the database."""
         today = self._clock().astimezone(UTC).date()
         await self._store.make_days(self._clock())
-        await self._store.pack(today - timedelta(days=CLOSED_AFTER_DAYS - 1))
         problem, done = "", 0
         if self._store.archive is not None:
             for day in await self._store.days_before(today - timedelta(days=self._keep_days)):
@@ -69,8 +68,17 @@ class Upkeep:
                     continue
                 done += 1
                 log.info("a day was archived", day=str(day), rows=rows)
+        try:  # last: what makes room does not wait for what takes some
+            await self._pack(today - timedelta(days=CLOSED_AFTER_DAYS - 1))
+        except StoreUnavailable as error:
+            problem = problem or f"The days that are over could not be packed: {error}"
+            log.warning("the days that are over could not be packed", error=str(error))
         await self.look(problem)
         return done
+
+    async def _pack(self, before: date) -> None:
+        if not self.is_tight:
+            await self._store.pack(before)
 
     async def look(self, problem: str | None = None) -> StorageStatus:
         """See how much is kept and how much room there is; ``problem`` None: what was wrong before still is."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ SCHEMAS = {
 }
 """What each kind of file has, in this order."""
 _KEY = ["device_id", "stream", "seq"]
+LOW_BITS = (1 << 31) - 1
+"""Of a sequence number, what is compared with the database."""
 
 
 class Archive(Manifest):
@@ -135,12 +137,14 @@ class Archive(Manifest):
         """What a CSV had, when each of its rows is in a file of the day."""
         total = Summary(0, 0, 0)
         missing = 0
+        begin_ms = round(datetime.combine(day, time(), UTC).timestamp() * 1000)
         known = self._keys(self.of_day(kind, day))
         for table in _tables(SCHEMAS[kind], source):
             missing += table.num_rows if known is None else _without(table, known).num_rows
-            seq, measured = (
-                pc.sum(table.column(name).cast(pa.int64())).as_py() or 0 for name in ("seq", "measured_at")
-            )
+            # Small enough that no sum of a day exceeds 64 bits: Arrow would say nothing.
+            low = pc.bit_wise_and(table.column("seq"), LOW_BITS)
+            since_ms = pc.subtract(table.column("measured_at").cast(pa.int64()), begin_ms)
+            seq, measured = pc.sum(low).as_py() or 0, pc.sum(since_ms).as_py() or 0
             total = Summary(total.rows + table.num_rows, total.seq + seq, total.measured_ms + measured)
         if missing:
             raise ArchiveError(

@@ -39,7 +39,10 @@ class ArchiveFile:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What must be the same in the database and in the files of a day."""
+    """What must be the same in the database and in the files of a day.
+
+    ``seq`` is the sum of the low 31 bits of the numbers, ``measured_ms`` of the ms since the day began.
+    """
 
     rows: int
     seq: int

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 from tortoise.transactions import in_transaction
 
 from carbontrack.model import Reading, Record, Storage
@@ -32,6 +33,8 @@ from carbontrack.store.writer import GroupCommit
 
 if TYPE_CHECKING:
     from carbontrack.store.archive import Archive
+
+log = structlog.get_logger(__name__)
 
 LOCK_PATIENCE = "2s"
 """How long a day may wait for its last reader before it is tried again later: writers wait behind it."""
@@ -47,6 +50,9 @@ SELECT p.relname AS parent, c.relname AS name, pg_total_relation_size(c.oid) AS 
     pg_relation_size(c.oid) > 0 AS filled, coalesce(obj_description(c.oid), '') AS remark
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
 WHERE p.oid IN ('reading'::regclass, 'device_record'::regclass)
+"""
+_BROKEN_OFF = """
+SELECT indexrelid::regclass::text AS name FROM pg_index WHERE indrelid = $1::text::regclass AND NOT indisvalid
 """
 _DAYS_SQLITE = """
 SELECT DISTINCT date(measured_at / 86400000 * 86400, 'unixepoch') AS day FROM reading
@@ -75,11 +81,11 @@ WHERE r.measured_at >= {since} AND r.measured_at < {until} ORDER BY t.device_id,
 }
 _SUMMARY = {
     "reading": """
-SELECT count(*) AS n, coalesce(sum(s.base_seq + r.seq), 0) AS seq, coalesce(sum({measured}), 0) AS ms
+SELECT count(*) AS n, coalesce(sum(r.seq), 0) AS seq, coalesce(sum({measured} - {begin}), 0) AS ms
 FROM reading r JOIN source s ON s.id = r.source_id WHERE r.measured_at >= {since} AND r.measured_at < {until}
 """,
     "device_record": """
-SELECT count(*) AS n, coalesce(sum(r.seq), 0) AS seq, coalesce(sum({measured}), 0) AS ms
+SELECT count(*) AS n, coalesce(sum(r.seq & 2147483647), 0) AS seq, coalesce(sum({measured} - {begin}), 0) AS ms
 FROM device_record r WHERE r.measured_at >= {since} AND r.measured_at < {until}
 """,
 }
@@ -134,7 +140,10 @@ class Retention(Telemetry):
         ]
         if self.archive is not None:
             known = {file.name for file in files}
-            files += [file for file in await asyncio.to_thread(self.archive.files) if file.name not in known]
+            try:
+                files += [file for file in await asyncio.to_thread(self.archive.files) if file.name not in known]
+            except (ArchiveError, OSError) as error:  # what devices measure now does not wait for it
+                log.error("the archive cannot be read: what only its manifest knows is missing", error=str(error))  # noqa: TRY400  # the traceback would say nothing more
         self.archived = {}
         for file in files:
             self.archived.setdefault((file.kind, file.day), []).append(file)
@@ -176,6 +185,8 @@ class Retention(Telemetry):
         for part in await self._parts():
             if part.table == "reading" and part.filled and part.day < before and part.remark != PACKED:
                 name = partition(part.table, part.day)
+                for row in await self._engine.rows(_BROKEN_OFF, name):
+                    await self._engine.run(f"DROP INDEX {row['name']}")
                 await self._engine.run(f"VACUUM (FREEZE, ANALYZE) {name}")
                 await self._engine.run(f"REINDEX TABLE CONCURRENTLY {name}")
                 await self._engine.run(f"COMMENT ON TABLE {name} IS '{PACKED}'")
@@ -192,6 +203,9 @@ class Retention(Telemetry):
         """
         assert self.archive is not None, "there is no archive to put it into"
         taken = 0
+        if self._engine.is_postgres:  # a crash may have left the day's records when its readings were gone
+            with outages():
+                await ensure_days(self._engine.connection.execute_script, [day])
         for kind in PARTITIONED:
             with outages():
                 exported = await self._archived(self.archive, kind, day, now)
@@ -230,7 +244,11 @@ class Retention(Telemetry):
         since, until = (f"'{at.isoformat()}'" if postgres else str(to_ms(at)) for at in (begin, begin + DAY))
         ms = "(extract(epoch FROM {}) * 1000)::bigint" if postgres else "{}"
         return text.format(
-            since=since, until=until, measured=ms.format("r.measured_at"), received=ms.format("r.received_at")
+            since=since,
+            until=until,
+            begin=to_ms(begin),
+            measured=ms.format("r.measured_at"),
+            received=ms.format("r.received_at"),
         )
 
     @in_context
@@ -247,20 +265,15 @@ class Retention(Telemetry):
             if held != exported:
                 raise StoreUnavailable(f"{kind} of {day} was written to while it was archived")
             for file in files:
-                values = [
-                    file.name,
-                    kind,
-                    engine.day(day),
-                    file.rows,
-                    file.bytes,
-                    file.sha256,
-                    engine.time(file.made_at),
-                ]
-                await connection.execute_query(engine.sql(_REGISTER), values)
+                await connection.execute_query(engine.sql(_REGISTER), self._registered(file))
             if engine.is_postgres:
                 await connection.execute_script(f"ALTER TABLE {kind} DETACH PARTITION {name}; DROP TABLE {name}")
             else:
                 await connection.execute_query(self._filled(_DELETE[kind], day))
+
+    def _registered(self, file: ArchiveFile) -> list[Any]:
+        day, made_at = self._engine.day(file.day), self._engine.time(file.made_at)
+        return [file.name, file.kind, day, file.rows, file.bytes, file.sha256, made_at]
 
     # --- and back
 
@@ -277,13 +290,15 @@ class Retention(Telemetry):
         if self._engine.is_postgres:
             with outages():
                 await ensure_days(self._engine.connection.execute_script, [day])
-        back = await self._bring_readings(day) + await self._bring_records(day)
+        # First of all, so that no core takes away what comes; a new database does not know of the files either.
+        for file in self.archived_files(day):
+            await self._engine.run(_REGISTER, *self._registered(file))
         await self._engine.run(
             "UPDATE archive_file SET kept_until = $1 WHERE day = $2",
             self._engine.day(keep_until),
             self._engine.day(day),
         )
-        return back
+        return await self._bring_readings(day) + await self._bring_records(day)
 
     async def _bring_readings(self, day: date) -> int:
         columns = (*_KEY, "stack_id", "measured_at", "received_at", *_VALUES, "flags")
