@@ -42,6 +42,7 @@ class Actor(Generic[M]):
         "_control",
         "_idle_is_due",
         "_idle_timer",
+        "_passed_over",
         "_stopping",
         "_task",
         "_waiter",
@@ -61,7 +62,7 @@ class Actor(Generic[M]):
         self.name = name
         self.mailbox: deque[M] = deque()
         self.later: deque[M] = deque()
-        """The second lane: what is handled only while nothing waits in the first."""
+        """The second lane: what waits while something is in the first, but for one turn at most."""
         self.mailbox_size = mailbox_size
         self.idle_after_s = idle_after_s
         self.max_failures = max_failures
@@ -74,6 +75,8 @@ class Actor(Generic[M]):
         self._waiter: asyncio.Future[None] | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_is_due = False
+        self._passed_over = False
+        """Whether the second lane had to wait at the last turn."""
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
@@ -199,15 +202,21 @@ class Actor(Generic[M]):
                 self._idle_timer.cancel()
 
     def _take(self) -> list[M]:
-        """All that waits in the first lane; where nothing does, some of the second."""
+        """All that waits in the first lane; where nothing does, and at every second turn, some of the second.
+
+        Where a turn takes longer than the next message takes to come, the first lane is never empty.
+        """
         taken = [*self._control, *self.mailbox]
         self._control.clear()
         self.mailbox.clear()
-        if not taken:
-            return [self.later.popleft() for _ in range(min(len(self.later), LATER_AT_ONCE))]
         if self.later and any(map(self.is_turning_point, taken)):
             taken = [*self.later, *taken]
             self.later.clear()
+        elif not taken or self._passed_over:
+            taken += [self.later.popleft() for _ in range(min(len(self.later), LATER_AT_ONCE))]
+            self._passed_over = False
+        else:
+            self._passed_over = bool(self.later)
         return taken
 
     def _await_idle(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -177,13 +177,19 @@ class DeviceActor(Actor[Payload]):
     async def on_stop(self) -> None:
         with suppress(StoreUnavailable):  # then the late readings tell of it, and nobody else
             await self._note_recovery()
+
+    def leave(self) -> None:
+        """It is no device of ours any more. A core that stops says nothing: the devices are there as before."""
         if self.snapshot.online:
             self._show(msgspec.structs.replace(self.snapshot, online=False))
 
-    def restore(self, reading: Reading | None, firing: dict[str, datetime]) -> None:
-        """Begin with the newest reading that the database has, and the alerts that were open."""
+    def restore(self, reading: Reading | None, firing: dict[str, datetime], *, online: bool) -> None:
+        """Begin with the newest reading that the database has, and the alerts that were open.
+
+        ``online``: it was there when the last core stopped, and has its time to be heard again.
+        """
         if reading is not None:
-            self.snapshot = _snapshot(self.intake.site, reading, online=False)
+            self.snapshot = _snapshot(self.intake.site, reading, online)
             self.allowance = Allowance(round(reading.received_at.timestamp() * 1000))
         self._standings = {rule: Standing(AlertState.FIRING, since) for rule, since in firing.items()}
 

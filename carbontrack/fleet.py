@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 import structlog
@@ -15,7 +15,7 @@ from carbontrack.actor import Actor, ActorState
 from carbontrack.device import DeviceActor, Services
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, SensorDriver
-from carbontrack.model import DeviceStatus, Flood, Payload, Site, Snapshot, Stranger
+from carbontrack.model import MIN_DATETIME, DeviceStatus, Flood, Payload, Site, Snapshot, Stranger
 from carbontrack.tiers import Measured, reading_of
 
 log = structlog.get_logger(__name__)
@@ -81,7 +81,8 @@ class Fleet:
             self._disabled = wanted.keys() - active.keys()
             self._births = {name: birth for name, birth in self._births.items() if name in wanted}
             gone = [name for name in self._actors if name not in active]
-            await self._stop(gone)
+            for stopped in await self._stop(gone):
+                stopped.leave()
             for name, site in active.items():
                 actor = self._actors.get(name)
                 if actor is not None and self._sites[name] != site:
@@ -97,6 +98,11 @@ class Fleet:
         one = next(iter(new)) if len(new) == 1 else None
         streams = await store.streams(one)
         newest = await store.newest_readings()
+        heard = await store.last_heard()
+        # Until somebody was heard last (the canary, if nobody else) the core was there, and so was whoever had been heard
+        # shortly before.
+        last = max(heard.values(), default=MIN_DATETIME)
+        patience = timedelta(seconds=self._services.offline_after_s)
         firing: dict[str, dict[str, datetime]] = {}
         for alert in await store.alerts(limit=100_000):
             firing.setdefault(alert.device_id, {})[alert.rule] = alert.raised_at
@@ -104,7 +110,9 @@ class Fleet:
             actor = DeviceActor(site, self._driver(site), self._services, streams.get(name, []))
             row = newest.get(name)
             measured = Measured(site.stack.id, site.stack.plans, site_pressure_kpa(site.factory))
-            actor.restore(reading_of(row, measured) if row is not None else None, firing.get(name, {}))
+            was_there = name in heard and last - heard[name] <= patience
+            reading = reading_of(row, measured) if row is not None else None
+            actor.restore(reading, firing.get(name, {}), online=was_there)
             actor.start()
             self._actors[name] = actor
             stranger = self.strangers.pop(name, None)
@@ -113,12 +121,13 @@ class Fleet:
                 actor.tell(birth)
         log.info("devices started", devices=len(new), running=len(self._actors))
 
-    async def _stop(self, names: Sequence[str]) -> None:
+    async def _stop(self, names: Sequence[str]) -> list[DeviceActor]:
         actors = [self._actors.pop(name) for name in names if name in self._actors]
         await asyncio.gather(*(actor.stop() for actor in actors))
         for actor in actors:
             # What it never committed gets no receipt: the device sends it again, to whoever is there then.
             self._services.metrics.outcomes["refused"].inc(actor.in_hand)
+        return actors
 
     def _driver(self, site: Site) -> SensorDriver:
         driver = self._drivers.get(site.device.sensor)

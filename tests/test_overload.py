@@ -186,6 +186,47 @@ async def test_what_is_live_does_not_wait_behind_the_backlog() -> None:
     assert [each for turn in actor.handled for each in turn if each != "live"] == [f"old {n}" for n in range(40)]
 
 
+async def test_what_was_kept_gets_its_turn_though_something_live_always_waits() -> None:
+    class Busy(Actor[str]):
+        """Something live has come whenever it has finished with what came before."""
+
+        def __init__(self) -> None:
+            super().__init__("busy", mailbox_size=100, idle_after_s=60.0, max_failures=3)
+            self.turns: list[list[str]] = []
+
+        async def handle(self, messages: list[str]) -> None:
+            self.turns.append(messages)
+            if len(self.turns) < 20:
+                self.tell("live")
+
+    actor = Busy()
+    for number in range(40):
+        actor.tell(f"old {number}", later=True)
+    actor.tell("live")
+    actor.start()
+    await eventually(lambda: sum(map(len, actor.turns)) == 60)
+    await actor.stop()
+
+    assert all("live" in turn for turn in actor.turns)
+    old = [[each for each in turn if each != "live"] for turn in actor.turns]
+    assert [each for turn in old for each in turn] == [f"old {number}" for number in range(40)]
+    assert [len(turn) for turn in old[:6]] == [0, LATER_AT_ONCE, 0, LATER_AT_ONCE, 0, 40 - 2 * LATER_AT_ONCE]
+
+
+async def test_a_transaction_that_is_full_of_live_readings_takes_some_of_what_was_kept() -> None:
+    backend = Recording()
+    commits = GroupCommit(backend, Metrics(), linger_s=0.0, max_batch_readings=2)
+    commits.start()
+    late = asyncio.create_task(commits.save(Work("old", 1, [reading(900)], late=True)))
+    live = [asyncio.create_task(commits.save(Work("new", 1, [reading(seq)]))) for seq in range(6)]
+    await eventually(lambda: bool(backend.batches))
+    backend.go.set()
+    await asyncio.gather(late, *live)
+    await commits.close()
+
+    assert backend.batches[0] == [0, 1, 900]
+
+
 async def test_each_lane_has_its_own_bound() -> None:
     actor = Slow()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -26,10 +26,7 @@ from tests.support.world import (
 
 pytest_plugins = ["tests.support.world"]
 
-TOO_LARGE = 2**63
 HOUR_MS = 3_600_000
-DAY = date(2026, 3, 1)
-LATER = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 class Clock:
@@ -223,3 +220,58 @@ async def test_what_a_device_declares_lost_does_not_overtake_what_it_sent_before
         await running.receipt("dev-001", 121)
 
     assert sorted(row.seq for row in await kept(store)) == [*range(1, 61), *range(62, 122)]
+
+
+# --- restarts
+
+
+async def test_who_was_there_when_the_core_stopped_is_not_called_offline_by_the_next_one(
+    store: Store, metrics: Metrics
+) -> None:
+    await register(store, "dev-001", "dev-002", "dev-003")
+    async with core(store, metrics) as before:
+        with before.live.subscribe(None) as watcher:
+            before.tell("dev-001", body(), received_at_ms=NOON_MS)
+            before.tell("dev-002", body(), received_at_ms=NOON_MS + HOUR_MS)
+            before.tell("dev-003", body(), received_at_ms=NOON_MS + HOUR_MS - 10_000)
+            for name in ("dev-001", "dev-002", "dev-003"):
+                await before.receipt(name, 1)
+            await before.fleet.close()
+
+            assert all(change.online for change in await watcher.changes()), "it stops, and they do not"
+
+    async with core(store, metrics) as after:
+        assert online(after) == {"dev-002", "dev-003"}
+
+
+async def test_who_was_there_and_does_not_come_back_is_called_offline_after_its_time(
+    store: Store, metrics: Metrics
+) -> None:
+    await register(store, "dev-001")
+    async with core(store, metrics) as before:
+        before.tell("dev-001", body())
+        await before.receipt("dev-001", 1)
+    clock, hearing = Clock(), Hearing()
+    async with core(store, metrics, monotonic=clock, hearing=hearing, offline_after_s=30.0) as after:
+        actor = after.fleet._actors["dev-001"]
+        hearing.connected(clock())
+        clock.now += 29
+        hearing.heard(clock())
+        await actor.on_idle()
+        assert online(after) == {"dev-001"}
+        clock.now += 2
+        hearing.heard(clock())
+        await actor.on_idle()
+        assert online(after) == set()
+
+
+async def test_a_device_that_is_removed_is_shown_as_gone(store: Store, metrics: Metrics) -> None:
+    await register(store, "dev-001")
+    async with core(store, metrics) as running:
+        running.tell("dev-001", body())
+        await running.receipt("dev-001", 1)
+        with running.live.subscribe(None) as watcher:
+            await store.remove_device("dev-001")
+            await running.sync()
+
+            assert [change.online for change in await watcher.changes()] == [False]

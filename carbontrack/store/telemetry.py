@@ -67,6 +67,11 @@ class Telemetry:
 
     # --- streams
 
+    async def last_heard(self) -> dict[str, datetime]:
+        """When each device's newest data came."""
+        rows = await self._engine.rows("SELECT device_id, max(last_received_at) AS at FROM stream GROUP BY device_id")
+        return {row["device_id"]: self._engine.moment(row["at"]) for row in rows if row["at"] is not None}
+
     async def streams(self, device_id: str | None = None) -> dict[str, list[Stream]]:
         """The streams of one device, or of all of them, by device id, each device's latest used last."""
         text = "SELECT * FROM stream WHERE $1 = '' OR device_id = $1 ORDER BY last_received_at, id"

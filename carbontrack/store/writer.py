@@ -108,13 +108,13 @@ class GroupCommit:
                 return
 
     def _take(self) -> list[tuple[Work, asyncio.Future[None]]]:
-        """The oldest waiting work, live before backlog, up to the batch limit (but always at least one)."""
+        """The oldest waiting work, live before backlog, up to the batch limit (but always one of each lane)."""
         batch: list[tuple[Work, asyncio.Future[None]]] = []
         readings = 0
         for lane in (self._open, self._late):
             taken = 0
             for work, _ in lane:
-                if (batch or taken) and readings + len(work.readings) > self._max_batch_readings:
+                if taken and readings + len(work.readings) > self._max_batch_readings:
                     break
                 taken += 1
                 readings += len(work.readings)
