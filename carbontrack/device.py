@@ -180,10 +180,13 @@ class DeviceActor(Actor[Payload]):
         if self.snapshot.online:
             self._show(msgspec.structs.replace(self.snapshot, online=False))
 
-    def restore(self, reading: Reading | None, firing: dict[str, datetime]) -> None:
-        """Begin with the newest reading that the database has, and the alerts that were open."""
+    def restore(self, reading: Reading | None, firing: dict[str, datetime], *, online: bool = False) -> None:
+        """Begin with the newest reading that the database has, and the alerts that were open.
+
+        ``online`` says whether it was so when the core ended. Then it is until it has been silent for long enough.
+        """
         if reading is not None:
-            self.snapshot = _snapshot(self.intake.site, reading, online=False)
+            self.snapshot = _snapshot(self.intake.site, reading, online)
             self.allowance = Allowance(round(reading.received_at.timestamp() * 1000))
         self._standings = {rule: Standing(AlertState.FIRING, since) for rule, since in firing.items()}
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NoReturn
 
 import structlog
@@ -15,7 +15,7 @@ from carbontrack.actor import Actor, ActorState
 from carbontrack.device import DeviceActor, Services
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, SensorDriver
-from carbontrack.model import DeviceStatus, Flood, Payload, Site, Snapshot, Stranger
+from carbontrack.model import MIN_DATETIME, DeviceStatus, Flood, Payload, Site, Snapshot, Stranger
 from carbontrack.tiers import Measured, reading_of
 
 log = structlog.get_logger(__name__)
@@ -97,6 +97,9 @@ class Fleet:
         one = next(iter(new)) if len(new) == 1 else None
         streams = await store.streams(one)
         newest = await store.newest_readings()
+        # About when the core heard anybody last: who was heard then was online, and is until its silence says else.
+        ended = max((row.received_at for row in newest.values()), default=MIN_DATETIME)
+        patience = timedelta(seconds=self._services.offline_after_s)
         firing: dict[str, dict[str, datetime]] = {}
         for alert in await store.alerts(limit=100_000):
             firing.setdefault(alert.device_id, {})[alert.rule] = alert.raised_at
@@ -104,7 +107,11 @@ class Fleet:
             actor = DeviceActor(site, self._driver(site), self._services, streams.get(name, []))
             row = newest.get(name)
             measured = Measured(site.stack.id, site.stack.plans, site_pressure_kpa(site.factory))
-            actor.restore(reading_of(row, measured) if row is not None else None, firing.get(name, {}))
+            actor.restore(
+                reading_of(row, measured) if row is not None else None,
+                firing.get(name, {}),
+                online=row is not None and ended - row.received_at <= patience,
+            )
             actor.start()
             self._actors[name] = actor
             stranger = self.strangers.pop(name, None)

@@ -126,6 +126,30 @@ async def test_a_core_that_stood_still_does_not_blame_the_devices(heard: tuple[C
     assert online(running) == {"dev-001", "dev-002"}
 
 
+async def test_a_core_that_starts_again_calls_nobody_offline_who_was_there_when_it_ended(
+    store: Store, metrics: Metrics
+) -> None:
+    await register(store, "dev-001", "dev-002", "dev-003")
+    async with core(store, metrics) as running:
+        running.tell("dev-001", body(), received_at_ms=NOON_MS)
+        running.tell("dev-002", body(at_ms=NOON_MS + HOUR_MS), received_at_ms=NOON_MS + HOUR_MS)
+        await running.receipt("dev-001", 1)
+        await running.receipt("dev-002", 1)
+
+    clock, hearing = Clock(), Hearing()
+    async with core(store, metrics, monotonic=clock, hearing=hearing, offline_after_s=30.0) as running:
+        assert online(running) == {"dev-002"}, "the other was silent for an hour; the third was never there"
+        for actor in running.fleet._actors.values():
+            actor.idle_after_s = 0.01
+            actor._await_idle(asyncio.get_running_loop())
+        hearing.connected(clock())
+        for _ in range(4):
+            clock.now += 9
+            hearing.heard(clock())
+            await looks(running)
+        assert online(running) == set(), "it did not come back"
+
+
 # --- accused
 
 
