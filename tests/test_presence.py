@@ -123,6 +123,30 @@ async def test_a_core_that_stood_still_does_not_blame_the_devices(heard: tuple[C
     assert online(running) == {"dev-001", "dev-002"}
 
 
+async def test_a_core_that_starts_again_calls_nobody_offline_who_was_there_when_it_ended(
+    store: Store, metrics: Metrics
+) -> None:
+    await register(store, "dev-001", "dev-002", "dev-003")
+    async with core(store, metrics) as running:
+        running.tell("dev-001", body(), received_at_ms=NOON_MS)
+        running.tell("dev-002", body(at_ms=NOON_MS + HOUR_MS), received_at_ms=NOON_MS + HOUR_MS)
+        await running.receipt("dev-001", 1)
+        await running.receipt("dev-002", 1)
+
+    clock, hearing = Clock(), Hearing()
+    async with core(store, metrics, monotonic=clock, hearing=hearing, offline_after_s=30.0) as running:
+        assert online(running) == {"dev-002"}, "the other was silent for an hour; the third was never there"
+        for actor in running.fleet._actors.values():
+            actor.idle_after_s = 0.01
+            actor._await_idle(asyncio.get_running_loop())
+        hearing.connected(clock())
+        for _ in range(4):
+            clock.now += 9
+            hearing.heard(clock())
+            await looks(running)
+        assert online(running) == set(), "it did not come back"
+
+
 # --- accused
 
 
@@ -242,27 +266,6 @@ async def test_who_was_there_when_the_core_stopped_is_not_called_offline_by_the_
 
     async with core(store, metrics) as after:
         assert online(after) == {"dev-002", "dev-003"}
-
-
-async def test_who_was_there_and_does_not_come_back_is_called_offline_after_its_time(
-    store: Store, metrics: Metrics
-) -> None:
-    await register(store, "dev-001")
-    async with core(store, metrics) as before:
-        before.tell("dev-001", body())
-        await before.receipt("dev-001", 1)
-    clock, hearing = Clock(), Hearing()
-    async with core(store, metrics, monotonic=clock, hearing=hearing, offline_after_s=30.0) as after:
-        actor = after.fleet._actors["dev-001"]
-        hearing.connected(clock())
-        clock.now += 29
-        hearing.heard(clock())
-        await actor.on_idle()
-        assert online(after) == {"dev-001"}
-        clock.now += 2
-        hearing.heard(clock())
-        await actor.on_idle()
-        assert online(after) == set()
 
 
 async def test_a_device_that_is_removed_is_shown_as_gone(store: Store, metrics: Metrics) -> None:
