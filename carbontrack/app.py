@@ -48,7 +48,7 @@ SUMMARISE_EVERY_S = 10.0
 METERS_EVERY_S = 60.0
 LOOK_EVERY_S = 60.0
 ADJUST_EVERY_S = 1.0
-TIDY_EVERY_LOOKS = 60
+TIDY_EVERY_S = 3600.0
 LAG_PROBE_S = 0.5
 TELL_AGAIN_S = 60.0
 
@@ -135,6 +135,7 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
                 ingest=ingest.consume,
                 registry=lambda: _follow_registry(store, fleet, devices.registry_poll_s),
                 upkeep=lambda: _tidy(upkeep),
+                looks=lambda: _look(upkeep),
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 lag=lambda: _measure_lag(metrics),
@@ -312,12 +313,17 @@ async def _follow_registry(store: Store, fleet: Fleet, every_s: float) -> None:
 
 
 async def _tidy(upkeep: Upkeep) -> None:
-    """Look how much room there is every minute, and put things in order every hour."""
+    """Put things in order every hour. It may take long: packing a day waits for the end of a backup."""
     while True:
         await upkeep.tidy()
-        for _ in range(TIDY_EVERY_LOOKS):
-            await asyncio.sleep(LOOK_EVERY_S)
-            await upkeep.look()
+        await asyncio.sleep(TIDY_EVERY_S)
+
+
+async def _look(upkeep: Upkeep) -> None:
+    """Look how much room there is every minute."""
+    while True:
+        await upkeep.look()
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 async def _summarise(summariser: Summariser, metrics: Metrics, upkeep: Upkeep) -> None:

@@ -99,7 +99,7 @@ class Fleet:
         streams = await store.streams(one)
         newest = await store.newest_readings()
         heard = await store.last_heard()
-        # Until somebody was heard last (the canary, if nobody else) the core was there, and so was whoever had been heard
+        # Until somebody was heard last (the canary, if nobody else) the core was there, and so was who had been heard
         # shortly before.
         last = max(heard.values(), default=MIN_DATETIME)
         patience = timedelta(seconds=self._services.offline_after_s)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,6 +17,7 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import Measurement, MonitoringPlan, Record, Storage
 from carbontrack.store import ArchiveError, Store, StoreUnavailable, Work, open_store
 from carbontrack.store.archive import Archive
+from carbontrack.store.retention import BETWEEN_TRIES_S, TRIES
 from carbontrack.tiers import Summariser
 from tests.support.world import ALWAYS, NAIROBI, NOON, SID, kept, migrated_store, reading, register, summarise_touched
 
@@ -152,6 +155,29 @@ async def test_a_row_that_comes_while_the_day_is_archived_keeps_the_day_in_the_d
 
     assert await in_database(store) == 12
     assert len(await kept(store, stack_id)) == 720 + 3 + 12
+
+
+async def test_a_day_that_somebody_reads_stays_for_now_and_no_writer_waits_for_it(
+    postgres_url: str, folder: Path
+) -> None:
+    """As pg_dump does, which reads all days for as long as it takes."""
+    async with migrated_store(postgres_url, archive_folder=folder) as store:
+        stack_id = await measured_hour(store)
+        reader = await asyncpg.connect(postgres_url)
+        await reader.execute("BEGIN; LOCK TABLE reading, device_record IN ACCESS SHARE MODE")
+        archiving = asyncio.create_task(store.retire(DAY, LATER))
+        longest_s, seq = 0.0, 20_000
+        while not archiving.done():
+            began, seq = time.monotonic(), seq + 1
+            await add(store, stack_id, 1, NOON + timedelta(days=1), range(seq, seq + 1))
+            longest_s = max(longest_s, time.monotonic() - began)
+        with pytest.raises(StoreUnavailable, match="being read, by a backup or a long query"):
+            await archiving
+        await reader.close()
+
+        assert seq > 20_010
+        assert longest_s < TRIES * BETWEEN_TRIES_S
+        assert await store.retire(DAY, LATER) == 720 + 1
 
 
 # --- late data

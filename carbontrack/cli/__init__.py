@@ -11,6 +11,7 @@ import typer
 
 from carbontrack.cli.accounting import add_commands as add_accounting
 from carbontrack.cli.archive import archive_app
+from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
 from carbontrack.cli.registry import device_app, factory_app, user_app
 from carbontrack.config import Config
@@ -33,6 +34,7 @@ app.add_typer(report_app, name="report")
 app.add_typer(archive_app, name="archive")
 
 add_accounting(app)
+add_backup(app)
 
 # --- running
 

@@ -41,6 +41,7 @@ def load(path: Path | None) -> Config:
 def run(main: Callable[[], Awaitable[None]]) -> None:
     """Run a command's coroutine; what a person can mend is told in one line, without a traceback."""
     from carbontrack.app import run as run_on_a_loop  # noqa: PLC0415  # everything: slow to import, and not always needed
+    from carbontrack.backup import BackupError  # noqa: PLC0415  # as above
     from carbontrack.broker import BrokerStartError  # noqa: PLC0415  # as above
     from carbontrack.emissions.factors import FactorError, FactorMissing  # noqa: PLC0415  # as above
 
@@ -50,6 +51,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
         SchemaMismatch,
         StoreUnavailable,
         ArchiveError,
+        BackupError,
         RegistryError,
         BrokerStartError,
         FactorError,

@@ -24,7 +24,7 @@ from carbontrack.store.sqlite import SqliteBackend
 from carbontrack.store.telemetry import ADJOINING, Engine
 from carbontrack.store.tiers import Tiers
 from carbontrack.store.work import TIER_MS, StoreBusy, StoreFull, StoreUnavailable, StreamState, Work
-from carbontrack.store.writer import Backend, GroupCommit
+from carbontrack.store.writer import GroupCommit
 
 if TYPE_CHECKING:
     from carbontrack.store.archive import Archive
@@ -116,9 +116,8 @@ async def open_store(
     """
     async with _connected(url) as context:
         await schema.check(context.db())
-        backend: Backend = (
-            SqliteBackend(schema.sqlite_path(url)) if url.startswith("sqlite://") else PostgresBackend(url)
-        )
+        backend = SqliteBackend(schema.sqlite_path(url)) if url.startswith("sqlite://") else PostgresBackend(url)
+        await backend.open()
         commits = GroupCommit(backend, metrics, linger_s=linger_s, max_batch_readings=max_batch_readings)
         commits.start()
         try:

@@ -66,14 +66,14 @@ class Manifest:
     def _lines(self) -> list[dict[str, Any]]:
         manifest = self.folder / MANIFEST
         lines = []
-        for number, text in enumerate(self._whole().decode("utf-8").splitlines(), 1):
+        for number, text in enumerate(self.whole().decode("utf-8").splitlines(), 1):
             try:
                 lines.append(json.loads(text))
             except ValueError as error:
                 raise ArchiveError(f"{manifest}, line {number} cannot be read: {error}") from error
         return lines
 
-    def _whole(self) -> bytes:
+    def whole(self) -> bytes:
         """The manifest as far as its lines have an end: a power cut may have left a piece of one."""
         manifest = self.folder / MANIFEST
         content = manifest.read_bytes() if manifest.exists() else b""
@@ -109,7 +109,7 @@ class Manifest:
         line["day"], line["made_at"] = file.day.isoformat(), file.made_at.isoformat()
         manifest_file = self.folder / MANIFEST
         if manifest_file.exists():
-            os.truncate(manifest_file, len(self._whole()))
+            os.truncate(manifest_file, len(self.whole()))
         with manifest_file.open("a", encoding="utf-8") as manifest:
             manifest.write(json.dumps(line) + "\n")
             manifest.flush()

@@ -10,7 +10,7 @@ import msgspec
 
 from carbontrack.store.partitions import ensure_days
 from carbontrack.store.sources import COLUMNS, Key, Row, Sources, row_of
-from carbontrack.store.work import Batch, StoreBusy, StoreFull, StoreUnavailable
+from carbontrack.store.work import Batch, StoreBusy, StoreFull, StoreUnavailable, outages
 from carbontrack.store.writer import BadRow
 
 _UPDATE_STREAMS = """
@@ -41,6 +41,8 @@ _MARK_BUCKETS = "INSERT INTO dirty_bucket (stack_id, start) SELECT * FROM unnest
 
 MOST_NEW_DAYS = 16
 """Tables of so many days are made at once. A clock that jumps may ask for years, and a table takes about 10 ms."""
+IN_USE = 0x43_54_32
+"""Of PostgreSQL's advisory locks: shared by all that have the store open; who restores a backup must be alone."""
 
 _BAD_VALUE = (
     asyncpg.DataError,
@@ -66,6 +68,11 @@ class PostgresBackend:
         self._days: set[date] = set()
         """Days whose tables are there."""
 
+    async def open(self) -> None:
+        """From here on the database is in use: no backup is restored into it."""
+        with outages():
+            await self._connected()
+
     async def close(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
@@ -74,9 +81,13 @@ class PostgresBackend:
     async def _connected(self) -> asyncpg.Connection[Any]:
         if self._connection is None or self._connection.is_closed():
             self._days.clear()  # whoever else was there meanwhile may have taken some away
-            self._connection = await asyncpg.connect(
+            connection = await asyncpg.connect(
                 self._url, timeout=10, command_timeout=60, server_settings={"application_name": "carbontrack-writer"}
             )
+            if not await connection.fetchval("SELECT pg_try_advisory_lock_shared($1)", IN_USE):
+                await connection.close(timeout=5)
+                raise StoreUnavailable("PostgreSQL: a backup is being restored into this database")
+            self._connection = connection
             await self._connection.execute(
                 "CREATE TEMPORARY TABLE staged (LIKE reading INCLUDING DEFAULTS) ON COMMIT DELETE ROWS"
             )

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
+from asyncpg import LockNotAvailableError
 from tortoise.transactions import in_transaction
 
 from carbontrack.model import Reading, Record, Storage
@@ -36,8 +37,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-LOCK_PATIENCE = "2s"
-"""How long a day may wait for its last reader before it is tried again later: writers wait behind it."""
+TRIES, BETWEEN_TRIES_S = 8, 0.25
+"""How often a day that somebody reads is asked for before it is left for later. Nobody waits between two tries."""
+LOCK_PATIENCE = "100ms"
+"""How long the table of all days may wait for its last reader: whoever wants to read or write waits behind it."""
 PACKED = "packed"
 """What is remarked on a table whose index is as small as it can be."""
 AT_ONCE = 5000
@@ -198,7 +201,7 @@ class Retention(Telemetry):
     async def retire(self, day: date, now: datetime) -> int:
         """Put a day into the archive and take it out of the database; the rows that were taken out.
 
-        Raises :class:`~carbontrack.store.work.StoreUnavailable` when somebody holds the day or writes to it: try again
+        Raises :class:`~carbontrack.store.work.StoreUnavailable` when somebody reads the day or writes to it: try again
         later; and :class:`~carbontrack.store.archive.ArchiveError` when the archive cannot take it.
         """
         assert self.archive is not None, "there is no archive to put it into"
@@ -212,10 +215,18 @@ class Retention(Telemetry):
             files = await asyncio.to_thread(self.archive.of_day, kind, day)
             if files:
                 self.archived[kind, day] = files  # from here on it is read from both, and nothing counts twice
-            async with self.commits.lock:
-                await self._take_out(kind, day, files, exported)
+            await self._take_out_when_free(kind, day, files, exported)
             taken += exported.rows
         return taken
+
+    async def _take_out_when_free(self, kind: str, day: date, files: list[ArchiveFile], exported: Summary) -> None:
+        """Try for some seconds. A backup holds every day for as long as it runs, and must not hold up the writer."""
+        for _ in range(TRIES):
+            async with self.commits.lock:
+                if await self._take_out(kind, day, files, exported):
+                    return
+            await asyncio.sleep(BETWEEN_TRIES_S)
+        raise StoreUnavailable(f"{kind} of {day} is being read, by a backup or a long query; it is tried again later")
 
     async def _archived(self, archive: Archive, kind: str, day: date, now: datetime) -> Summary:
         """Write a day's rows into the archive; what they were."""
@@ -252,13 +263,23 @@ class Retention(Telemetry):
         )
 
     @in_context
-    async def _take_out(self, kind: str, day: date, files: list[ArchiveFile], exported: Summary) -> None:
-        """Drop a day's table (or, without tables by day, its rows) if it has exactly what was exported."""
+    async def _take_out(self, kind: str, day: date, files: list[ArchiveFile], exported: Summary) -> bool:
+        """Drop a day's table (or, without tables by day, its rows) if it has exactly what was exported.
+
+        False: somebody is reading it.
+        """
+        try:
+            await self._taken_out(kind, day, files, exported)
+        except LockNotAvailableError:
+            return False
+        return True
+
+    async def _taken_out(self, kind: str, day: date, files: list[ArchiveFile], exported: Summary) -> None:
         engine, name = self._engine, partition(kind, day)
         async with in_transaction() as connection:
             if engine.is_postgres:
                 await connection.execute_script(
-                    f"SET LOCAL lock_timeout = '{LOCK_PATIENCE}'; LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"
+                    f"SET LOCAL lock_timeout = '{LOCK_PATIENCE}'; LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE NOWAIT"
                 )
             (row,) = await connection.execute_query_dict(self._filled(_SUMMARY[kind], day))
             held = Summary(int(row["n"]), int(row["seq"]), int(row["ms"]))

@@ -41,11 +41,7 @@ def tortoise_config(url: str) -> dict[str, Any]:
         connection = {
             "engine": "tortoise.backends.asyncpg",
             "credentials": {
-                "host": parts.hostname or "127.0.0.1",
-                "port": parts.port or 5432,
-                "user": unquote(parts.username or ""),
-                "password": unquote(parts.password or ""),
-                "database": parts.path.lstrip("/"),
+                **postgres_address(url),
                 "minsize": 1,
                 "maxsize": 5,
                 # A plan for whatever values are given would open the table of every day there is: with those of years
@@ -60,12 +56,25 @@ def tortoise_config(url: str) -> dict[str, Any]:
     return {"connections": {name: connection}, "apps": _apps(name)}
 
 
+def postgres_address(url: str) -> dict[str, Any]:
+    """Where a PostgreSQL is and how to sign in, out of its URL."""
+    parts = urlsplit(url)
+    return {
+        "host": parts.hostname or "127.0.0.1",
+        "port": parts.port or 5432,
+        "user": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "database": parts.path.lstrip("/"),
+    }
+
+
 def sqlite_path(url: str) -> str:
     """The file of a ``sqlite://PATH`` URL."""
     return url.removeprefix("sqlite://")
 
 
-def _known() -> set[str]:
+def known_migrations() -> set[str]:
+    """The migrations that this version has."""
     folder = Path(__file__).parent.parent / "migrations"
     return {path.stem for path in folder.glob("[0-9]*.py")}
 
@@ -79,7 +88,7 @@ async def check(connection: BaseDBAsyncClient) -> None:
 
     Raises :class:`SchemaMismatch` with what to do.
     """
-    known, applied = _known(), await _applied(connection)
+    known, applied = known_migrations(), await _applied(connection)
     if unknown := sorted(applied - known):
         raise SchemaMismatch(
             f"The database has the migration {unknown[-1]}, which this version of Carbon Track does not know. "
@@ -95,7 +104,7 @@ async def migrate(connection: BaseDBAsyncClient, report: Callable[[str], object]
 
     Raises :class:`SchemaMismatch` for a database that a newer version has migrated.
     """
-    known, applied = _known(), await _applied(connection)
+    known, applied = known_migrations(), await _applied(connection)
     if unknown := sorted(applied - known):
         raise SchemaMismatch(
             f"The database has the migration {unknown[-1]}, which this version of Carbon Track does not know."

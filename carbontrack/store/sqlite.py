@@ -11,7 +11,7 @@ import aiosqlite
 import msgspec
 
 from carbontrack.store.sources import Key, Row, Sources, row_of
-from carbontrack.store.work import Batch, StoreFull, StoreUnavailable
+from carbontrack.store.work import Batch, StoreFull, StoreUnavailable, outages
 from carbontrack.store.writer import BadRow
 
 _INSERT_READINGS = "INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -40,6 +40,11 @@ class SqliteBackend:
         self._path = path
         self._connection: aiosqlite.Connection | None = None
         self._sources = Sources(self._find_sources)
+
+    async def open(self) -> None:
+        """From here on the file is in use (SQLite's own lock says so): no backup is restored over it."""
+        with outages():
+            await self._connected()
 
     async def close(self) -> None:
         if self._connection is not None:
