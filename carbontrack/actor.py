@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
+LONGEST_OUTAGE_BACKOFF_S = 5.0
+"""What all actors share is away: to ask for it costs little, and until it is found again every device waits."""
 LATER_AT_ONCE = 16
 """Messages of the second lane that are handled before the first lane is looked at again."""
 
@@ -246,6 +248,7 @@ class Actor(Generic[M]):
                 await self._wait()
             return
         self.state = ActorState.BACKING_OFF
-        longest = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(self.failures - 1, 16))
+        most = LONGEST_OUTAGE_BACKOFF_S if self.is_outage(error) else LONGEST_BACKOFF_S
+        longest = min(most, FIRST_BACKOFF_S * 2 ** min(self.failures - 1, 16))
         # Half fixed, half jitter: neighbours that failed together do not come back together.
         await asyncio.sleep(longest * (0.5 + 0.5 * random.random()))

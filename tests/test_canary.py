@@ -75,7 +75,7 @@ async def test_nobody_takes_it_for_a_device(core: Core) -> None:
 async def test_a_database_that_is_away_is_told_by_stage_and_it_flies_again_afterwards(
     core: Core, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("carbontrack.actor.LONGEST_BACKOFF_S", 0.5)
+    monkeypatch.setattr("carbontrack.actor.LONGEST_OUTAGE_BACKOFF_S", 0.5)
     monkeypatch.setattr(core.canary, "_budget_s", 0.5)
     async with run_web(core):
         await eventually(lambda: value(core, "seconds_count", stage="shown") >= 1)

@@ -203,7 +203,7 @@ async def test_while_the_database_is_away_the_core_is_not_ready_and_afterwards_n
     platform: Platform, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("carbontrack.app.COMMIT_PATIENCE_S", 0.1)
-    monkeypatch.setattr("carbontrack.actor.LONGEST_BACKOFF_S", 0.5)
+    monkeypatch.setattr("carbontrack.actor.LONGEST_OUTAGE_BACKOFF_S", 0.5)
     async with platform.device() as send, ClientSession() as client:
         postgres.kill()
         for seq in range(1, 6):
