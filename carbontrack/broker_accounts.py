@@ -204,16 +204,17 @@ class _Control:
     async def accounts(self) -> dict[str, str]:
         """Every account that the broker has, with its mark; ``FOREIGN`` for one that is not ours."""
         there: dict[str, str] = {}
-        while True:
-            command = {"command": "listClients", "verbose": True, "count": PAGE, "offset": len(there)}
+        for offset in itertools.count(0, PAGE):
+            command = {"command": "listClients", "verbose": True, "count": PAGE, "offset": offset}
             (answer,) = await self._ask([command])
             if answer.data is None:
                 raise AccountsError(f"the broker does not list its accounts: {answer.error}")
             for client in answer.data.clients:
                 # A mark is never empty: ours without a text would be made anew.
                 there[client.username] = client.textdescription or "none" if client.textname == OURS else FOREIGN
-            if not answer.data.clients or len(there) >= answer.data.total:
-                return there
+            if offset + PAGE >= answer.data.total:
+                break
+        return there
 
     async def do(self, commands: Sequence[Command]) -> str:
         """Let the broker do all commands; the first error that matters."""

@@ -199,6 +199,23 @@ async def test_a_device_takes_over_nobodys_session(platform: Platform) -> None:
         assert not await may_sign_in(platform.broker, DEVICE, password, identifier)
 
 
+async def test_a_message_that_is_too_large_reaches_nobody_and_the_device_can_go_on(platform: Platform) -> None:
+    before = platform.delivered()
+    async with platform.signed_in() as device:
+        with suppress(aiomqtt.MqttError):
+            await device.publish(f"ct/v1/{DEVICE}/up/data", b"x" * 262_145, qos=1)
+    async with platform.signed_in() as device:
+        await device.publish(f"ct/v1/{DEVICE}/up/data", body(1), qos=1)
+        await eventually(lambda: platform.delivered() > before)
+
+    assert platform.delivered() == before + 1
+
+
+async def test_there_is_no_way_in_without_tls(platform: Platform) -> None:
+    with pytest.raises(aiomqtt.MqttError):
+        await platform.broker.client(DEVICE, await platform.password(DEVICE), tls_context=None, timeout=2).__aenter__()
+
+
 @pytest.mark.parametrize("username", [DEVICE, "nobody"])
 async def test_nobody_comes_in_without_the_right_password(platform: Platform, username: str) -> None:
     neighbours = await platform.password(NEIGHBOUR)
