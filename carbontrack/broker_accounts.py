@@ -87,7 +87,7 @@ class BrokerAccounts:
         self._metrics = metrics
         self._poll_s = poll_s
         self._failed: dict[str, str] = {}
-        """Device id -> why its account could not be made, as the broker says."""
+        """Device id -> why its account could not be made or removed, as the broker says."""
 
     async def keep(self) -> None:
         """Follow the registry until cancelled. Raises ConnectionError when the broker does not do its part."""
@@ -170,7 +170,7 @@ class BrokerAccounts:
         if wrong:
             name, why = next(iter(wrong.items()))
             others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            self.problem = f"Device {name}{others} has no account at the broker: {why}."
+            self.problem = f"The account at the broker of device {name}{others} is not as it should be: {why}."
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[_Control]:

@@ -368,7 +368,7 @@ async def test_a_name_that_the_broker_refuses_is_told_and_holds_nobody_up(platfo
 
     await eventually(lambda: platform.gauge("in_step") == 3 and platform.gauge("failed") == 1)
     (problem,) = platform.core.problems()
-    assert "has no account at the broker" in problem
+    assert "is not as it should be: Role name not valid UTF-8" in problem
     assert sample(platform.core.metrics, "carbontrack_broker_account_failures_total") == 1
 
 
