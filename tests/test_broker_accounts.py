@@ -369,7 +369,8 @@ async def test_a_name_that_the_broker_refuses_is_told_and_holds_nobody_up(platfo
     await eventually(lambda: platform.gauge("in_step") == 3 and platform.gauge("failed") == 1)
     (problem,) = platform.core.problems()
     assert "is not as it should be: Role name not valid UTF-8" in problem
-    assert sample(platform.core.metrics, "carbontrack_broker_account_failures_total") == 1
+    # Tried again with each of the three revisions since it was there, and not with every look at the registry.
+    assert 1 <= sample(platform.core.metrics, "carbontrack_broker_account_failures_total") <= 3
 
 
 async def test_a_broker_without_the_plugin_is_told_and_readings_go_on(
