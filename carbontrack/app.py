@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from carbontrack import ingest as mqtt
 from carbontrack.alerts import RuleInstance
 from carbontrack.bookkeeping import Books, shipped_factors
+from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor
 from carbontrack.config import Config
 from carbontrack.device import Hearing
@@ -67,6 +68,7 @@ class Core:
     books: Books
     upkeep: Upkeep
     canary: Canary
+    accounts: BrokerAccounts | None
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -84,7 +86,8 @@ class Core:
     def problems(self) -> list[str]:
         """All that is wrong with the platform itself, for those who run it."""
         # The canary finds what nothing else tells of; where the cause is known it says nothing more.
-        return self.not_ready() or [text for text in (self.canary.problem,) if text]
+        accounts = self.accounts.problem if self.accounts else ""
+        return self.not_ready() or [text for text in (self.canary.problem, accounts) if text]
 
 
 @asynccontextmanager
@@ -129,7 +132,9 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
         canary = Canary(settings, metrics, devices.canary_every_s)
         fleet.canary = CanaryActor(services, canary)
         fleet.canary.start()
-        core = Core(config, store, fleet, live, metrics, ingest, plugins, books_of(config, store), upkeep, canary)
+        books = books_of(config, store)
+        accounts = accounts_of(config, settings, store, metrics)
+        core = Core(config, store, fleet, live, metrics, ingest, plugins, books, upkeep, canary, accounts)
         try:
             async with _kept_running(
                 ingest=ingest.consume,
@@ -140,6 +145,7 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 lag=lambda: _measure_lag(metrics),
                 drain=lambda: _adjust(drain, fleet),
+                **({"accounts": accounts.keep} if accounts else {}),
             ):
                 yield core
         finally:
@@ -229,6 +235,14 @@ def broker_settings(config: Config) -> BrokerSettings:
         receipt_interval_s=mqtt_config.receipt_interval_s,
         receipts_per_s=mqtt_config.receipts_per_s,
     )
+
+
+def accounts_of(config: Config, settings: BrokerSettings, store: Store, metrics: Metrics) -> BrokerAccounts | None:
+    """The devices' accounts at the broker, where the core is to keep them."""
+    key = config.mqtt.device_key
+    if key is None or not config.mqtt.keep_accounts:
+        return None
+    return BrokerAccounts(settings, key.get_secret_value(), store, metrics, config.devices.registry_poll_s)
 
 
 def books_of(config: Config, store: Store) -> Books:

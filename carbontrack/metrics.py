@@ -123,6 +123,23 @@ class Metrics:
         self.mqtt_reconnects = Counter(
             "carbontrack_mqtt_reconnects", "Connections to the broker that were lost or failed.", registry=registry
         )
+        self.accounts = Gauge(
+            "carbontrack_broker_accounts",
+            "Active devices by their account at the broker: in step with the registry, waiting for it, or failed.",
+            ["state"],
+            registry=registry,
+        )
+        self.account_changes = Counter(
+            "carbontrack_broker_account_changes",
+            "Devices' accounts that were made and removed at the broker.",
+            ["change"],
+            registry=registry,
+        )
+        self.account_failures = Counter(
+            "carbontrack_broker_account_failures",
+            "Changes of devices' accounts that the broker refused.",
+            registry=registry,
+        )
         self.loop_lag = Histogram(
             "carbontrack_loop_lag_seconds",
             "How late the event loop woke a timer.",

@@ -209,6 +209,8 @@ class Device:
     stack_id: int
     sensor: str = "ct_v1"
     status: DeviceStatus = DeviceStatus.ACTIVE
+    password_generation: int = 0
+    """Tells its password at the broker from the one before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,6 +104,7 @@ class DeviceRow(Model):
     sensor = fields.CharField(max_length=60)
     status = fields.CharField(max_length=12)
     registered_at = fields.DatetimeField(auto_now_add=True)
+    password_generation = fields.BigIntField(db_default=0)
 
     class Meta:
         table = "device"

@@ -12,6 +12,7 @@ import typer
 from carbontrack.cli.accounting import add_commands as add_accounting
 from carbontrack.cli.archive import archive_app
 from carbontrack.cli.backup import add_commands as add_backup
+from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
 from carbontrack.cli.registry import device_app, factory_app, user_app
 from carbontrack.config import Config
@@ -32,6 +33,9 @@ app.add_typer(user_app, name="user")
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(report_app, name="report")
 app.add_typer(archive_app, name="archive")
+app.add_typer(broker_app, name="broker")
+device_app.command("password")(device_password)
+device_app.command("passwords")(device_passwords)
 
 add_accounting(app)
 add_backup(app)

@@ -133,6 +133,8 @@ def device_add(
             stop(f"No plugin brings the sensor driver {sensor!r}. There are: {', '.join(known)}")
         device = await store.add_device(device_id, stack_id, sensor)
         typer.echo(f"Device {device.device_id} is registered on stack {device.stack_id}.")
+        if load(config).mqtt.device_key:
+            typer.echo(f"What it signs in with at the broker: carbontrack device password {device.device_id}")
 
     with_store(config, command)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, PlainSerializer, ValidationInfo
+from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, ValidationInfo
 
 MASK = "**********"
 
@@ -101,5 +101,7 @@ DatabaseUrl = Annotated[
 RedisUrl = Annotated[
     str, AfterValidator(_redis_url), PlainSerializer(without_password), Words("redis://HOST:PORT/NUMBER or rediss://")
 ]
+# A device knows its password. What it was worked out from must be beyond guessing.
+DeviceKey = Annotated[SecretStr, Field(min_length=32), Words("text of at least 32 characters, kept secret")]
 TimeZone = Annotated[str, AfterValidator(_time_zone), Words("the name of a time zone, such as Africa/Nairobi")]
 BoolOrAuto = Annotated[bool | Literal["auto"], Words("true, false or auto")]

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from carbontrack.config.fields import (
     BoolOrAuto,
     DatabaseUrl,
+    DeviceKey,
     FilePath,
     Host,
     Name,
@@ -93,6 +94,11 @@ class Mqtt(Section):
     """The most backlog messages a second of all devices, shared out in the receipts; less while commits lag behind."""
     max_payload_bytes: int = Field(262_144, ge=1024, le=268_435_455)
     """Larger messages are refused and counted."""
+    device_key: DeviceKey | None = None
+    """What the devices' passwords at the broker are worked out from. Whoever has it can sign in as any device."""
+    keep_accounts: bool = True
+    """Whether the core keeps the devices' accounts at the broker, where there is a `device_key`: for mosquitto with its
+    dynamic security plugin. Other brokers are told by `carbontrack device passwords`."""
 
     @model_validator(mode="after")
     def _password_of_somebody(self) -> Mqtt:

@@ -154,16 +154,18 @@ class Registry:
         if stack is None:
             raise RegistryError(f"there is no stack {stack_id}")
         try:
-            row = await DeviceRow.create(
-                device_id=device_id,
-                factory_id=stack.factory_id,
-                stack_id=stack_id,
-                sensor=sensor,
-                status=DeviceStatus.ACTIVE,
-            )
+            async with in_transaction():
+                row = await DeviceRow.create(
+                    device_id=device_id,
+                    factory_id=stack.factory_id,
+                    stack_id=stack_id,
+                    sensor=sensor,
+                    status=DeviceStatus.ACTIVE,
+                    # Grows for ever: a device that is removed and added again does not get its old password back.
+                    password_generation=await _changed(),
+                )
         except IntegrityError as error:
             raise RegistryError(f"a device {device_id!r} is registered already") from error
-        await _changed()
         return _device(row)
 
     @in_context
@@ -186,6 +188,15 @@ class Registry:
         row.sensor = sensor or row.sensor
         await row.save()
         await _changed()
+        return _device(row)
+
+    @in_context
+    async def rotate_password(self, device_id: str) -> Device:
+        """Give a device another password at the broker; the old one ends."""
+        async with in_transaction():
+            row = await _device_row(device_id)
+            row.password_generation = await _changed()
+            await row.save(update_fields=["password_generation"])
         return _device(row)
 
     @in_context
@@ -297,8 +308,12 @@ class Registry:
         ]
 
 
-async def _changed() -> None:
+async def _changed() -> int:
+    """Count a change of the registry; its new revision."""
     await RegistryRow.filter(id=1).update(revision=F("revision") + 1)
+    row = await RegistryRow.get(id=1)
+    revision: int = row.revision
+    return revision
 
 
 async def _device_row(device_id: str) -> DeviceRow:
@@ -321,7 +336,15 @@ def _stack(row: StackRow) -> Stack:
 
 
 def _device(row: DeviceRow) -> Device:
-    return Device(row.id, row.device_id, row.factory_id, row.stack_id, row.sensor, DeviceStatus(row.status))
+    return Device(
+        row.id,
+        row.device_id,
+        row.factory_id,
+        row.stack_id,
+        row.sensor,
+        DeviceStatus(row.status),
+        row.password_generation,
+    )
 
 
 def _user(row: UserRow) -> User:

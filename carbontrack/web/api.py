@@ -143,7 +143,7 @@ async def stacks(request: web.Request) -> web.StreamResponse:
 def _device(site: Site, services: Services) -> dict[str, Any]:
     snapshot = services.fleet.snapshots().get(site.device.device_id)
     return {
-        **asdict(site.device),
+        **_without(asdict(site.device), "password_generation"),
         "online": bool(snapshot and snapshot.online),
         "last_heartbeat": snapshot.received_at if snapshot else None,
         "state": services.fleet.states().get(site.device.device_id, "starting"),

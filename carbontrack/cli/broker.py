@@ -1,0 +1,183 @@
+"""The command that prepares a mosquitto, and those that tell devices' passwords."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carbontrack.cli.common import ConfigOption, load, stop, with_store
+from carbontrack.config import Config
+from carbontrack.model import Device, DeviceStatus
+from carbontrack.store import Store
+
+if TYPE_CHECKING:
+    from carbontrack.certificates import Pair
+    from carbontrack.dynamic_security import Account
+
+broker_app = typer.Typer(help="Prepare a broker.", no_args_is_help=True)
+
+NO_KEY = (
+    "Passwords are worked out from mqtt.device_key, and there is none. Where the broker is a mosquitto with its "
+    "dynamic security plugin, or takes a list of passwords, put a key into secrets.yaml, for example from: "
+    "openssl rand -hex 32. Otherwise devices sign in with what was agreed with the broker."
+)
+
+
+@broker_app.command("set-up")
+def broker_set_up(
+    folder: Annotated[Path, typer.Option(help="Where to write; made if it is not there.")],
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name or address under which devices reach the broker; may be repeated. Default: mqtt.host."
+        ),
+    ] = None,
+    with_devices: Annotated[
+        bool, typer.Option("--with-devices", help="Put the accounts of all active devices in, for thousands of them.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write what a mosquitto needs: accounts with their rights, and certificates. What is there already is kept.
+
+    Example: carbontrack broker set-up --folder broker-files --host mqtt.example.org
+    """
+    from carbontrack.certificates import CertificateError  # noqa: PLC0415  # slow to import, and only needed here
+    from carbontrack.dynamic_security import account_of, whole_file  # noqa: PLC0415  # as above
+
+    settings = load(config)
+    username, password = _core_of(settings)
+    key = device_key(settings)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_certificates(folder, host or [settings.mqtt.host])
+    except CertificateError as error:
+        stop(f"{folder}: {error}")
+    except OSError as error:
+        stop(f"{error.filename or folder}: {error.strerror}")
+
+    accounts: list[Account] = []
+    if with_devices:
+
+        async def command(store: Store) -> None:
+            accounts.extend(account_of(key, device) for device in await _active(store))
+
+        with_store(config, command)
+    content = json.dumps(whole_file(username, password, accounts), indent=1).encode()
+    _write_new(
+        folder, {"dynamic-security.json": content}, f"the core's account, {username}, and {len(accounts)} devices'"
+    )
+    typer.echo("Next: put the files in place as deploy/mosquitto/README.md says. Keep ca.key away from the broker.")
+
+
+def _core_of(settings: Config) -> tuple[str, str]:
+    if settings.mqtt.username is None or settings.mqtt.password is None:
+        stop("mqtt.username and mqtt.password are the core's account at the broker: put both into the configuration.")
+    return settings.mqtt.username, settings.mqtt.password.get_secret_value()
+
+
+async def _active(store: Store) -> list[Device]:
+    return [site.device for site in await store.sites() if site.device.status is DeviceStatus.ACTIVE]
+
+
+def device_key(settings: Config) -> str:
+    if settings.mqtt.device_key is None:
+        stop(NO_KEY)
+    return settings.mqtt.device_key.get_secret_value()
+
+
+def _write_certificates(folder: Path, hosts: Sequence[str]) -> None:
+    from carbontrack.certificates import new_authority, new_server  # noqa: PLC0415  # see broker_set_up
+
+    authority = _pair_in(folder, "ca")
+    server = _pair_in(folder, "server")
+    if server is not None:
+        typer.echo(f"kept     server.crt, server.key: valid until {server.ends:%Y-%m-%d}")
+        return
+    if authority is None:
+        authority = new_authority("Carbon Track certificate authority")
+        _write_new(folder, {"ca.crt": authority.certificate, "ca.key": authority.key}, _until(authority))
+    server = new_server(authority, hosts)
+    what = f"for {', '.join(hosts)}, {_until(server)}"
+    _write_new(folder, {"server.crt": server.certificate, "server.key": server.key}, what)
+
+
+def _pair_in(folder: Path, name: str) -> Pair | None:
+    from carbontrack.certificates import Pair  # noqa: PLC0415  # see broker_set_up
+
+    certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
+    if not certificate.exists() and not key.exists():
+        return None
+    if not (certificate.exists() and key.exists()):
+        there, missing = (certificate, key) if certificate.exists() else (key, certificate)
+        stop(f"{there} is there but not {missing.name}: put it beside it, or move {there.name} away for new ones.")
+    return Pair(certificate.read_bytes(), key.read_bytes())
+
+
+def _until(pair: Pair) -> str:
+    return f"valid until {pair.ends:%Y-%m-%d}"
+
+
+def _write_new(folder: Path, files: Mapping[str, bytes], what: str) -> None:
+    """Write files that nobody else may read, certificates apart, and never over what is there."""
+    kept = [name for name in files if (folder / name).exists()]
+    if kept:
+        typer.echo(f"kept     {', '.join(kept)}")
+        return
+    for name, content in files.items():
+        mode = 0o644 if name.endswith(".crt") else 0o600
+        with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+    typer.echo(f"written  {', '.join(files)}: {what}")
+
+
+# --- passwords
+
+
+def device_password(
+    device_id: Annotated[str, typer.Argument(help="The device's name on the wire.")],
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Give it a new password first; the old one ends within seconds.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Print the password with which a device signs in at the broker. Its user name is its id, and so is its client id.
+
+    Example: carbontrack device password ct-kangaita-1
+    """
+    from carbontrack.credentials import device_password as password_of  # noqa: PLC0415  # its name is taken
+
+    key = device_key(load(config))
+
+    async def command(store: Store) -> None:
+        if rotate:
+            await store.rotate_password(device_id)
+        device = next((site.device for site in await store.sites() if site.device.device_id == device_id), None)
+        if device is None:
+            stop(f"there is no device {device_id!r}")
+        typer.echo(password_of(key, device))
+
+    with_store(config, command)
+
+
+def device_passwords(config: ConfigOption = None) -> None:
+    """Print user name and password of every active device as CSV, for a broker that takes a list.
+
+    Example: carbontrack device passwords --config config/carbontrack.yaml
+    """
+    from carbontrack.credentials import device_password as password_of  # noqa: PLC0415  # as above
+
+    key = device_key(load(config))
+
+    async def command(store: Store) -> None:
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(("username", "password"))
+        table.writerows((device.device_id, password_of(key, device)) for device in await _active(store))
+
+    with_store(config, command)
