@@ -141,6 +141,10 @@ class Actor(Generic[M]):
     async def on_stop(self) -> None:
         """Called once at the end, after the last message."""
 
+    def be_idle_in(self, seconds: float) -> None:
+        """Have :meth:`on_idle` called once more, so soon."""
+        asyncio.get_running_loop().call_later(seconds, self._be_idle)
+
     def is_turning_point(self, message: M) -> bool:  # noqa: ARG002  # for subclasses
         """Whether what came before a message must be handled before it, in whatever lane it waits."""
         return False
@@ -222,6 +226,8 @@ class Actor(Generic[M]):
         return taken
 
     def _await_idle(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         self._idle_is_due = False
         self._idle_timer = loop.call_later(self.idle_after_s, self._be_idle)
 

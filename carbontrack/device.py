@@ -59,6 +59,10 @@ class Hearing:
         heard_s = self._since_s if heard_at_s is None else max(self._since_s, heard_at_s)
         return max(self._last_s, now_s - self.blind_s) - heard_s
 
+    def is_unbroken_since(self, at_s: float) -> bool:
+        """Whether the core has been connected without a break since then."""
+        return self._since_s is not None and self._since_s <= at_s
+
 
 def _all_is_heard() -> Hearing:
     return Hearing(blind_s=0.0, _since_s=float("-inf"))
@@ -66,7 +70,10 @@ def _all_is_heard() -> Hearing:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every device actor shares. ``receipt`` is told (device id, stream id, watermark) after a commit."""
+    """What every device actor shares. ``receipt`` is told (device id, stream id, watermark) after a commit.
+
+    ``will_after_s``: a last will counts after so long. A broker that is restarted sends everybody's.
+    """
 
     store: Store
     live: Live
@@ -75,6 +82,7 @@ class Services:
     rules: tuple[RuleInstance, ...] = ()
     mailbox_size: int = 256
     offline_after_s: float = 30.0
+    will_after_s: float = 5.0
     park_after_failures: int = 8
     stuck_after_s: float = 600.0
     messages_per_s: float = 20.0
@@ -98,6 +106,7 @@ class DeviceActor(Actor[Payload]):
     """One registered device. ``snapshot`` is its live state; ``in_hand`` its readings between decode and commit."""
 
     __slots__ = (
+        "_gone_at",
         "_heard_at",
         "_looked_at",
         "_prepared",
@@ -129,6 +138,8 @@ class DeviceActor(Actor[Payload]):
         self._services = services
         self._prepared = streams
         self._heard_at: float | None = None
+        self._gone_at: float | None = None
+        """Monotonic time of a last will that does not count yet."""
         self._looked_at: float | None = None
         self.looks = 0
         """How often it was looked whether the device is silent."""
@@ -167,12 +178,20 @@ class DeviceActor(Actor[Payload]):
         # not have been read yet: the next look tells.
         is_late = before_s is not None and now_s - before_s > patience_s * 2 / 3
         silence_s = self._services.hearing.silence_s(self._heard_at, now_s)
-        if self.snapshot.online and silence_s > patience_s and not is_late:
+        if self.snapshot.online and (self._is_gone(now_s) or (silence_s > patience_s and not is_late)):
             self._show(msgspec.structs.replace(self.snapshot, online=False))
         recovering = self._recovering
         if recovering is not None and now_s - recovering.last_s > RECOVERED_AFTER_S:
             await self._note_recovery()
         self.looks += 1
+
+    def _is_gone(self, now_s: float) -> bool:
+        """Whether its last will counts by now: the core heard all the time, and nothing else came of the device."""
+        gone_at = self._gone_at
+        if gone_at is None or now_s - gone_at < self._services.will_after_s:
+            return False
+        self._gone_at = None
+        return self._services.hearing.is_unbroken_since(gone_at)
 
     async def on_stop(self) -> None:
         with suppress(StoreUnavailable):  # then the late readings tell of it, and nobody else
@@ -230,9 +249,17 @@ class DeviceActor(Actor[Payload]):
         if batch.heard and (self._heard_at is None or self._silence_s() > LATE_FROM.total_seconds()):
             self._resumed_at = datetime.fromtimestamp(messages[0].received_at_ms / 1000, UTC)
         await self._note_late(batch.work.readings)
-        if batch.heard or batch.online:
-            self._heard_at = self._services.monotonic()
+        self._note_presence(batch)
         await self._update_live(batch)
+
+    def _note_presence(self, batch: Batch) -> None:
+        """Remember when the device was heard; a last will is only the broker's word, and has to wait."""
+        now_s = self._services.monotonic()
+        if batch.heard or batch.online:
+            self._heard_at, self._gone_at = now_s, None
+        elif batch.online is False and batch.by_will:
+            batch.online, self._gone_at = None, now_s
+            self.be_idle_in(self._services.will_after_s)
 
     def _settle(self, batch: Batch) -> None:
         """Count how the readings ended, and let the receipts go."""

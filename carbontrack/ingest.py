@@ -130,8 +130,9 @@ class Receipts:
 
     async def _send(self, client: aiomqtt.Client, device_id: str, sid: str, seq: int) -> None:
         body = {"sid": sid, "seq": seq, "now": time.time_ns() // 1_000_000, "credit": self._drain.credit(device_id)}
-        # QoS 0: a receipt that is lost is made good by the next one, and all are sent again after a reconnect.
-        await client.publish(f"ct/v1/{device_id}/dn/ack", msgspec.json.encode(body), qos=0, retain=True)
+        # QoS 0: a receipt that is lost is made good by the next one, and all are sent again after a reconnect. Not
+        # retained: after a crash or a restored backup the broker would tell of what the database does not have.
+        await client.publish(f"ct/v1/{device_id}/dn/ack", msgspec.json.encode(body), qos=0)
         self._metrics.receipts.inc()
 
 

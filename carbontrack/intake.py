@@ -49,6 +49,8 @@ class Batch:
     """Whether the device sent data, readable or not."""
     online: bool | None = None
     """What a birth or a will said last."""
+    by_will: bool = False
+    """Whether it was the broker that said it, and not the device itself."""
     newest: Reading | None = None
     """The newest new reading by measuring time."""
     receipts: dict[str, Stream] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class _Birth(msgspec.Struct):
     conn: int = 0
     sid: Annotated[str, msgspec.Meta(max_length=LONGEST_SID, pattern=r"^[0-9A-Za-z_-]*$")] | None = None
     first: int | None = None
+    why: str | None = None
 
 
 _decode_birth = msgspec.json.Decoder(_Birth).decode
@@ -162,7 +165,7 @@ class Intake:
         if birth.conn < self._connection and not birth.online:
             return  # the will of an older connection, delivered after the birth of a newer one
         self._connection = birth.conn
-        batch.online = birth.online
+        batch.online, batch.by_will = birth.online, birth.why is None
         if not birth.online or not birth.sid or birth.first is None or not 0 <= birth.first < 2**53:
             return
         stream = self.streams.get(birth.sid) or await self._new_stream(birth.sid)

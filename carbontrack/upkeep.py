@@ -50,8 +50,8 @@ class Upkeep:
 
     @property
     def is_tight(self) -> bool:
-        """Whether there is so little room that only readings are to be written."""
-        return self.status is not None and self.status.is_tight
+        """Whether there is so little room that only readings are to be written, or none at all."""
+        return self._store.commits.is_full or (self.status is not None and self.status.is_tight)
 
     async def tidy(self) -> int:
         """Make the days that come, pack those that are over, archive those that are old; how many left the database."""

@@ -405,18 +405,6 @@ async def test_what_changed_is_told_to_those_who_watch_the_factory(running: Core
         assert elsewhere._changed == {}
 
 
-async def test_a_fleet_that_closes_leaves_nobody_online(store: Store, metrics: Metrics) -> None:
-    await register(store, "dev-001")
-    async with core(store, metrics) as running:
-        running.tell("dev-001", body())
-        await running.receipt("dev-001", 1)
-        with running.live.subscribe(None) as watched:
-            await running.fleet.close()
-            last = (await asyncio.wait_for(watched.changes(), 10))[-1]
-
-    assert not last.online
-
-
 async def test_late_data_does_not_change_what_is_shown_now(running: Core) -> None:
     running.tell("dev-001", body(seq=100))
     running.tell("dev-001", body(seq=1, count=50, at_ms=NOON_MS - 600_000), "backlog")

@@ -159,7 +159,7 @@ async def test_the_receipt_says_what_time_it_is(mosquitto: Broker, sqlite: Store
     assert 0 <= told["now"] - received_ms < 60_000
 
 
-async def test_a_receipt_is_retained_for_a_device_that_comes_later(
+async def test_a_birth_is_answered_with_the_receipt_and_the_broker_keeps_none(
     mosquitto: Broker, sqlite: Store, metrics: Metrics
 ) -> None:
     async with connected(mosquitto, sqlite, metrics):
@@ -167,7 +167,14 @@ async def test_a_receipt_is_retained_for_a_device_that_comes_later(
             await send(device, body(seq=1))
             await receipt(device, 1)
         async with node(mosquitto) as again:
+            await send(again, birth(first=1), "state")
             assert (await receipt(again, 1))["sid"] == SID
+        async with mosquitto.client("core", identifier="looks") as somebody:
+            await somebody.subscribe("ct/v1/+/#")
+            message = await anext(somebody.messages)
+            assert (message.topic.value, message.retain) == (f"ct/v1/{DEVICE}/up/state", True)
+            await somebody.publish("ct/v1/the-end/dn/ack")
+            assert (await anext(somebody.messages)).topic.value == "ct/v1/the-end/dn/ack"
 
 
 async def test_a_batch_is_committed_with_one_receipt(mosquitto: Broker, sqlite: Store, metrics: Metrics) -> None:
@@ -361,7 +368,8 @@ async def test_a_killed_broker_is_found_again_and_nothing_that_was_receipted_is_
         await eventually(lambda: running.ingest.connected)
 
         async with node(mosquitto) as device:
-            # This broker forgot what it retained: the receipt comes again, though nothing new was sent.
+            # This broker forgot everything: the birth is answered all the same.
+            await send(device, birth(first=1), "state")
             assert (await receipt(device, 3))["sid"] == SID
             await send(device, body(seq=4))
             await receipt(device, 4)
@@ -381,6 +389,7 @@ async def test_what_is_committed_while_the_broker_is_away_is_receipted_when_it_i
         mosquitto.start()
 
         async with node(mosquitto) as device:
+            await send(device, birth(first=1), "state")
             await receipt(device, 9)
 
 

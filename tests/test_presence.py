@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -22,6 +24,7 @@ from tests.support.world import (
     eventually,
     kept,
     register,
+    will,
 )
 
 pytest_plugins = ["tests.support.world"]
@@ -278,3 +281,62 @@ async def test_a_device_that_is_removed_is_shown_as_gone(store: Store, metrics: 
             await running.sync()
 
             assert [change.online for change in await watcher.changes()] == [False]
+
+
+# --- last wills
+
+
+async def test_a_last_will_counts_when_nothing_else_came_for_some_seconds(heard: tuple[Core, Hearing, Clock]) -> None:
+    running, hearing, clock = heard
+    patient(running)
+    running.tell("dev-001", will(), "state")
+    await looks(running)
+    assert online(running) == {"dev-001", "dev-002"}
+
+    clock.now += 5
+    hearing.heard(clock())
+    await looks(running)
+    assert online(running) == {"dev-002"}
+
+
+async def test_who_is_heard_again_after_its_will_was_never_gone(heard: tuple[Core, Hearing, Clock]) -> None:
+    running, hearing, clock = heard
+    patient(running)
+    running.tell("dev-001", will(conn=1), "state")
+    await looks(running)
+    running.tell("dev-001", birth(conn=2), "state")
+    clock.now += 5
+    hearing.heard(clock())
+
+    await looks(running)
+    assert online(running) == {"dev-001", "dev-002"}
+
+
+async def test_wills_of_a_broker_that_is_restarted_count_for_nothing(heard: tuple[Core, Hearing, Clock]) -> None:
+    running, hearing, clock = heard
+    patient(running)
+    for name in ("dev-001", "dev-002"):
+        running.tell(name, will(), "state")
+    await looks(running)
+    hearing.cut_off()
+    clock.now += 2
+    hearing.connected(clock())
+    clock.now += 5
+    hearing.heard(clock())
+
+    await looks(running)
+    assert online(running) == {"dev-001", "dev-002"}
+
+
+async def test_a_device_that_says_goodbye_is_offline_at_once(heard: tuple[Core, Hearing, Clock]) -> None:
+    running, _, _ = heard
+    patient(running)
+    running.tell("dev-001", json.dumps({"v": 1, "online": False, "conn": 1, "why": "stopped"}).encode(), "state")
+
+    await eventually(lambda: online(running) == {"dev-002"})
+
+
+def patient(running: Core) -> None:
+    """Let last wills wait, as they do outside of the tests."""
+    for actor in running.fleet._actors.values():
+        actor._services = replace(actor._services, will_after_s=5.0)

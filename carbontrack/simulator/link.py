@@ -92,8 +92,8 @@ class Link:
     async def _session(self) -> None:
         """One connection, until it is lost (which raises) or the node is stopped."""
         async with self._client() as client:
+            await client.subscribe(f"{self._topic}dn/ack", qos=1)  # first: the birth is answered with a receipt
             await self._publish(client, "state", self._node.birth(_now_ms()), retain=True)
-            await client.subscribe(f"{self._topic}dn/ack", qos=1)
             await self._first_to_end(
                 self._receive(client), self._send_live(client), self._send_backlog(client), self._stop.wait()
             )

@@ -217,17 +217,16 @@ class Node:
     def take_receipt(self, body: bytes, now_ms: int, *, retained: bool = False) -> bool:
         """Drop what the platform has. False: the receipt is of another stream, of numbers never sent, or no receipt.
 
-        ``retained``: the broker had kept it. After a crash that may be an older one than the last, so it takes nothing
-        back.
+        ``retained``: the broker had kept it, nobody knows since when, so it says nothing.
         """
         try:
             receipt = wire.decode_receipt(body)
         except msgspec.DecodeError:
             return False
-        if receipt.sid != self.sid or receipt.seq > self.sent:
+        if retained or receipt.sid != self.sid or receipt.seq > self.sent:
             return False
         self.credit = receipt.credit
-        if receipt.seq < self.watermark and not retained:
+        if receipt.seq < self.watermark:
             self._note_regress(receipt.seq, now_ms)
         elif receipt.seq > self.watermark:
             self.watermark = receipt.seq

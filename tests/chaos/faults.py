@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import aiomqtt
 
@@ -128,6 +130,15 @@ async def broker_killed(chaos: Chaos) -> str:
         await asyncio.sleep(away_s)
         await asyncio.to_thread(chaos.platform.broker.start)
     return f"SIGKILL twice, the second time away for {LONGER_THAN_PATIENCE_S:.0f} s"
+
+
+async def broker_stopped(chaos: Chaos) -> str:
+    """In order, as by an upgrade: it sends the last wills of all devices to the core, and is back at once."""
+    await chaos.pause(0.2, 1.0)
+    await asyncio.to_thread(chaos.platform.broker.stop)
+    await asyncio.to_thread(chaos.platform.broker.start)
+    await chaos.pause(3.0, 6.0)
+    return "SIGTERM, and back at once"
 
 
 async def broker_forgets(chaos: Chaos) -> str:
@@ -275,9 +286,7 @@ async def disk_full(chaos: Chaos) -> str:
     filler = platform.disk / "filler"
     told = False
     try:
-        with filler.open("wb") as file:
-            free = os.statvfs(platform.disk)
-            os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+        _fill(filler)
 
         def says_so() -> bool:
             return "disk is full" in platform.get("/readyz")[1]
@@ -292,6 +301,19 @@ async def disk_full(chaos: Chaos) -> str:
     return "told by /readyz" if told else ""
 
 
+def _fill(filler: Path) -> None:
+    """Take all the room that there is, though others take some of it meanwhile."""
+    with filler.open("wb") as file:
+        for _ in range(100):
+            free = os.statvfs(filler.parent)
+            at = file.seek(0, os.SEEK_END)
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(file.fileno(), at, max(1, free.f_bavail) * free.f_frsize)
+                continue
+            if not free.f_bavail:
+                return
+
+
 FAULTS: Mapping[str, Fault] = {
     "link cut for 24 h": link_cut_for_a_day,
     "link cut for a moment": link_cut_for_a_moment,
@@ -299,6 +321,7 @@ FAULTS: Mapping[str, Fault] = {
     "core killed": core_killed,
     "database killed": database_killed,
     "broker killed": broker_killed,
+    "broker restarted": broker_stopped,
     "broker forgets everything": broker_forgets,
     "all three killed": everything_killed,
     "clocks jump": clocks_jump,

@@ -268,6 +268,7 @@ async def core(store: Store, metrics: Metrics, **options: Any) -> AsyncIterator[
     live = Live()
     sensors = options.pop("sensors", None) or load_plugins(["ct_v1", "flat_json"]).sensors
     options.setdefault("receipt", told)
+    options.setdefault("will_after_s", 0.0)
     services = Services(store=store, live=live, metrics=metrics, **options)
     fleet = Fleet(services, sensors)
     running = Core(store, fleet, live, metrics, receipts)
