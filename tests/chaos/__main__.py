@@ -65,6 +65,9 @@ def main() -> int:
     except BaseException:
         print(f"The run broke off. Its logs: {folder}", file=sys.stderr)
         raise
+    logging.basicConfig(
+        handlers=[logging.NullHandler()], force=True
+    )  # connections that die with us have no more to say
     print(table(outcomes))
     wrong = complaints(outcomes)
     for text in wrong:

@@ -7,12 +7,16 @@ the module is there before pytest could rewrite it, which is said here: PYTEST_D
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
+import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -64,9 +68,48 @@ async def store(database_url: str, metrics: Metrics) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def migrated_store(url: str, metrics: Metrics | None = None, **options: Any) -> AsyncIterator[Store]:
-    await migrate(url)
+    await give_schema(url)
     async with open_store(url, metrics or Metrics(), **options) as opened:
         yield opened
+
+
+TEMPLATE = "migrated"
+
+
+async def give_schema(url: str) -> None:
+    """Give an empty database the newest schema, as a copy of one that was migrated: that takes a tenth of the time."""
+    if url.startswith("sqlite://"):
+        path = Path(url.removeprefix("sqlite://"))
+        if not path.exists():
+            await migrate(f"sqlite://{sqlite_template()}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sqlite_template(), path)
+        return
+    if await fetch(url, "SELECT to_regclass('stream')") is not None:
+        return
+    server, name = url.rsplit("/", 1)
+    template = f"{server}/{TEMPLATE}"
+    if await fetch(f"{server}/postgres", f"SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'") is None:
+        await execute(f"{server}/postgres", f"CREATE DATABASE {TEMPLATE}")
+    await migrate(template)
+    await execute(f"{server}/postgres", f"DROP DATABASE {name}")
+    await execute(f"{server}/postgres", f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+
+
+@cache
+def sqlite_template() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="carbontrack-template-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder / "migrated.sqlite3"
+
+
+async def fetch(url: str, query: str) -> Any:
+    """The first value of PostgreSQL's answer."""
+    postgres = await asyncpg.connect(url)
+    try:
+        return await postgres.fetchval(query)
+    finally:
+        await postgres.close()
 
 
 async def execute(url: str, statement: str) -> None:
