@@ -3,11 +3,12 @@
 import signal
 import sys
 
-from benchmarks import growth, ingest, recompute, score
+from benchmarks import growth, ingest, peers, recompute, score
 
 BENCHMARKS = {
     "growth": growth.main,
     "ingest": ingest.main,
+    "peers": peers.main,
     "recompute": recompute.main,
     "score": score.main,
 }
