@@ -1,7 +1,7 @@
 """Ingest against what a user would otherwise take, on the same broker, publisher and database, in one run.
 
     make bench ARGS="peers"            all of it (under ten minutes on two cores, after the first time)
-    make bench ARGS="peers --quick"    a fifth of the messages, one round
+    make bench ARGS="peers --quick"    two fifths of the messages, one round
     make bench ARGS="peers --only node-red"
 
 Each peer gets the same messages of 268 devices, QoS 1, from the same publisher through the same mosquitto, and an empty
@@ -35,7 +35,7 @@ import asyncpg
 
 from benchmarks.growth import REGISTER, connected, network_at
 from benchmarks.publisher import Load
-from benchmarks.rig import mosquitto, postgres, publishing, serving
+from benchmarks.rig import cpu_s, mosquitto, postgres, publishing, serving
 from tests.support.postgres import Postgres
 from tests.support.system import Server, free_port
 
@@ -417,6 +417,15 @@ def started(command: Sequence[str | Path], log: Path) -> Iterator[Server]:
         server.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Rows a second, processor time of the peer's own process for each, and how many came."""
+
+    per_s: float
+    cpu_us: float
+    rows: int
+
+
 class Counter:
     """How many readings a peer has committed, as a connection of our own sees it."""
 
@@ -424,6 +433,11 @@ class Counter:
         self._connection = connection
         self._peer = peer
         self._server = server
+
+    @property
+    def cpu_s(self) -> float:
+        """Of the peer's process, without the database's."""
+        return cpu_s(self._server)
 
     async def __call__(self) -> int:
         if self._server.process is None or self._server.process.poll() is not None:
@@ -454,9 +468,10 @@ async def opened(count: Counter, load: Load) -> int:
             raise CannotBeHad(f"it has {seen} of {load.devices} first readings after {START_S:.0f} s")
 
 
-async def rate(count: Counter, load: Load) -> tuple[float, int]:
-    """Rows a second from the first that are seen to the last, and how many came."""
+async def rate(count: Counter, load: Load) -> Figures:
+    """From the first rows that are seen to the last."""
     before = await opened(count, load)
+    used_s = count.cpu_s
     seen: list[tuple[float, int]] = []
     began = time.perf_counter()
     with publishing(replace(load, first_seq=2)):
@@ -470,13 +485,13 @@ async def rate(count: Counter, load: Load) -> tuple[float, int]:
     if len(seen) < 2:
         raise CannotBeHad(f"{seen[-1][1] if seen else 0} rows are too few to tell a rate")
     (first_s, first), (last_s, last) = seen[0], seen[-1]
-    return (last - first) / (last_s - first_s), last
+    return Figures((last - first) / (last_s - first_s), 1e6 * (count.cpu_s - used_s) / last, last)
 
 
-def measured(peer: Peer, server: Postgres, messages: int) -> tuple[float, int]:
+def measured(peer: Peer, server: Postgres, messages: int) -> Figures:
     """One round of one peer, on a broker and a database of its own."""
 
-    async def counted(now: Round, running: Server) -> tuple[float, int]:
+    async def counted(now: Round, running: Server) -> Figures:
         async with connected(now.url) as connection:
             load = Load(now.broker_port, "bench", "bench", devices=DEVICES, messages=messages)
             return await rate(Counter(connection, peer, running), load)
@@ -491,13 +506,12 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="benchmarks peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a fifth of the messages, one round")
+    parser.add_argument("--quick", action="store_true", help="two fifths of the messages, one round")
     parser.add_argument("--only", choices=[peer.name for peer in PEERS[1:]], action="append", help="of the peers")
     options = parser.parse_args(arguments)
     wanted = [peer for peer in PEERS if not options.only or peer.name in options.only or peer is PEERS[0]]
-    messages, rounds = (10_000, 1) if options.quick else (50_000, 2)
-    rates: dict[str, list[float]] = {}
-    rows: dict[str, int] = {}
+    messages, rounds = (20_000, 1) if options.quick else (50_000, 2)
+    found: dict[str, list[Figures]] = {}
     missing: dict[str, str] = {}
     began = time.perf_counter()
     with postgres() as server:
@@ -505,31 +519,31 @@ def main(arguments: list[str]) -> None:
             if peer.name in missing:
                 continue
             try:
-                per_s, rows[peer.name] = measured(peer, server, messages)
+                figures = measured(peer, server, messages)
             except (CannotBeHad, RuntimeError, OSError, subprocess.SubprocessError) as error:
                 missing[peer.name] = " ".join(str(error).split())
                 print(f"NOT MEASURED: {peer.title}: {missing[peer.name]}", file=sys.stderr, flush=True)
                 continue
-            rates.setdefault(peer.name, []).append(per_s)
+            found.setdefault(peer.name, []).append(figures)
             server.drop_databases()
-    report(wanted, rates, rows, missing, messages)
+    report(wanted, found, missing, messages)
     print(f"\n{messages:,} messages, medians of {rounds}; {time.perf_counter() - began:.0f} s")
     sys.exit(1 if missing else 0)
 
 
-def report(
-    peers: Sequence[Peer], rates: dict[str, list[float]], rows: dict[str, int], missing: dict[str, str], messages: int
-) -> None:
-    print("| What | Committed | Of Carbon Track | Readings that are in |")
-    print("| --- | ---: | ---: | ---: |")
-    own = median(rates[PEERS[0].name]) if PEERS[0].name in rates else None
+def report(peers: Sequence[Peer], found: dict[str, list[Figures]], missing: dict[str, str], messages: int) -> None:
+    print("| What | Committed | Of Carbon Track | Own CPU for each | Readings that are in |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    own = median(it.per_s for it in found[PEERS[0].name]) if PEERS[0].name in found else None
     for peer in peers:
         if peer.name in missing:
-            print(f"| {peer.title} | NOT MEASURED | | {missing[peer.name][:160]} |")
+            print(f"| {peer.title} | NOT MEASURED | | | {missing[peer.name][:160]} |")
             continue
-        per_s = median(rates[peer.name])
+        rounds = found[peer.name]
+        per_s, cpu_us = median(it.per_s for it in rounds), median(it.cpu_us for it in rounds)
         ratio = f"{per_s / own:.2f}" if own else ""
-        print(f"| {peer.title} | {per_s:,.0f} messages/s | {ratio} | {rows[peer.name]:,} of {messages:,} |")
+        in_words = f"{min(it.rows for it in rounds):,} of {messages:,}"
+        print(f"| {peer.title} | {per_s:,.0f} messages/s | {ratio} | {cpu_us:,.0f} us | {in_words} |")
 
 
 if __name__ == "__main__":

@@ -67,6 +67,13 @@ def publishing(load: Load) -> Iterator[subprocess.Popen[str]]:
         process.wait()
 
 
+def cpu_s(server: Server) -> float:
+    """Processor time that a program has used: what a busy machine makes slow, it leaves nearly as it is."""
+    assert server.process is not None
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Core:
     """``carbontrack serve`` as its own process. ``ready_s``: from its start until it said that it is ready."""
 
@@ -104,10 +111,7 @@ class Core:
 
     @property
     def cpu_s(self) -> float:
-        """Processor time that it has used: what a busy machine makes slow, it leaves as it is (nearly)."""
-        assert self.server.process is not None
-        fields = Path(f"/proc/{self.server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.server)
 
     def metric(self, name: str) -> float:
         """What a line of /metrics says, 0 where there is none yet."""
