@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count, pairwise
 from typing import Any
@@ -101,7 +100,7 @@ async def node(store: Store, plan: MonitoringPlan | None = None) -> Node:
 
 async def tiers(store: Store, stack_id: int) -> tuple[Any, ...]:
     """All that the tiers say of a stack."""
-    versionless = [replace(hour, version=0) for hour in await store.hours([stack_id], *ALWAYS)]
+    versionless = [msgspec.structs.replace(hour, version=0) for hour in await store.hours([stack_id], *ALWAYS)]
     days = await store.days([stack_id], date(2000, 1, 1), date(2100, 1, 1))
     return await store.summaries(stack_id, *ALWAYS), versionless, days
 

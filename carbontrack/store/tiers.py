@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import msgspec
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
@@ -23,8 +24,8 @@ HOUR_OPEN_FOR = timedelta(minutes=5)
 BUCKET = timedelta(milliseconds=TIER_MS)
 
 _SUMMARY_COLUMNS = tuple(name for name in Summary.__struct_fields__ if name != "length_s")
-_HOUR_COLUMNS = tuple(item.name for item in fields(Hour))
-_DAY_COLUMNS = tuple(item.name for item in fields(Day))
+_HOUR_COLUMNS = Hour.__struct_fields__
+_DAY_COLUMNS = Day.__struct_fields__
 _STATUS = {status.value: status for status in HourStatus}
 _CAUSE = {cause.value: cause for cause in Cause}
 
@@ -187,10 +188,10 @@ class Tiers:
             if before is None:
                 changed.append(hour)
                 continue
-            if replace(before, version=hour.version) == hour:
+            if msgspec.structs.replace(before, version=hour.version) == hour:
                 continue
             is_over = now >= hour.start + timedelta(hours=1) + HOUR_OPEN_FOR
-            changed.append(replace(hour, version=before.version + is_over))
+            changed.append(msgspec.structs.replace(hour, version=before.version + is_over))
             if is_over:
                 replaced.append((hour.stack_id, self._engine.time(hour.start), self._engine.time(now)))
         await _many(connection, self._engine.sql(_KEEP_VERSION), replaced)
