@@ -1,13 +1,21 @@
 """``python -m benchmarks ingest``, or another name of those below."""
 
+import signal
 import sys
 
-from benchmarks import ingest, recompute, score
+from benchmarks import growth, ingest, peers, recompute, score
 
-BENCHMARKS = {"ingest": ingest.main, "recompute": recompute.main, "score": score.main}
+BENCHMARKS = {
+    "growth": growth.main,
+    "ingest": ingest.main,
+    "peers": peers.main,
+    "recompute": recompute.main,
+    "score": score.main,
+}
 
 if __name__ == "__main__":
     name = sys.argv[1] if len(sys.argv) > 1 else "ingest"
     if name not in BENCHMARKS:
         sys.exit(f"There is no benchmark {name!r}. There are: {', '.join(BENCHMARKS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # what was started ends with it
     BENCHMARKS[name](sys.argv[2:])

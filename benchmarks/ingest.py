@@ -18,17 +18,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import logging
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +34,7 @@ import uvloop
 from aiohttp.test_utils import TestServer
 
 from benchmarks.publisher import Load
+from benchmarks.rig import mosquitto, postgres, publishing
 from carbontrack.app import calm_garbage_collection
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.device import Services
@@ -53,18 +51,7 @@ from carbontrack.web import Services as WebServices
 from carbontrack.web import create_app
 from carbontrack.web.auth import hash_password
 from tests.support.chromium import chromium
-from tests.support.postgres import postgres_server
-from tests.support.system import Server, accepts_connections, free_port, needs
 
-MOSQUITTO = """\
-listener {port} 127.0.0.1
-allow_anonymous true
-persistence false
-max_queued_messages 0
-max_inflight_messages 1000
-set_tcp_nodelay true
-log_dest none
-"""
 STACKS = 268
 PATIENCE_S = 300.0
 
@@ -76,36 +63,6 @@ class Bench:
     postgres_url: Callable[[], str]
     folder: Path
     scale: float
-
-
-@contextmanager
-def mosquitto(folder: Path) -> Iterator[int]:
-    """A broker on loopback without TLS: both sides of each ratio have the same one."""
-    port = free_port()
-    (folder / "mosquitto.conf").write_text(MOSQUITTO.format(port=port))
-    server = Server(
-        [needs("mosquitto", package="mosquitto"), "-c", folder / "mosquitto.conf"],
-        log=folder / "mosquitto.log",
-        is_ready=lambda: accepts_connections(port),
-    )
-    server.start()
-    try:
-        yield port
-    finally:
-        server.stop()
-
-
-@contextmanager
-def publishing(load: Load) -> Iterator[subprocess.Popen[str]]:
-    """The publisher as a process of its own, ended with the block."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.publisher", json.dumps(asdict(load))], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -367,10 +324,10 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory() as name,
-        postgres_server(fsync="on", full_page_writes="on", shared_buffers="256MB", max_wal_size="2GB") as postgres,
+        postgres() as server,
     ):
         row("what", 0, "unit", "ratio", "aim")
-        bench = Bench(postgres.new_url, Path(name), 0.2 if options.quick else 1.0)
+        bench = Bench(server.new_url, Path(name), 0.2 if options.quick else 1.0)
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
         calm_garbage_collection()  # as the core does
         uvloop.run(measure(bench, 1 if options.quick else 3))

@@ -84,8 +84,7 @@ class Cause(StrEnum):
     NO_DATA = "no_data"
 
 
-@dataclass(frozen=True, slots=True)
-class Hour:
+class Hour(msgspec.Struct, frozen=True, gc=False):  # an account makes thousands
     """The official quantity: one stack in one hour (hour-beginning).
 
     ``co2_kg`` is mean rate times operating time and is there for valid hours only (0 where the boiler is off);
@@ -123,8 +122,7 @@ class Hour:
     """Grows with each change after the hour was over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(msgspec.Struct, frozen=True, gc=False):
     """One stack on one local day, out of its hours. ``co2_kg`` is that of the valid hours; nothing is substituted."""
 
     stack_id: int
@@ -169,8 +167,7 @@ class Method(StrEnum):
     """No value: nothing to substitute from."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccountHour:
+class AccountHour(msgspec.Struct, frozen=True, gc=False):
     """One hour as an account takes it: the hour, and the mass that counts."""
 
     hour: Hour

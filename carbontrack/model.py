@@ -398,8 +398,7 @@ class Stranger:
 # --- what pages and reports show --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class TrendPoint:
+class TrendPoint(msgspec.Struct, frozen=True, gc=False):
     """One bucket of a tier: ``coverage`` is the share of the bucket (0 to 1) in which the rate is known."""
 
     stack_id: int

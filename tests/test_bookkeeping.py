@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from carbontrack.bookkeeping import Books, month, shipped_factors, whole_hours
@@ -36,7 +37,7 @@ def books(store: Store, clock: Clock | None = None) -> Books:
 
 
 def hour(site: Site, number: int, rate: float = 0.15) -> Hour:
-    return replace(valid(number, rate), stack_id=site.stack.id, start=NOON + number * HOUR)
+    return msgspec.structs.replace(valid(number, rate), stack_id=site.stack.id, start=NOON + number * HOUR)
 
 
 async def keep(store: Store, *hours: Hour) -> None:
@@ -70,7 +71,7 @@ async def test_a_stack_counts_from_its_first_plan_on(store: Store) -> None:
     (site,) = await register(store, "dev-001")
     late = await store.add_stack(site.factory.id, "Boiler 2", MonitoringPlan(valid_from=NOON + 2 * HOUR))
     await store.remove_device("dev-001")
-    await keep(store, *(replace(hour(site, number), stack_id=late.id) for number in (0, 1, 2)))
+    await keep(store, *(msgspec.structs.replace(hour(site, number), stack_id=late.id) for number in (0, 1, 2)))
     await store.add_energy_entry(replace(wood(site, 1600, 4), stack_id=late.id), "clerk", NOW)
 
     _, inputs = await books(store).account_with_hours(site.factory, NOON, NOON + 4 * HOUR)

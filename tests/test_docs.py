@@ -436,7 +436,7 @@ async def test_the_fields_of_the_answers_are_documented(portal: Portal) -> None:
 
 def test_the_fields_of_readings_and_of_the_live_stream_are_documented() -> None:
     raw = {*Reading.__struct_fields__, "factory_id", "device_id", "timestamp"} - {"measured_at", "stream_pk"}
-    means = {*TrendPoint.__dataclass_fields__, "factory_id", "timestamp"} - {"start"}
+    means = {*TrendPoint.__struct_fields__, "factory_id", "timestamp"} - {"start"}
     documented = set(names(section("api", "Readings")))
     assert raw <= documented
     assert means <= documented

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count, pairwise
 from typing import Any
@@ -101,7 +100,7 @@ async def node(store: Store, plan: MonitoringPlan | None = None) -> Node:
 
 async def tiers(store: Store, stack_id: int) -> tuple[Any, ...]:
     """All that the tiers say of a stack."""
-    versionless = [replace(hour, version=0) for hour in await store.hours([stack_id], *ALWAYS)]
+    versionless = [msgspec.structs.replace(hour, version=0) for hour in await store.hours([stack_id], *ALWAYS)]
     days = await store.days([stack_id], date(2000, 1, 1), date(2100, 1, 1))
     return await store.summaries(stack_id, *ALWAYS), versionless, days
 
@@ -216,6 +215,40 @@ async def test_the_total_of_a_period_is_the_sum_of_its_buckets(store: Store) -> 
     assert total.co2_kg == pytest.approx(FIRING_KG_PER_S * 600, rel=1e-6)
     assert len(await store.totals(NOON, NOON + 4 * BUCKET)) == 2
     assert await store.totals(NOON + 2 * BUCKET, NOON + 3 * BUCKET) == []
+
+
+async def test_the_total_of_whole_hours_and_what_lies_around_them_is_the_sum_of_its_buckets(store: Store) -> None:
+    device = await node(store)
+    await device.send(every_5_s(0, 9000))
+    await finish(store)
+    since, until = NOON + 3 * BUCKET, NOON + timedelta(hours=2) + 5 * BUCKET
+
+    (total,) = await store.totals(since, until)
+
+    points = await store.trend([device.stack_id], since, until)
+    assert len(points) == 26
+    assert total.readings == sum(point.count for point in points)
+    assert total.coverage == pytest.approx(1.0)
+    assert total.co2_kg == pytest.approx(sum(point.co2_kg for point in points), rel=1e-9)
+
+
+async def test_of_several_stacks_each_ones_rows_come_together_and_oldest_first(store: Store) -> None:
+    one, other = await node(store), await node(store)
+    for device in (one, other):
+        await device.send(every_5_s(0, 7300))
+    await finish(store)
+    wanted = [other.stack_id, one.stack_id]
+
+    hours = await store.hours(wanted, *ALWAYS)
+    points = await store.trend(wanted, *ALWAYS)
+    days = await store.days(wanted, date(2000, 1, 1), date(2100, 1, 1))
+
+    at = [NOON + timedelta(hours=hour) for hour in range(3)]
+    assert [(hour.stack_id, hour.start) for hour in hours] == [(stack_id, start) for stack_id in wanted for start in at]
+    assert [point.stack_id for point in points] == [other.stack_id] * 25 + [one.stack_id] * 25
+    assert [point.start for point in points[:25]] == [NOON + step * BUCKET for step in range(25)]
+    assert [day.stack_id for day in days] == wanted
+    assert await store.hours([], *ALWAYS) == []
 
 
 async def test_a_boiler_that_is_off_is_zero_and_known(store: Store) -> None:

@@ -283,7 +283,11 @@ async def emissions(request: web.Request) -> web.StreamResponse:
         points = await services.store.trend(list(chosen), since, until)
         return results(
             [
-                {"factory_id": chosen[it.stack_id], "timestamp": it.start, **_without(asdict(it), "start")}
+                {
+                    "factory_id": chosen[it.stack_id],
+                    "timestamp": it.start,
+                    **_without(msgspec.structs.asdict(it), "start"),
+                }
                 for it in points
             ]
         )
@@ -314,7 +318,7 @@ async def _tier(
             {
                 "factory_id": chosen[it.stack_id],
                 "timestamp": it.start,
-                **_without(asdict(it), "start", "status"),
+                **_without(msgspec.structs.asdict(it), "start", "status"),
                 "validity": it.status,
             }
             for it in hours
@@ -325,7 +329,7 @@ async def _tier(
         {
             "factory_id": chosen[it.stack_id],
             "timestamp": local_day(it.day, services.time_zone)[0],
-            **asdict(it),
+            **msgspec.structs.asdict(it),
         }
         for it in days
     ]
