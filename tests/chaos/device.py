@@ -84,6 +84,10 @@ class Device:
         return self._node.watermark
 
     @property
+    def is_connected(self) -> bool:
+        return self._node._live_next is not None
+
+    @property
     def regressed(self) -> bool:
         """Whether the platform ever took back what it had said."""
         return self._node._regressed_to is not None

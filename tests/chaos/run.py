@@ -109,7 +109,7 @@ async def run(profile: Profile, folder: Path, say: Callable[[str], None]) -> lis
 
 async def _get_going(stack: AsyncExitStack, chaos: Chaos, sample_s: float) -> Watcher:
     """Every device sampling and sending (but for those that are cut off), and somebody watching."""
-    watcher = Watcher(chaos.platform.http, chaos.devices)
+    watcher = Watcher(chaos.platform.http, chaos.devices, lambda: chaos.platform.broker.answers_since)
     await stack.enter_async_context(watcher.watching())
     for number, device in enumerate(chaos.devices.values()):
         await stack.enter_async_context(device.running(number / len(chaos.devices) * sample_s))

@@ -114,6 +114,11 @@ class Broker:
         """Crash: no goodbye to any client."""
         self._server.stop(signal.SIGKILL)
 
+    @property
+    def answers_since(self) -> float:
+        """Monotonic time from which on it has answered; infinite while it is stopped."""
+        return self._server.answers_since
+
     def forget(self) -> None:
         """Lose what a stopped broker had on disk."""
         (self._folder / "mosquitto.db").unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import shutil
@@ -65,6 +66,8 @@ class Server:
     user: str | None = None
     """The account to run under, for a program that refuses to run as root."""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    answers_since: float = field(default=math.inf, init=False)
+    """Monotonic time from which on it has answered; infinite while it is stopped."""
 
     def start(self) -> None:
         """Start, and return when it answers. Started already, it stays as it is."""
@@ -87,9 +90,11 @@ class Server:
                 self.stop(signal.SIGKILL)
                 raise RuntimeError(f"{self.command[0]} did not start:\n{self.log.read_text(errors='replace')}")
             time.sleep(0.01)
+        self.answers_since = time.monotonic()
 
     def stop(self, how: signal.Signals | None = None) -> None:
         """End it, by its own id, and return when it is gone. ``SIGKILL`` is a crash."""
+        self.answers_since = math.inf
         if self.process is None:
             return
         if self.process.poll() is None:
