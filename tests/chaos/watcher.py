@@ -21,7 +21,6 @@ from carbontrack.tasks import end
 from tests.chaos.device import Device
 from tests.chaos.platform import PASSWORD, PERSON
 
-
 CONNECT_S = 5.0
 
 
