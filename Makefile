@@ -22,7 +22,7 @@ demo: install ## Run the whole platform with a simulated fleet (ARGS="..." are p
 	$(BIN)/carbontrack demo $(ARGS)
 
 test: check ## Run the checks and then the tests (ARGS="..." go to pytest)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=2 --dist=worksteal $(ARGS)
 
 check: dev ## Check format, lint, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -212,7 +212,14 @@ class TestFailure:
         assert clerk.turns == [["a"], ["b"]]
         await clerk.stop()
 
-    async def test_it_backs_off_twice_as_long_each_time_up_to_a_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("error", "longest"),
+        [(ValueError("no"), [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]), (Away(), [1, 2, 4, 5, 5, 5, 5, 5, 5, 5])],
+        ids=["failure", "outage"],
+    )
+    async def test_it_backs_off_twice_as_long_each_time_up_to_a_limit(
+        self, monkeypatch: pytest.MonkeyPatch, error: Exception, longest: list[float]
+    ) -> None:
         waits: list[float] = []
         turn = asyncio.sleep
 
@@ -221,7 +228,8 @@ class TestFailure:
             await turn(0)
 
         clerk = Clerk()
-        clerk.trouble = [Away()] * 10
+        clerk.max_failures = 11
+        clerk.trouble = [error] * 10
         clerk.tell("a")
         with monkeypatch.context() as patch:
             patch.setattr(actor_module, "FIRST_BACKOFF_S", 1.0)
@@ -231,7 +239,6 @@ class TestFailure:
                 while not clerk.turns:
                     await turn(0)
 
-        longest = [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
         assert all(most / 2 <= wait <= most for wait, most in zip(waits, longest, strict=True))
         await clerk.stop()
 

@@ -613,7 +613,8 @@ class TestRun:
         assert platform.states[0]["sid"] == platform.states[2]["sid"]
         assert platform.stream.watermark >= max(platform.samples)
         assert platform.stream.beyond == [], "no number is missing, be it a sample's or a meter's"
-        assert platform.channels[0] == "backlog"
+        assert platform.channels.count("backlog") >= 2, "an hour of history has more records than a message may"
+        assert "data" in platform.channels
         times = [platform.samples[seq].device_time_ms for seq in sorted(platform.samples)]
         assert times == sorted(times)
         assert times[119] - times[0] == 119 * 30_000
