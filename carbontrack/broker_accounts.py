@@ -28,7 +28,7 @@ from carbontrack.dynamic_security import (
     commands_to_make,
     commands_to_remove,
 )
-from carbontrack.ingest import BrokerSettings
+from carbontrack.ingest import BrokerSettings, client_beside
 from carbontrack.metrics import Metrics
 from carbontrack.model import DeviceStatus
 from carbontrack.store import Store
@@ -174,23 +174,10 @@ class BrokerAccounts:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[_Control]:
-        settings = self._settings
-        client = aiomqtt.Client(
-            settings.host,
-            settings.port,
-            username=settings.username,
-            password=settings.password,
-            tls_context=settings.tls,
-            identifier=f"{settings.client_id}-accounts",
-            clean_session=True,
-            keepalive=settings.keepalive_s,
-            timeout=ANSWER_S,
-            protocol=aiomqtt.ProtocolVersion.V311,
-        )
-        async with client:
+        async with client_beside(self._settings, "accounts", timeout=ANSWER_S) as client:
             granted = await client.subscribe(ANSWERS, qos=1)
             if any(not isinstance(code, int) and code.is_failure for code in granted):
-                raise AccountsError(f"{settings.username} may not read {ANSWERS}. {ADVICE}")
+                raise AccountsError(f"{self._settings.username} may not read {ANSWERS}. {ADVICE}")
             yield _Control(client)
 
 

@@ -21,7 +21,7 @@ import structlog
 
 from carbontrack.actor import Actor
 from carbontrack.device import Services
-from carbontrack.ingest import BrokerSettings
+from carbontrack.ingest import BrokerSettings, client_beside
 from carbontrack.live import CANARY_FACTORY_ID
 from carbontrack.metrics import Metrics
 from carbontrack.model import Payload, Snapshot
@@ -120,7 +120,7 @@ class Canary:
     async def fly(self, url: str) -> None:
         """Send until cancelled. ``url`` is where this core's pages are. Raises ConnectionError without a broker."""
         try:
-            async with self._watching(url), self._connected() as client:
+            async with self._watching(url), client_beside(self._settings, "canary") as client:
                 while True:
                     began = time.monotonic()
                     await self._once(client)
@@ -150,23 +150,6 @@ class Canary:
             self._metrics.canary_seen.set_to_current_time()
         finally:
             del self._sent[seq], self._committed[seq], self._shown[seq]
-
-    @contextlib.asynccontextmanager
-    async def _connected(self) -> AsyncIterator[aiomqtt.Client]:
-        settings = self._settings
-        client = aiomqtt.Client(
-            settings.host,
-            settings.port,
-            username=settings.username,
-            password=settings.password,
-            tls_context=settings.tls,
-            identifier=f"{settings.client_id}-canary",
-            clean_session=True,
-            keepalive=settings.keepalive_s,
-            protocol=aiomqtt.ProtocolVersion.V311,
-        )
-        async with client:
-            yield client
 
     @contextlib.asynccontextmanager
     async def _watching(self, url: str) -> AsyncIterator[None]:

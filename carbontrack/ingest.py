@@ -53,6 +53,22 @@ class BrokerSettings:
     receipts_per_s: float = 1000.0
 
 
+def client_beside(settings: BrokerSettings, name: str, **options: Any) -> aiomqtt.Client:
+    """A connection of the core for something else than readings; it leaves nothing at the broker when it ends."""
+    return aiomqtt.Client(
+        settings.host,
+        settings.port,
+        username=settings.username,
+        password=settings.password,
+        tls_context=settings.tls,
+        identifier=f"{settings.client_id}-{name}",
+        clean_session=True,
+        keepalive=settings.keepalive_s,
+        protocol=aiomqtt.ProtocolVersion.V311,
+        **options,
+    )
+
+
 def tls_context(
     ca_file: Path | None, cert_file: Path | None = None, key_file: Path | None = None, *, check_hostname: bool = True
 ) -> ssl.SSLContext:

@@ -565,7 +565,9 @@ async def test_a_damaged_sqlite_file_is_not_backed_up_as_if_it_were_fine(tmp_pat
     content[len(content) // 2 : len(content) // 2 + 8192] = b"\xff" * 8192
     path.write_bytes(content)
 
-    with pytest.raises(BackupError, match="is damaged, a backup of it would be as well|cannot be copied: .* malformed"):
+    with pytest.raises(
+        BackupError, match=r"is damaged, a backup of it would be as well|cannot be copied: .* malformed"
+    ):
         await back_up(f"sqlite://{path}", to)
 
 
