@@ -55,7 +55,12 @@ class DemoOptions:
     fresh: bool = False
 
 
-async def run_demo(options: DemoOptions, say: Callable[[str], object] = print) -> None:
+def _print(text: str) -> None:
+    """At once, also into a file or a pipe, which Python fills a page at a time otherwise."""
+    print(text, flush=True)  # noqa: T201  # this is for a person to read
+
+
+async def run_demo(options: DemoOptions, say: Callable[[str], object] = _print) -> None:
     """Run until Ctrl-C. ``say`` is told what a person should read.
 
     Raises :class:`BrokerStartError` when the broker or the port of the pages is not to be had.
