@@ -40,6 +40,7 @@ from carbontrack.store.backup import (
     room_for_copy,
     snapshot,
 )
+from carbontrack.store.disk import sync_folder
 from carbontrack.store.manifest import MANIFEST, Manifest, sha256
 
 __all__ = ["Backup", "BackupError", "Parts", "Restored", "back_up", "check", "restore"]
@@ -190,11 +191,7 @@ def _draft_folder(folder: Path) -> Iterator[Path]:
 def _put(draft: Path, file: Path) -> None:
     """Give a whole file its name, so that it has it after a power cut as well."""
     draft.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(file.parent)
 
 
 def _place(url: str) -> str:

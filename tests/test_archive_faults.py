@@ -25,18 +25,8 @@ from tests.support.world import (
 
 pytest_plugins = ["tests.support.world"]
 
-TOO_LARGE = 2**63
-HOUR_MS = 3_600_000
 DAY = date(2026, 3, 1)
 LATER = datetime(2026, 6, 1, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # --- the archive

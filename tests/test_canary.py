@@ -11,9 +11,8 @@ from aiohttp import ClientSession
 
 from carbontrack.app import Core, run_core, run_web
 from carbontrack.canary import DEVICE_ID, PROBLEMS, TOPIC
-from carbontrack.config import load_config
 from carbontrack.store import migrate
-from tests.support.mosquitto import Broker
+from tests.support.mosquitto import Broker, core_config
 from tests.support.postgres import Postgres
 from tests.support.web import running_portal
 from tests.support.world import eventually
@@ -21,19 +20,7 @@ from tests.support.world import eventually
 
 @pytest.fixture
 async def core(mosquitto: Broker, postgres_url: str) -> AsyncIterator[Core]:
-    config = load_config(
-        None,
-        {
-            "CARBONTRACK_DATABASE__URL": postgres_url,
-            "CARBONTRACK_MQTT__HOST": mosquitto.host,
-            "CARBONTRACK_MQTT__PORT": str(mosquitto.port),
-            "CARBONTRACK_MQTT__TLS__CA_FILE": str(mosquitto.ca_file),
-            "CARBONTRACK_MQTT__USERNAME": mosquitto.username,
-            "CARBONTRACK_MQTT__PASSWORD": mosquitto.password,
-            "CARBONTRACK_HTTP__PORT": "0",
-            "CARBONTRACK_DEVICES__CANARY_EVERY_S": "0.1",
-        },
-    )
+    config = core_config(mosquitto, postgres_url, DEVICES__CANARY_EVERY_S="0.1")
     await migrate(config.database.url)
     async with run_core(config) as running:
         yield running

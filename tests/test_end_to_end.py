@@ -15,11 +15,10 @@ from aiohttp import ClientSession
 from playwright.async_api import Page, expect
 
 from carbontrack.app import Core, run_core, run_web
-from carbontrack.config import load_config
 from carbontrack.model import Role
 from carbontrack.store import migrate
 from tests.support.chromium import Chromium
-from tests.support.mosquitto import Broker
+from tests.support.mosquitto import Broker, core_config
 from tests.support.postgres import Postgres
 from tests.support.web import PASSWORD, PEOPLE, password_hash
 from tests.support.world import birth, body, eventually, register, will
@@ -49,19 +48,7 @@ class Platform:
 
 @pytest.fixture
 async def platform(mosquitto: Broker, postgres_url: str) -> AsyncIterator[Platform]:
-    config = load_config(
-        None,
-        {
-            "CARBONTRACK_DATABASE__URL": postgres_url,
-            "CARBONTRACK_MQTT__HOST": mosquitto.host,
-            "CARBONTRACK_MQTT__PORT": str(mosquitto.port),
-            "CARBONTRACK_MQTT__TLS__CA_FILE": str(mosquitto.ca_file),
-            "CARBONTRACK_MQTT__USERNAME": mosquitto.username,
-            "CARBONTRACK_MQTT__PASSWORD": mosquitto.password,
-            "CARBONTRACK_HTTP__PORT": "0",
-            "CARBONTRACK_DEVICES__REGISTRY_POLL_S": "0.2",
-        },
-    )
+    config = core_config(mosquitto, postgres_url, DEVICES__REGISTRY_POLL_S="0.2")
     await migrate(config.database.url)
     async with run_core(config) as core:
         (kangaita,) = await register(core.store, DEVICE, factory_name="Kangaita")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,6 @@ from tests.support.world import (
 pytest_plugins = ["tests.support.world"]
 
 TOO_LARGE = 2**63
-HOUR_MS = 3_600_000
-DAY = date(2026, 3, 1)
-LATER = datetime(2026, 6, 1, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # --- twice

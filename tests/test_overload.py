@@ -16,19 +16,11 @@ from carbontrack.overload import BURST_S, CALM_S, Allowance, Drain
 from carbontrack.store import Store, Work
 from carbontrack.store.work import Batch
 from carbontrack.store.writer import GroupCommit
-from tests.support.world import NOON, NOON_MS, Core, body, core, eventually, reading, register
+from tests.support.world import NOON, NOON_MS, Clock, Core, body, core, eventually, reading, register
 
 pytest_plugins = ["tests.support.world"]
 
 HOUR_MS = 3_600_000
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # --- credits

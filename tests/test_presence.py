@@ -17,6 +17,7 @@ from carbontrack.store import Store
 from tests.support.world import (
     NOON,
     NOON_MS,
+    Clock,
     Core,
     birth,
     body,
@@ -30,14 +31,6 @@ from tests.support.world import (
 pytest_plugins = ["tests.support.world"]
 
 HOUR_MS = 3_600_000
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # --- called offline

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from carbontrack.store.contents import TABLES_SQLITE, BackupError, Contents, RestoredDatabase, Sink, contents
+from carbontrack.store.disk import sync_folder
 from carbontrack.store.schema import sqlite_path
 
 _BESIDE = ("", "-wal", "-shm")
@@ -143,11 +144,7 @@ def _put_in_place(draft: Path, target: Path, aside: str | None) -> None:
         elif there.exists():
             there.rename(target.with_name(target.name + aside + ending))
     draft.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(target.parent)
 
 
 def _remove(draft: Path) -> None:

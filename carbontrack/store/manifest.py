@@ -16,6 +16,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from carbontrack.store.disk import sync_folder
+
 MANIFEST = "manifest.jsonl"
 FORMAT = 1
 
@@ -114,11 +116,7 @@ class Manifest:
             manifest.write(json.dumps(line) + "\n")
             manifest.flush()
             os.fsync(manifest.fileno())
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the names of both files as well
-        finally:
-            os.close(folder)
+        sync_folder(self.folder)  # the names of both files as well
 
 
 def _file(line: dict[str, Any]) -> ArchiveFile:

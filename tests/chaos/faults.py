@@ -15,7 +15,7 @@ from pathlib import Path
 import aiomqtt
 
 from tests.chaos.device import Device
-from tests.chaos.platform import OFFLINE_AFTER_S, Platform, password_of
+from tests.chaos.platform import OFFLINE_AFTER_S, Platform
 from tests.support.world import body
 
 DAY_H = 24.0
@@ -206,12 +206,8 @@ async def flood(chaos: Chaos) -> str:
     (culprit,) = chaos.some(1)
     platform = chaos.platform
     refused_before = await asyncio.to_thread(platform.metric, FLOODING)
-    settings = platform.settings
     began = time.monotonic()
-    async with aiomqtt.Client(
-        settings.host, settings.port, username=culprit.device_id, password=password_of(culprit.device_id),
-        tls_context=settings.tls, identifier="flood", protocol=aiomqtt.ProtocolVersion.V311,
-    ) as client:  # fmt: skip
+    async with _connected_as(platform, culprit, "flood") as client:
         again = body(1, min(60, culprit.watermark), sid=culprit.sid)  # which the platform has already
         for _ in range(FLOOD_MESSAGES):
             await client.publish(f"ct/v1/{culprit.device_id}/up/data", again, qos=0)
@@ -224,6 +220,12 @@ async def flood(chaos: Chaos) -> str:
     if during > NEIGHBOURS_WAIT_S:
         raise NotSeen(waits)
     return f"{FLOOD_MESSAGES} messages, refused and named; {waits}"
+
+
+def _connected_as(platform: Platform, device: Device, name: str) -> aiomqtt.Client:
+    """A connection beside the device's own, with its rights."""
+    version = aiomqtt.ProtocolVersion.V311
+    return platform.broker.client(device.device_id, identifier=f"{name}-{device.device_id}", protocol=version)
 
 
 def _receipted_within(devices: Sequence[Device], since_s: float, until_s: float) -> float:
@@ -240,15 +242,12 @@ FLOODING = 'carbontrack_mqtt_messages_total{delivery="flooding"'
 async def poison(chaos: Chaos) -> str:
     """Payloads that cannot be read, from devices that otherwise work."""
     hit = chaos.some(4)
-    platform, settings = chaos.platform, chaos.platform.settings
+    platform = chaos.platform
     before = await asyncio.to_thread(platform.metric, "carbontrack_quarantined_total")
     bad = [b"", b'{"v":1,', b"\x00\xff\xfe", body(1, sid="poison", rows=[["x", 0, 1, "high", 1, 1, 1, 0]]), b"[" * 5000]
     bad += [body(1, sid="poison2").replace(b"98000", b"1e999"), body(1, 2, sid="poison3", n=3), b"9" * 100_000]
     for device in hit:
-        async with aiomqtt.Client(
-            settings.host, settings.port, username=device.device_id, password=password_of(device.device_id),
-            tls_context=settings.tls, identifier=f"poison-{device.device_id}", protocol=aiomqtt.ProtocolVersion.V311,
-        ) as client:  # fmt: skip
+        async with _connected_as(platform, device, "poison") as client:
             for content in bad:
                 await client.publish(f"ct/v1/{device.device_id}/up/data", content, qos=1)
     expected = before + len(hit) * len(bad)

@@ -16,6 +16,7 @@ from typing import Any
 
 import aiomqtt
 
+from carbontrack.config import Config, load_config
 from tests.support.certificates import write_certificates
 from tests.support.system import Server, accepts_connections, free_port, needs
 
@@ -129,6 +130,20 @@ class Broker:
 
     def _reloads(self) -> int:
         return self.log().count("Reloading config")
+
+
+def core_config(mosquitto: Broker, database_url: str, **environment: str) -> Config:
+    """The configuration of a core on these parts; ``environment`` has more settings, such as ``HTTP__PORT``."""
+    values = {
+        "DATABASE__URL": database_url,
+        "MQTT__HOST": mosquitto.host,
+        "MQTT__PORT": str(mosquitto.port),
+        "MQTT__TLS__CA_FILE": str(mosquitto.ca_file),
+        "MQTT__USERNAME": mosquitto.username,
+        "MQTT__PASSWORD": mosquitto.password,
+        "HTTP__PORT": "0",
+    }
+    return load_config(None, {f"CARBONTRACK_{name}": value for name, value in (values | environment).items()})
 
 
 def write_broker_files(folder: Path) -> None:

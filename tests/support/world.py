@@ -126,6 +126,16 @@ async def execute(url: str, statement: str) -> None:
         await postgres.close()
 
 
+class Clock:
+    """A clock that stands still until ``now`` is set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 async def eventually(condition: Callable[[], bool | Awaitable[bool]], what: str = "") -> None:
     """Return when a condition holds; fail when it never does."""
     deadline = time.monotonic() + PATIENCE_S
