@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import structlog
 
 from carbontrack.actor import Actor
 from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step
-from carbontrack.hookspecs import SensorDriver
+from carbontrack.hookspecs import Observation, SensorDriver
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
@@ -109,6 +110,7 @@ class DeviceActor(Actor[Payload]):
         "_gone_at",
         "_heard_at",
         "_looked_at",
+        "_memories",
         "_prepared",
         "_recovering",
         "_resumed_at",
@@ -144,6 +146,8 @@ class DeviceActor(Actor[Payload]):
         self.looks = 0
         """How often it was looked whether the device is silent."""
         self._standings: dict[str, Standing] = {}
+        self._memories: dict[str, dict[str, Any]] = {}
+        """What each rule remembers of this device."""
         self._recovering: Recovering | None = None
         self._resumed_at = MIN_DATETIME
         """When the device was heard again after its last long silence, or after the start of the core."""
@@ -333,8 +337,10 @@ class DeviceActor(Actor[Payload]):
         """Live readings only: late data must not raise an alert about a past that nobody can change."""
         for instance in self._services.rules:
             standing = self._standings.get(instance.name, INACTIVE)
+            memory = self._memories.setdefault(instance.name, {})
+            seen = Observation(self.intake.site, self.snapshot, datetime.now(UTC), 0.0, memory)
             try:
-                verdict = instance.rule.evaluate(instance.options, self.intake.site, self.snapshot)
+                verdict = instance.rule.evaluate(instance.options, seen)
             except Exception:  # noqa: BLE001  # a rule is a plugin: its error is counted and its device goes on
                 self._services.metrics.plugin_errors.labels(instance.rule.name).inc()
                 continue

@@ -1,18 +1,22 @@
 """The whole plugin contract, on one page.
 
-A plugin is a module with functions of these names, marked ``@carbontrack.hookimpl``. Each hook is called once per
-load; what it returns is indexed by name, and a name that is taken already is refused. Third-party plugins and the
-parts that ship with Carbon Track come by the same door.
+A plugin is a module, or a package, with a :class:`Manifest` named ``MANIFEST`` and functions of the names at the end
+of this page, marked ``@carbontrack.hookimpl``. The ``register_`` hooks are called once per load; what they return is
+indexed by name, and a name that is taken already is refused. A hook may leave out the argument ``plugin``. Third-party
+plugins and the parts that ship with Carbon Track come by the same door.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+import msgspec
 import pluggy
 from pydantic import BaseModel
 
@@ -37,6 +41,72 @@ from carbontrack.model import (
 PROJECT = "carbontrack"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+# --- what a plugin says of itself, and what it is given
+
+
+class Kind(StrEnum):
+    """What a plugin brings."""
+
+    SENSOR = "sensor"
+    ALERT = "alert"
+    NOTIFIER = "notifier"
+    REPORT = "report"
+    PORTAL = "portal"
+
+
+class Tier(StrEnum):
+    """How good a plugin is, as ``carbontrack plugins check`` finds it; each tier includes the one before."""
+
+    BRONZE = "bronze"
+    SILVER = "silver"
+    GOLD = "gold"
+    PLATINUM = "platinum"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a plugin says of itself: the module's ``MANIFEST``.
+
+    ``name`` is how the configuration speaks of it: the entry point, the file or the folder has the same name.
+    ``requirements`` are distributions as pip writes them (``"pymodbus>=3.6"``); a plugin that lacks one is parked.
+    ``options_model`` is a pydantic model that forbids extra keys; without one the plugin takes no options.
+    ``options_version`` is the version of the options' form: see :func:`migrate_options`.
+    """
+
+    name: str
+    version: str
+    kinds: tuple[Kind, ...]
+    title: str
+    documentation: str = ""
+    codeowners: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    options_model: type[BaseModel] | None = None
+    options_version: int = 1
+    tier: Tier | None = None
+
+
+class NotReady(Exception):
+    """Raised by :func:`set_up` when what the plugin needs is not there yet: it is tried again, later and later."""
+
+
+class Plugin(Protocol):
+    """What a plugin is given of the core while it is loaded."""
+
+    name: str
+    options: Any
+    """An instance of the manifest's ``options_model``; None without one."""
+
+    @property
+    def frame_decoders(self) -> Mapping[str, FrameDecoder]:
+        """The frame decoders of all plugins, by name, as they are now."""
+
+    def start(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        """Run a coroutine beside the core until the plugin is unloaded; one that raises parks the plugin."""
+
+
+# --- what plugins bring
 
 
 class DecodeError(ValueError):
@@ -65,6 +135,43 @@ class SensorDriver:
     decode: Callable[[Payload], Message]
 
 
+class Frame(msgspec.Struct, frozen=True):
+    """What one frame of a sensor says. A value that the sensor does not measure, or could not, is None.
+
+    ``status`` are bits of :class:`carbontrack.Flag`. ``meter`` are running totals, by the names of the protocol's
+    meter records: ``kwh``, ``litres``, ``run_s``.
+    """
+
+    co2_ppm: float | None = None
+    temperature_c: float | None = None
+    velocity_ms: float | None = None
+    pressure_difference_pa: float | None = None
+    pressure_kpa: float | None = None
+    status: int = 0
+    meter: Mapping[str, float] = {}
+
+
+class FrameError(ValueError):
+    """Raised by a frame decoder for bytes that are no whole frame; ``cause`` is a short, countable name."""
+
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(detail)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class FrameDecoder:
+    """Reads the bytes that one sensor puts on its wire.
+
+    ``decode`` is pure. It checks the frame's own checksum, reports the sensor's faults as status bits and never invents
+    a value. :class:`FrameError` says why the bytes are no frame.
+    """
+
+    name: str
+    title: str
+    decode: Callable[[bytes], Frame]
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What an alert rule says of one snapshot: ``breached`` starts or holds an alert, ``cleared`` ends it.
@@ -78,18 +185,97 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Observation:
+    """What an alert rule is shown of one device.
+
+    ``memory`` belongs to this rule and this device alone; it is empty after a start of the core. ``silence_s`` is for
+    how long the device has not been heard for certain: 0 while the core itself hears nothing.
+    """
+
+    site: Site
+    snapshot: Snapshot
+    now: datetime
+    silence_s: float
+    memory: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class AlertRule:
-    """A family of alert rules. ``evaluate`` is pure; its options are an instance of ``options_model``."""
+    """A family of alert rules that watch a device.
+
+    ``evaluate`` takes an instance of ``options_model`` and an :class:`Observation`; apart from ``memory`` it is pure.
+    It is asked after live readings; with ``on_timer`` also every few seconds, whether or not the device sends.
+    """
 
     name: str
     title: str
     options_model: type[BaseModel]
-    evaluate: Callable[[Any, Site, Snapshot], Verdict]
+    evaluate: Callable[[Any, Observation], Verdict]
+    on_timer: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FactoryFacts:
+    """What a factory rule is shown of one factory.
+
+    ``measured_over_fuel`` is the CO2 that was measured over the CO2 that the entered fuel gives, of the last whole
+    month and of ``month``, with what lies at the edges of acceptance; None where one of the two is not known.
+    ``last_energy_on`` and ``last_tea_on`` are the last local days that the factory's entries cover; None without any.
+    """
+
+    factory: Factory
+    now: datetime
+    zone: tzinfo
+    monitored_since: date | None
+    """The local day of the first stack's first monitoring plan; None without a stack."""
+    last_energy_on: date | None
+    last_tea_on: date | None
+    month: date
+    """The first day of the last whole local month."""
+    measured_over_fuel: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FactoryRule:
+    """A family of alert rules that watch a factory as a whole; ``evaluate`` is pure and asked every few minutes."""
+
+    name: str
+    title: str
+    options_model: type[BaseModel]
+    evaluate: Callable[[Any, FactoryFacts], Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """An alert that was raised or cleared, for those who are to know. ``stack`` is None for a factory's alert."""
+
+    event: Literal["raised", "cleared"]
+    alert: Alert
+    factory: Factory
+    stack: Stack | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notifier:
+    """A way to tell people of alerts.
+
+    ``send`` takes an instance of ``options_model`` and one :class:`Notification`. What it raises means that it was not
+    delivered, and it is asked again.
+    """
+
+    name: str
+    title: str
+    options_model: type[BaseModel]
+    send: Callable[[Any, Notification], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class ReportFormat:
-    """Turns a :class:`~carbontrack.model.Report` into a file. ``render`` runs outside the event loop."""
+    """Turns a :class:`~carbontrack.model.Report` into a file.
+
+    ``render`` runs in a process of its own, with limits of time and memory. There the plugin is loaded anew, with its
+    options, and without :func:`set_up`.
+    """
 
     name: str
     title: str
@@ -107,6 +293,42 @@ class FactoryDay:
     co2_kg: float
     coverage: float
     stack_totals: Mapping[int, StackTotal]
+
+
+class PluginState(StrEnum):
+    """Where a plugin stands."""
+
+    DISABLED = "disabled"
+    SETTING_UP = "setting_up"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    """It is not ready yet, and is tried again by itself."""
+    PARKED = "parked"
+    """It failed; ``error`` and ``advice`` say what to do."""
+    UNLOADING = "unloading"
+
+
+@dataclass(frozen=True, slots=True)
+class PluginStatus:
+    """How one plugin stands, for operators."""
+
+    name: str
+    origin: str
+    state: PluginState
+    manifest: Manifest | None = None
+    """None for one that is disabled, or could not be read: such are not imported."""
+    brings: tuple[str, ...] = ()
+    """What it contributes: ``sensor ct_v1``, ``portal hq``."""
+    error: str = ""
+    advice: str = ""
+    """What a person can do about ``error``."""
+    notes: tuple[str, ...] = ()
+    """What is worth knowing though it runs: options of an older form, a reload that failed."""
+    errors: int = 0
+    """How often calls of it failed since it was loaded."""
+    retry_at: datetime | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Its options as they are, secrets masked."""
 
 
 class PortalReader(Protocol):
@@ -151,6 +373,9 @@ class PortalReader(Protocol):
     def floods(self) -> Sequence[Flood]:
         """Devices that send more than they may, the worst first; for operators and headquarters."""
 
+    def plugins(self) -> Sequence[PluginStatus]:
+        """Every plugin there is and how it stands; for operators and headquarters."""
+
     def storage(self) -> StorageStatus | None:
         """How much is kept and for how long there is room; for operators and headquarters."""
 
@@ -193,25 +418,59 @@ class PortalView:
     in_menu: bool = True
 
 
+# --- the hooks
+
+
 @hookspec
-def register_sensors() -> Sequence[SensorDriver]:
+def set_up(plugin: Plugin) -> AbstractAsyncContextManager[None] | None:
+    """What the plugin needs while it is loaded, as an async context manager: entered at first, left at unload.
+
+    :class:`NotReady` is for what will be there later; anything else that it raises parks the plugin.
+    """
+
+
+@hookspec
+def migrate_options(options: dict[str, Any], version: int) -> dict[str, Any] | None:
+    """Options of an older form (the number that ``version`` in them gives, 1 without) in the form of today."""
+
+
+@hookspec
+def register_sensors(plugin: Plugin) -> Sequence[SensorDriver]:
     """Sensor drivers, by the name that a device's ``sensor`` field gives."""
-    return ()
+    raise NotImplementedError
 
 
 @hookspec
-def register_alert_rules() -> Sequence[AlertRule]:
-    """Families of alert rules, by the name that ``alerts: - rule:`` gives in the configuration."""
-    return ()
+def register_frame_decoders(plugin: Plugin) -> Sequence[FrameDecoder]:
+    """Decoders of single sensors' frames, by the name that a message for the driver ``frames`` gives."""
+    raise NotImplementedError
 
 
 @hookspec
-def register_report_formats() -> Sequence[ReportFormat]:
+def register_alert_rules(plugin: Plugin) -> Sequence[AlertRule]:
+    """Families of alert rules for devices, by the name that ``alerts: - rule:`` gives in the configuration."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_factory_rules(plugin: Plugin) -> Sequence[FactoryRule]:
+    """Families of alert rules for factories, by the name that ``alerts: - rule:`` gives."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_notifiers(plugin: Plugin) -> Sequence[Notifier]:
+    """Ways to tell people of alerts, by the name that ``notifications: - notifier:`` gives."""
+    raise NotImplementedError
+
+
+@hookspec
+def register_report_formats(plugin: Plugin) -> Sequence[ReportFormat]:
     """Report formats, by the name that ``--format`` gives."""
-    return ()
+    raise NotImplementedError
 
 
 @hookspec
-def register_portals() -> Sequence[PortalView]:
+def register_portals(plugin: Plugin) -> Sequence[PortalView]:
     """Pages of the portals, by name."""
-    return ()
+    raise NotImplementedError

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step
-from carbontrack.hookspecs import Verdict
+from carbontrack.hookspecs import Observation, Verdict
 from carbontrack.model import AlertState, Device, Factory, MonitoringPlan, Site, Snapshot, Stack
 from carbontrack.plugins.alerts.limit import LIMIT, LimitOptions
 
@@ -34,7 +34,8 @@ def rule(hold_s: float = 60.0) -> RuleInstance:
 
 
 def verdict_on(value: float | None, options: LimitOptions = OPTIONS) -> Verdict:
-    return LIMIT.evaluate(options, SITE, msgspec.structs.replace(SNAPSHOT, **{options.quantity: value}))
+    snapshot = msgspec.structs.replace(SNAPSHOT, **{options.quantity: value})
+    return LIMIT.evaluate(options, Observation(SITE, snapshot, NOON, 0.0, {}))
 
 
 def states_after(values: Sequence[float | None], *, hold_s: float = 60.0, every_s: float = 20.0) -> list[str]:

@@ -20,7 +20,7 @@ import pytest
 import typer.main
 
 import carbontrack
-from carbontrack import Flag, Message, Payload, Reading, Report, SensorDriver, Snapshot, hookspecs
+from carbontrack import Flag, Message, Observation, Payload, Reading, Report, SensorDriver, Snapshot, hookspecs
 from carbontrack.cli import app
 from carbontrack.emissions.gas import co2_density_kg_m3, pressure_from_altitude_kpa
 from carbontrack.emissions.rate import INVALIDATING, emission_rate
@@ -271,7 +271,8 @@ class TestPlugins:
         assert decoded_end(loaded.sensors["semicolons"], "98000;183.2") == ("wrong_type", False)
 
         rule = loaded.alert_rules["no-rate"]
-        verdict = rule.evaluate(rule.options_model(), SITE, Snapshot("dev-001", 1, 1, online=True))
+        seen = Observation(SITE, Snapshot("dev-001", 1, 1, online=True), datetime.now(UTC), 0.0, {})
+        verdict = rule.evaluate(rule.options_model(), seen)
         assert (verdict.breached, verdict.cleared) == (True, False)
 
         moment = datetime(2026, 3, 1, tzinfo=UTC)

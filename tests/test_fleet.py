@@ -13,9 +13,9 @@ from pydantic import BaseModel
 
 from carbontrack.alerts import RuleInstance
 from carbontrack.fleet import MOST_STRANGERS
-from carbontrack.hookspecs import AlertRule, SensorDriver, Verdict
+from carbontrack.hookspecs import AlertRule, Observation, SensorDriver, Verdict
 from carbontrack.metrics import Metrics
-from carbontrack.model import DeviceStatus, Flag, Message, MonitoringPlan, Payload, Site, Snapshot
+from carbontrack.model import DeviceStatus, Flag, Message, MonitoringPlan, Payload
 from carbontrack.plugins import load_plugins
 from carbontrack.store import Store, StoreUnavailable, Work
 from carbontrack.tiers import readings
@@ -422,17 +422,17 @@ class HotterThan(BaseModel):
     above: float
 
 
-def hot(options: BaseModel, site: Site, snapshot: Snapshot) -> Verdict:
+def hot(options: BaseModel, seen: Observation) -> Verdict:
     assert isinstance(options, HotterThan)
-    temperature = snapshot.temperature_c or 0.0
+    temperature = seen.snapshot.temperature_c or 0.0
     return Verdict(temperature > options.above, temperature < options.above - 10, f"gas is {temperature:.0f} degC")
 
 
-def broken(options: BaseModel, site: Site, snapshot: Snapshot) -> Verdict:
+def broken(options: BaseModel, seen: Observation) -> Verdict:
     raise RuntimeError("a rule with a defect")
 
 
-def rule(evaluate: Callable[[BaseModel, Site, Snapshot], Verdict], name: str = "hot") -> RuleInstance:
+def rule(evaluate: Callable[[BaseModel, Observation], Verdict], name: str = "hot") -> RuleInstance:
     return RuleInstance(name, AlertRule(name, name, HotterThan, evaluate), HotterThan(above=300), "warning", 0.0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta, tzinfo
 
-from carbontrack.hookspecs import FactoryDay, ReportFormat
+from carbontrack.hookspecs import FactoryDay, PluginStatus, ReportFormat
 from carbontrack.metrics import DELIVERIES
 from carbontrack.model import (
     Alert,
@@ -98,6 +98,9 @@ class Reader:
     def floods(self) -> Sequence[Flood]:
         now_ms = round(self.now.timestamp() * 1000)
         return self._services.fleet.floods(now_ms) if self._user.role in NETWORK_ROLES else ()
+
+    def plugins(self) -> Sequence[PluginStatus]:
+        return ()
 
     def storage(self) -> StorageStatus | None:
         return self._services.storage() if self._user.role in NETWORK_ROLES else None

@@ -75,7 +75,7 @@ class Options(BaseModel):
     pass
 
 
-def evaluate(options, site, snapshot):
+def evaluate(options, seen):
     with open(os.environ["CARBONTRACK_CHAOS_MODE_FILE"], encoding="utf-8") as file:
         mode = file.read()
     if mode == "crash":

@@ -18,7 +18,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
-from carbontrack import AlertRule, Site, Snapshot, Verdict, hookimpl
+from carbontrack import AlertRule, Kind, Manifest, Observation, Tier, Verdict, __version__, hookimpl
+
+MANIFEST = Manifest(
+    name="limit",
+    version=__version__,
+    kinds=(Kind.ALERT,),
+    title="Alerts on a measured quantity above a limit",
+    documentation="docs/plugins/alerts.md",
+    codeowners=("Carbon Track",),
+    tier=Tier.PLATINUM,
+)
 
 UNITS = {
     "co2_kg_per_s": "kg/s CO2",
@@ -44,16 +54,16 @@ class LimitOptions(BaseModel):
         return self
 
 
-def evaluate(options: LimitOptions, site: Site, snapshot: Snapshot) -> Verdict:
+def evaluate(options: LimitOptions, seen: Observation) -> Verdict:
     """Compare one snapshot; a value that is missing changes nothing."""
-    value: float | None = getattr(snapshot, options.quantity)
+    value: float | None = getattr(seen.snapshot, options.quantity)
     if value is None:
         return Verdict(breached=False, cleared=False)
     return Verdict(
         breached=value > options.raise_above,
         cleared=value < options.clear_below,
         message=(
-            f"{site.factory.name}, {site.stack.name}: {value:.4g} {UNITS[options.quantity]}, "
+            f"{seen.site.factory.name}, {seen.site.stack.name}: {value:.4g} {UNITS[options.quantity]}, "
             f"the limit is {options.raise_above:.4g}"
         ),
     )

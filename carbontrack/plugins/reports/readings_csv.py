@@ -10,7 +10,17 @@ import csv
 import io
 from collections.abc import Sequence
 
-from carbontrack import Flag, Report, ReportFormat, hookimpl
+from carbontrack import Flag, Kind, Manifest, Report, ReportFormat, Tier, __version__, hookimpl
+
+MANIFEST = Manifest(
+    name="csv",
+    version=__version__,
+    kinds=(Kind.REPORT,),
+    title="Readings as comma-separated values",
+    documentation="docs/plugins/reports.md",
+    codeowners=("Carbon Track",),
+    tier=Tier.PLATINUM,
+)
 
 COLUMNS = (
     ("measured_at", "UTC"),

@@ -25,7 +25,29 @@ from typing import Annotated, Any
 
 import msgspec
 
-from carbontrack import DecodeError, Message, Payload, Record, Sample, SensorDriver, hookimpl
+from carbontrack import (
+    DecodeError,
+    Kind,
+    Manifest,
+    Message,
+    Payload,
+    Record,
+    Sample,
+    SensorDriver,
+    Tier,
+    __version__,
+    hookimpl,
+)
+
+MANIFEST = Manifest(
+    name="ct_v1",
+    version=__version__,
+    kinds=(Kind.SENSOR,),
+    title="Carbon Track's own nodes, format ct/v1",
+    documentation="docs/plugins/sensors.md",
+    codeowners=("Carbon Track",),
+    tier=Tier.PLATINUM,
+)
 
 MOST_RECORDS = 1000
 """A message with more records is refused: the node sends 60 at most."""

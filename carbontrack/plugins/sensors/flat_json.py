@@ -23,7 +23,29 @@ from typing import Any
 
 import msgspec
 
-from carbontrack import ClockQuality, DecodeError, Message, Payload, Sample, SensorDriver, hookimpl
+from carbontrack import (
+    ClockQuality,
+    DecodeError,
+    Kind,
+    Manifest,
+    Message,
+    Payload,
+    Sample,
+    SensorDriver,
+    Tier,
+    __version__,
+    hookimpl,
+)
+
+MANIFEST = Manifest(
+    name="flat_json",
+    version=__version__,
+    kinds=(Kind.SENSOR,),
+    title="Simple boards that send flat JSON",
+    documentation="docs/plugins/sensors.md",
+    codeowners=("Carbon Track",),
+    tier=Tier.PLATINUM,
+)
 
 STREAM = "flat"
 MOST = 2**53

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from carbontrack import Page, PortalRequest, PortalView, Role, StackTotal, hookimpl
+from carbontrack import Kind, Manifest, Page, PortalRequest, PortalView, Role, StackTotal, Tier, __version__, hookimpl
 from carbontrack.emissions.rate import plan_in_force, site_pressure_kpa
 from carbontrack.web.present import cause_text, live_row
+
+MANIFEST = Manifest(
+    name="portal_factory",
+    version=__version__,
+    kinds=(Kind.PORTAL,),
+    title="The page of one factory",
+    documentation="docs/plugins/portals.md",
+    codeowners=("Carbon Track",),
+    tier=Tier.PLATINUM,
+)
 
 COMPARABLE_COVERAGE = 0.8
 

@@ -7,9 +7,33 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from carbontrack import Factory, FactoryDay, Page, PortalReader, PortalRequest, PortalView, Site, Snapshot, hookimpl
+from carbontrack import (
+    Factory,
+    FactoryDay,
+    Kind,
+    Manifest,
+    Page,
+    PortalReader,
+    PortalRequest,
+    PortalView,
+    Site,
+    Snapshot,
+    Tier,
+    __version__,
+    hookimpl,
+)
 from carbontrack.web.access import NETWORK_ROLES, REGISTRY_ROLES
 from carbontrack.web.present import cause_text, live_row, percent, total_kg_per_s
+
+MANIFEST = Manifest(
+    name="portal_hq",
+    version=__version__,
+    kinds=(Kind.PORTAL,),
+    title="The page of the whole network",
+    documentation="docs/plugins/portals.md",
+    codeowners=("Carbon Track",),
+    tier=Tier.PLATINUM,
+)
 
 RANKED_FROM_COVERAGE = 0.8
 """Who measured less of the day would look better than they are."""
