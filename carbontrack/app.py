@@ -28,6 +28,7 @@ from carbontrack.config import Config
 from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
 from carbontrack.fleet import Fleet
+from carbontrack.hookspecs import AlertRule
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.meters import MeterKeeper
@@ -114,7 +115,6 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             live=live,
             metrics=metrics,
             receipt=receipts.due,
-            rules=rule_instances(config, plugins),
             mailbox_size=devices.mailbox_size,
             offline_after_s=devices.offline_after_s,
             park_after_failures=devices.park_after_failures,
@@ -124,6 +124,7 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             hearing=hearing,
         )
         fleet = Fleet(services, plugins.sensors)
+        fleet.follow(plugins.sensors, rule_instances(config, plugins), [entry.name for entry in config.alerts])
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
         zone = ZoneInfo(config.site.time_zone)
@@ -266,7 +267,7 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
     )
 
 
-def rule_instances(config: Config, plugins: Plugins) -> tuple[RuleInstance, ...]:
+def rule_instances(config: Config, plugins: Plugins) -> tuple[RuleInstance[AlertRule], ...]:
     """The configured alerts with their rules; one that cannot be used is reported and left out."""
     instances = []
     for entry in config.alerts:

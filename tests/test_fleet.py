@@ -432,7 +432,7 @@ def broken(options: BaseModel, seen: Observation) -> Verdict:
     raise RuntimeError("a rule with a defect")
 
 
-def rule(evaluate: Callable[[BaseModel, Observation], Verdict], name: str = "hot") -> RuleInstance:
+def rule(evaluate: Callable[[BaseModel, Observation], Verdict], name: str = "hot") -> RuleInstance[AlertRule]:
     return RuleInstance(name, AlertRule(name, name, HotterThan, evaluate), HotterThan(above=300), "warning", 0.0)
 
 

@@ -312,7 +312,7 @@ def sample(metrics: Metrics, name: str, **labels: str) -> int:
 
 @asynccontextmanager
 async def core(store: Store, metrics: Metrics, **options: Any) -> AsyncIterator[Core]:
-    """A fleet that runs the devices of a store's registry; ``options`` are those of ``Services``."""
+    """A fleet that runs the devices of a store's registry; ``options`` are those of ``Services``, and ``rules``."""
     receipts: dict[tuple[str, str], int] = {}
 
     def told(device_id: str, sid: str, seq: int) -> None:
@@ -320,10 +320,13 @@ async def core(store: Store, metrics: Metrics, **options: Any) -> AsyncIterator[
 
     live = Live()
     sensors = options.pop("sensors", None) or load_plugins(["ct_v1", "flat_json"]).sensors
+    rules = options.pop("rules", None)
     options.setdefault("receipt", told)
     options.setdefault("will_after_s", 0.0)
     services = Services(store=store, live=live, metrics=metrics, **options)
     fleet = Fleet(services, sensors)
+    if rules is not None:
+        fleet.follow(sensors, rules, [rule.name for rule in rules])
     running = Core(store, fleet, live, metrics, receipts)
     await running.sync()
     try:
