@@ -17,19 +17,18 @@ from zoneinfo import ZoneInfo
 
 import structlog
 from aiohttp import web
-from pydantic import ValidationError
 
 from carbontrack import ingest as mqtt
 from carbontrack.alerts import RuleInstance
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor
-from carbontrack.config import Config
+from carbontrack.config import Config, ConfigError, Problem, check_options
 from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
 from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
-from carbontrack.hookspecs import ReloadResult
+from carbontrack.hookspecs import AlertRule, ReloadResult
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.meters import MeterKeeper
@@ -92,7 +91,7 @@ class Core:
         # The canary finds what nothing else tells of; where the cause is known it says nothing more.
         accounts = self.accounts.problem if self.accounts else ""
         found = self.not_ready() or [text for text in (self.canary.problem, accounts) if text]
-        return [*found, *self.plugins.problems()]
+        return [*found, *self.plugins.problems(), *self.reloader.left_out]
 
 
 @asynccontextmanager
@@ -132,11 +131,9 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             drain=drain,
             hearing=hearing,
         )
-        fleet = Fleet(services)
+        fleet = Fleet(services, plugins.contributions.sensors)
         reloader = Reloader(config, plugins, metrics, read)
-        reloader.follow = lambda: _follow_plugins(reloader.config, plugins, fleet)
-        plugins.followers.append(reloader.follow)
-        reloader.follow()
+        reloader.keep_following(lambda current: _follow_plugins(current, plugins, fleet))
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
         zone = ZoneInfo(config.site.time_zone)
@@ -310,32 +307,35 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
     )
 
 
-def _follow_plugins(config: Config, plugins: PluginHost, fleet: Fleet) -> None:
-    """Let the devices use what the plugins bring now."""
+def _follow_plugins(config: Config, plugins: PluginHost, fleet: Fleet) -> tuple[str, ...]:
+    """Let the devices use what the plugins bring now; what of the configuration cannot be used."""
     brought = plugins.contributions
-    configured = frozenset(entry.name for entry in config.alerts)
-    fleet.follow(brought.sensors, rule_instances(config, brought), configured)
+    rules, problems = rule_instances(config, brought)
+    fleet.follow(brought.sensors, rules, frozenset(entry.name for entry in config.alerts))
+    return problems
 
 
-def rule_instances(config: Config, plugins: Contributions) -> tuple[RuleInstance, ...]:
-    """The configured alerts with their rules; one that cannot be used is reported and left out."""
+def rule_instances(
+    config: Config, brought: Contributions
+) -> tuple[tuple[RuleInstance[AlertRule], ...], tuple[str, ...]]:
+    """The configured alerts with their rules, and why some are left out."""
     instances = []
-    for entry in config.alerts:
-        rule = plugins.alert_rules.get(entry.rule)
+    problems: list[str] = []
+    for index, entry in enumerate(config.alerts):
+        key = ("alerts", index)
+        rule = brought.alert_rules.get(entry.rule)
         if rule is None:
-            known = ", ".join(sorted(plugins.alert_rules)) or "none"
-            log.error("alert left out: no plugin brings its rule", alert=entry.name, rule=entry.rule, known=known)
+            known = ", ".join(sorted(brought.alert_rules))
+            text = f"no plugin that runs brings the rule {entry.rule!r}; there are: {known}"
+            problems.append(str(Problem(config.place((*key, "rule")), (*key, "rule"), text)))
             continue
         try:
-            options = rule.options_model.model_validate(entry.options)
-        except ValidationError as error:
-            problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            log.error(  # noqa: TRY400  # the traceback would say nothing more
-                "alert left out: its options are wrong", alert=entry.name, problems=problems
-            )
+            options = check_options(config, (*key, "options"), rule.options_model, entry.options)
+        except ConfigError as error:
+            problems += map(str, error.problems)
             continue
         instances.append(RuleInstance(entry.name, rule, options, entry.severity, entry.hold_s))
-    return tuple(instances)
+    return tuple(instances), tuple(problems)
 
 
 # --- what runs beside

@@ -20,18 +20,33 @@ FOLLOWED = frozenset({"plugins", "alerts", "notifications"})
 
 
 class Reloader:
-    """The configuration as it is in force. ``read`` reads it anew; ``follow`` is called when it has changed."""
+    """The configuration as it is in force. ``read`` reads it anew."""
 
     def __init__(
         self, config: Config, host: PluginHost, metrics: Metrics, read: Callable[[], Config] | None = None
     ) -> None:
         self.config = config
         self.last: ReloadResult | None = None
-        self.follow: Callable[[], None] = lambda: None
+        self.left_out: tuple[str, ...] = ()
+        """What of the configuration cannot be used with the plugins that there are."""
+        self._follow: Callable[[Config], tuple[str, ...]] = lambda _: ()
         self._host = host
         self._metrics = metrics
         self._read = read
         self._lock = asyncio.Lock()
+
+    def keep_following(self, follow: Callable[[Config], tuple[str, ...]]) -> None:
+        """Have ``follow`` called now, and whenever plugins or configuration have become others."""
+        self._follow = follow
+        self._host.followers.append(self.follow)
+        self.follow()
+
+    def follow(self) -> None:
+        """Let whoever uses plugins use them as they are now."""
+        before, self.left_out = self.left_out, self._follow(self.config)
+        for problem in self.left_out:
+            if problem not in before:
+                log.error("left out", problem=problem)
 
     async def reload(self, by: str, again: str = "") -> ReloadResult:
         """Take what has changed; ``again`` names a plugin to reload in any case. Nothing changes for a bad file."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -105,12 +105,20 @@ def import_plugin(found: Found) -> Any:
     if found.path is not None:
         return _import_path(found.name, found.path)
     name, _, attribute = found.module.partition(":")
-    if not found.is_ours:
-        _forget(name.partition(".")[0])
+    if not found.is_ours and _brings(found, top := name.partition(".")[0]):
+        _forget(top)
     module: Any = importlib.import_module(name)
     for part in filter(None, attribute.split(".")):
         module = getattr(module, part)
     return module
+
+
+def _brings(found: Found, top: str) -> bool:
+    """Whether the package of an entry point brings the module that it names: an entry point may name anybody's."""
+    if top in sys.stdlib_module_names or top == PROJECT:
+        return False
+    owners = packages_distributions().get(top)  # nothing is known of some packages in development
+    return owners is None or found.origin in {f"package {owner}" for owner in owners}
 
 
 def forget(found: Found) -> None:
