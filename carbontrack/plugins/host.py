@@ -326,7 +326,8 @@ class PluginHost:
             )
 
     async def close(self) -> None:
-        """Unload all of them, the last first."""
+        """Unload all of them, the last first; nobody follows any more."""
+        self.followers.clear()
         async with self._lock:
             for name in reversed(list(self._lives)):
                 await self._unload(name)
