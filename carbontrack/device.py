@@ -19,6 +19,7 @@ from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.model import MIN_DATETIME, Alert, AlertState, Flag, Payload, Reading, Site, Snapshot
+from carbontrack.notify import tell_nobody
 from carbontrack.overload import Allowance, Drain
 from carbontrack.store import ADJOINING, Store, StoreBusy, StoreUnavailable, Work
 from carbontrack.streams import Stream
@@ -73,10 +74,6 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _tell_nobody(notification: Notification) -> None:
-    pass
-
-
 Rules = tuple[RuleInstance[AlertRule], ...]
 
 
@@ -102,7 +99,7 @@ class Services:
     hearing: Hearing = field(default_factory=_all_is_heard)
     monotonic: Callable[[], float] = time.monotonic
     clock: Callable[[], datetime] = _utc_now
-    notify: Callable[[Notification], None] = _tell_nobody
+    notify: Callable[[Notification], None] = tell_nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,11 +388,12 @@ class DeviceActor(Actor[Payload]):
         after = step(standing, instance, verdict, at, looks_apart if instance.rule.on_timer else LONGEST_SILENCE)
         if after == standing:
             return
-        if after.state is AlertState.FIRING:
+        before, now_is = standing.state, after.state
+        if now_is is AlertState.FIRING and before is not AlertState.FIRING:
             store = self._services.store
             raised = await store.raise_alert(self.name, name, instance.severity, verdict.message, at)
             self._notify("raised", raised)
-        elif standing.state is AlertState.FIRING:
+        elif before is AlertState.FIRING and now_is is not AlertState.FIRING:
             self._notify("cleared", await self._services.store.clear_alert(self.name, name, at))
         self._standings[name] = after
 

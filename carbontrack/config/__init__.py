@@ -6,7 +6,18 @@ variables, :mod:`~carbontrack.config.loading` puts both together.
 
 from carbontrack.config.loading import ConfigError, load_config
 from carbontrack.config.reference import Setting, describe
-from carbontrack.config.settings import AlertEntry, Config, Database, Devices, Http, Logging, Mqtt, MqttTls, Plugins
+from carbontrack.config.settings import (
+    AlertEntry,
+    Config,
+    Database,
+    Devices,
+    Http,
+    Logging,
+    Mqtt,
+    MqttTls,
+    NotificationEntry,
+    Plugins,
+)
 from carbontrack.config.sources import Place, Problem
 
 __all__ = [
@@ -19,6 +30,7 @@ __all__ = [
     "Logging",
     "Mqtt",
     "MqttTls",
+    "NotificationEntry",
     "Place",
     "Plugins",
     "Problem",
