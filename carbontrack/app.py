@@ -7,34 +7,38 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import structlog
 from aiohttp import web
-from pydantic import ValidationError
 
 from carbontrack import ingest as mqtt
 from carbontrack.alerts import RuleInstance
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor
-from carbontrack.config import Config
-from carbontrack.device import Hearing
+from carbontrack.config import Config, ConfigError, Problem, check_options
+from carbontrack.device import Hearing, Rules
 from carbontrack.device import Services as DeviceServices
+from carbontrack.factory_watch import FactoryRules, FactoryWatch
+from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
-from carbontrack.hookspecs import AlertRule
+from carbontrack.hookspecs import AlertRule, FactoryRule, Notifier, ReloadResult
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
+from carbontrack.notify import Notifications, NotifierInstance, notifications
 from carbontrack.overload import Drain
-from carbontrack.plugins import Plugins, load_plugins
+from carbontrack.plugins import Contributions, Limits, PluginHost
+from carbontrack.reloading import Reloader
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
 from carbontrack.tiers import Summariser
@@ -65,7 +69,8 @@ class Core:
     live: Live
     metrics: Metrics
     ingest: Ingest
-    plugins: Plugins
+    plugins: PluginHost
+    reloader: Reloader
     books: Books
     upkeep: Upkeep
     canary: Canary
@@ -88,22 +93,29 @@ class Core:
         """All that is wrong with the platform itself, for those who run it."""
         # The canary finds what nothing else tells of; where the cause is known it says nothing more.
         accounts = self.accounts.problem if self.accounts else ""
-        return self.not_ready() or [text for text in (self.canary.problem, accounts) if text]
+        found = self.not_ready() or [text for text in (self.canary.problem, accounts) if text]
+        return [*found, *self.plugins.problems(), *self.reloader.left_out]
 
 
 @asynccontextmanager
-async def run_core(config: Config) -> AsyncIterator[Core]:
-    """The core without its web part: store, plugins, fleet, ingest, and the tasks that keep them in order."""
+async def run_core(config: Config, read: Callable[[], Config] | None = None) -> AsyncIterator[Core]:
+    """The core without its web part: store, plugins, fleet, ingest, and the tasks that keep them in order.
+
+    ``read`` reads the configuration anew, for a reload.
+    """
     metrics = Metrics()
     database = config.database
-    async with open_store(
-        database.url,
-        metrics,
-        linger_s=database.commit_linger_ms / 1000,
-        max_batch_readings=database.max_batch_readings,
-        archive_folder=config.retention.archive_folder,
-    ) as store:
-        plugins = load_plugins(config.plugins.enabled, config.plugins.disabled, config.plugins.folder)
+    async with (
+        open_store(
+            database.url,
+            metrics,
+            linger_s=database.commit_linger_ms / 1000,
+            max_batch_readings=database.max_batch_readings,
+            archive_folder=config.retention.archive_folder,
+        ) as store,
+        _running_plugins(config, metrics) as plugins,
+        notifications(metrics) as notices,
+    ):
         settings = broker_settings(config)
         drain = Drain(config.mqtt.credit, config.mqtt.backlog_per_s)
         receipts = Receipts(settings, metrics, drain)
@@ -122,9 +134,13 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             messages_per_s=devices.messages_per_s,
             drain=drain,
             hearing=hearing,
+            notify=notices.tell,
         )
-        fleet = Fleet(services, plugins.sensors)
-        fleet.follow(plugins.sensors, rule_instances(config, plugins), [entry.name for entry in config.alerts])
+        fleet = Fleet(services, plugins.contributions.sensors)
+        books = books_of(config, store)
+        watch = FactoryWatch(store, books, metrics, notices.tell)
+        reloader = Reloader(config, plugins, metrics, read)
+        reloader.keep_following(lambda current: _follow_plugins(current, plugins, fleet, watch, notices))
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
         zone = ZoneInfo(config.site.time_zone)
@@ -133,9 +149,8 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
         canary = Canary(settings, metrics, devices.canary_every_s)
         fleet.canary = CanaryActor(services, canary)
         fleet.canary.start()
-        books = books_of(config, store)
         accounts = accounts_of(config, settings, store, metrics)
-        core = Core(config, store, fleet, live, metrics, ingest, plugins, books, upkeep, canary, accounts)
+        core = Core(config, store, fleet, live, metrics, ingest, plugins, reloader, books, upkeep, canary, accounts)
         try:
             async with _kept_running(
                 ingest=ingest.consume,
@@ -143,8 +158,9 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
                 upkeep=lambda: _tidy(upkeep),
                 looks=lambda: _look(upkeep),
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
+                factories=watch.keep,
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
-                lag=lambda: _measure_lag(metrics),
+                lag=lambda: _measure_lag(metrics, plugins.watch),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
             ):
@@ -154,9 +170,9 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             await fleet.close()
 
 
-async def serve(config: Config) -> None:
-    """Run core and web until SIGINT or SIGTERM."""
-    async with stop_signal() as stop, run_core(config) as core, run_web(core) as url:
+async def serve(config: Config, read: Callable[[], Config]) -> None:
+    """Run core and web until SIGINT or SIGTERM. SIGHUP has it read the configuration anew, by ``read``."""
+    async with stop_signal() as stop, run_core(config, read) as core, run_web(core) as url, reload_signal(core):
         log.info("serving", url=url, devices=len(core.fleet.states()))
         await stop.wait()
         log.info("stopping")
@@ -177,6 +193,37 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
 
 
 @asynccontextmanager
+async def reload_signal(core: Core) -> AsyncIterator[None]:
+    """SIGHUP has the configuration read anew, until the block ends."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[ReloadResult]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(core.reloader.reload("SIGHUP"), name="core:reload")
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        await end(*reloads)
+
+
+@asynccontextmanager
+async def _running_plugins(config: Config, metrics: Metrics) -> AsyncIterator[PluginHost]:
+    """The plugins of the configuration, loaded and set up."""
+    host = PluginHost(metrics)
+    with host.watch.on():
+        try:
+            await host.apply(config)
+            yield host
+        finally:
+            await host.close()
+
+
+@asynccontextmanager
 async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> AsyncIterator[str]:
     """The portals, the API and the metrics of a core; the address that they are at."""
     http = core.config.http
@@ -185,9 +232,9 @@ async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> Asyn
         books=core.books,
         fleet=core.fleet,
         live=core.live,
-        views=tuple(core.plugins.portals.values()),
-        formats=core.plugins.report_formats,
-        sensors=tuple(core.plugins.sensors),
+        plugins=core.plugins,
+        report_limits=Limits(core.config.plugins.report_timeout_s, core.config.plugins.report_memory_mb),
+        reloader=core.reloader,
         metrics=core.metrics,
         readiness=core.not_ready,
         session_hours=http.session_hours,
@@ -267,25 +314,68 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
     )
 
 
-def rule_instances(config: Config, plugins: Plugins) -> tuple[RuleInstance[AlertRule], ...]:
-    """The configured alerts with their rules; one that cannot be used is reported and left out."""
+def _follow_plugins(
+    config: Config, plugins: PluginHost, fleet: Fleet, watch: FactoryWatch, notices: Notifications
+) -> tuple[str, ...]:
+    """Let everybody use what the plugins bring now; what of the configuration cannot be used."""
+    brought = plugins.contributions
+    configured = frozenset(entry.name for entry in config.alerts)
+    rules, factory_rules, problems = rule_instances(config, brought)
+    fleet.follow(brought.sensors, rules, configured)
+    watch.follow(factory_rules, configured)
+    notifiers, more_problems = notifier_instances(config, brought)
+    notices.follow(notifiers, [entry.name for entry in config.notifications])
+    return (*problems, *more_problems)
+
+
+def rule_instances(config: Config, brought: Contributions) -> tuple[Rules, FactoryRules, tuple[str, ...]]:
+    """The configured alerts of devices and of factories with their rules, and why some are left out."""
+    of_devices: list[RuleInstance[AlertRule]] = []
+    of_factories: list[RuleInstance[FactoryRule]] = []
+    problems: list[str] = []
+    for index, entry in enumerate(config.alerts):
+        found = _chosen(config, ("alerts", index), "rule", {**brought.alert_rules, **brought.factory_rules}, problems)
+        if found is None:
+            continue
+        rule, options = found
+        settings = entry.severity, entry.hold_s, entry.clear_after_s
+        if isinstance(rule, AlertRule):
+            of_devices.append(RuleInstance(entry.name, rule, options, *settings))
+        else:
+            of_factories.append(RuleInstance(entry.name, rule, options, *settings))
+    return tuple(of_devices), tuple(of_factories), tuple(problems)
+
+
+def notifier_instances(config: Config, brought: Contributions) -> tuple[tuple[NotifierInstance, ...], tuple[str, ...]]:
+    """The configured notifications with their notifiers, and why some are left out."""
     instances = []
-    for entry in config.alerts:
-        rule = plugins.alert_rules.get(entry.rule)
-        if rule is None:
-            known = ", ".join(sorted(plugins.alert_rules)) or "none"
-            log.error("alert left out: no plugin brings its rule", alert=entry.name, rule=entry.rule, known=known)
-            continue
-        try:
-            options = rule.options_model.model_validate(entry.options)
-        except ValidationError as error:
-            problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            log.error(  # noqa: TRY400  # the traceback would say nothing more
-                "alert left out: its options are wrong", alert=entry.name, problems=problems
-            )
-            continue
-        instances.append(RuleInstance(entry.name, rule, options, entry.severity, entry.hold_s))
-    return tuple(instances)
+    problems: list[str] = []
+    for index, entry in enumerate(config.notifications):
+        found = _chosen(config, ("notifications", index), "notifier", brought.notifiers, problems)
+        if found is not None:
+            instances.append(NotifierInstance(entry.name, *found, entry.min_severity))
+    return tuple(instances), tuple(problems)
+
+
+Family = TypeVar("Family", bound=AlertRule | FactoryRule | Notifier)
+
+
+def _chosen(
+    config: Config, key: tuple[str, int], field: str, known: Mapping[str, Family], problems: list[str]
+) -> tuple[Family, Any] | None:
+    """What an entry of a list asks for, and its options; None with a problem more where it cannot be used."""
+    entry = getattr(config, key[0])[key[1]]
+    name = getattr(entry, field)
+    family = known.get(name)
+    if family is None:
+        text = f"no plugin that runs brings the {field} {name!r}; there are: {', '.join(sorted(known))}"
+        problems.append(str(Problem(config.place((*key, field)), (*key, field), text)))
+        return None
+    try:
+        return family, check_options(config, (*key, "options"), family.options_model, entry.options)
+    except ConfigError as error:
+        problems += map(str, error.problems)
+        return None
 
 
 # --- what runs beside
@@ -368,13 +458,14 @@ async def _adjust(drain: Drain, fleet: Fleet) -> None:
         await asyncio.sleep(ADJUST_EVERY_S)
 
 
-async def _measure_lag(metrics: Metrics) -> None:
+async def _measure_lag(metrics: Metrics, watch: Watch) -> None:
     """How late the loop wakes: what blocks it shows here first."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + LAG_PROBE_S
         await asyncio.sleep(LAG_PROBE_S)
         metrics.loop_lag.observe(max(0.0, loop.time() - due))
+        watch.beat()
 
 
 def calm_garbage_collection() -> None:

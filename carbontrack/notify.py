@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,75 +51,80 @@ class NotifierInstance:
 
 
 class Lane:
-    """What waits for one notifier."""
+    """What waits for one notifier; while its plugin is not there, it goes on waiting."""
 
-    def __init__(
-        self, instance: NotifierInstance, metrics: Metrics, pause: Callable[[float], Awaitable[None]], most: int
-    ) -> None:
-        self.instance = instance
+    def __init__(self, name: str, metrics: Metrics, pause: Callable[[float], Awaitable[None]], most: int) -> None:
+        self.name = name
+        self._instance: NotifierInstance | None = None
         self._metrics = metrics
         self._pause = pause
         self._most = most
         self._waiting: deque[Notification] = deque()
-        self._something = asyncio.Event()
-        self._nothing = asyncio.Event()
-        self._nothing.set()
-        self._task = asyncio.create_task(self._run(), name=f"notify:{instance.name}")
+        self._in_hand: Notification | None = None
+        self._wake = asyncio.Event()
+        self._done = asyncio.Event()
+        self._done.set()
+        self.task = asyncio.create_task(self._run(), name=f"notify:{name}")
+
+    def use(self, instance: NotifierInstance | None) -> None:
+        """Tell by this from now on; None: its plugin is not there."""
+        self._instance = instance
+        self._wake.set()
 
     def put(self, notification: Notification) -> None:
         """Leave a notification; never waits."""
-        if not self.instance.wants(notification):
+        if self._instance is not None and not self._instance.wants(notification):
             return
         if len(self._waiting) >= self._most:
             self._waiting.popleft()
             self._count("dropped")
         self._waiting.append(notification)
-        self._nothing.clear()
-        self._something.set()
+        self._done.clear()
+        self._wake.set()
 
     async def drained(self) -> None:
         """Return when nothing waits any more."""
-        await self._nothing.wait()
+        await self._done.wait()
 
-    async def close(self) -> None:
-        """End at once; what still waits is dropped."""
-        await end(self._task)
-        for _ in self._waiting:
+    def close(self) -> None:
+        """End; what still waits is dropped."""
+        self.task.cancel()
+        for _ in range(len(self._waiting) + (self._in_hand is not None)):
             self._count("dropped")
         self._waiting.clear()
 
     async def _run(self) -> None:
         while True:
-            await self._something.wait()
-            while self._waiting:
-                notification = self._waiting[0]
-                outcome = "sent" if await self._send(notification) else "failed"
-                self._count(outcome)
-                if self._waiting and self._waiting[0] is notification:
-                    self._waiting.popleft()
-            self._something.clear()
-            self._nothing.set()
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting and self._instance is not None:
+                self._in_hand = self._waiting.popleft()
+                if self._instance.wants(self._in_hand):
+                    self._count("sent" if await self._send(self._in_hand) else "failed")
+                self._in_hand = None
+            if not self._waiting:
+                self._done.set()
 
     async def _send(self, notification: Notification) -> bool:
         """Whether it was delivered, after a few attempts."""
-        instance = self.instance
+        told = "its plugin is not there any more"
         for wait_s in (*WAITS_S, None):
-            try:
-                async with asyncio.timeout(TIME_LIMIT_S):
-                    await instance.notifier.send(instance.options, notification)
-            except Exception as error:  # noqa: BLE001  # a notifier is a plugin, and its far end may be away
-                told = f"{type(error).__name__}: {error}"
-            else:
-                return True
+            instance = self._instance
+            if instance is not None:
+                try:
+                    async with asyncio.timeout(TIME_LIMIT_S):
+                        await instance.notifier.send(instance.options, notification)
+                except Exception as error:  # noqa: BLE001  # a notifier is a plugin, and its far end may be away
+                    told = f"{type(error).__name__}: {error}"
+                else:
+                    return True
             if wait_s is not None:
                 await self._pause(wait_s)
-        log.warning(
-            "nobody was told of an alert", notification=instance.name, error=told, alert=notification.alert.rule
-        )
+        log.warning("nobody was told of an alert", notification=self.name, error=told, alert=notification.alert.rule)
         return False
 
     def _count(self, outcome: str) -> None:
-        self._metrics.notifications.labels(self.instance.name, outcome).inc()
+        self._metrics.notifications.labels(self.name, outcome).inc()
 
 
 class Notifications:
@@ -136,21 +141,31 @@ class Notifications:
         self._pause = pause
         self._most = most_waiting
         self._lanes: dict[str, Lane] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     def tell(self, notification: Notification) -> None:
         """Leave a notification for everybody who wants it; never waits."""
         for lane in self._lanes.values():
             lane.put(notification)
 
-    async def follow(self, instances: Sequence[NotifierInstance]) -> None:
-        """Tell these from now on. What waits for one that is as before goes on waiting; that of others is dropped."""
-        wanted = {instance.name: instance for instance in instances}
-        gone = [name for name, lane in self._lanes.items() if wanted.get(name) != lane.instance]
-        for lane in [self._lanes.pop(name) for name in gone]:
-            await lane.close()
-        for name, instance in wanted.items():
+    def follow(self, instances: Sequence[NotifierInstance], configured: Iterable[str]) -> None:
+        """Tell these from now on; ``configured`` names every configured notification.
+
+        What waits goes on waiting while a notification of its name is configured, with a plugin or without.
+        """
+        usable = {instance.name: instance for instance in instances}
+        names = set(configured)
+        for name in [name for name in self._lanes if name not in names]:
+            self._end(self._lanes.pop(name))
+        for name in sorted(names):
             if name not in self._lanes:
-                self._lanes[name] = Lane(instance, self._metrics, self._pause, self._most)
+                self._lanes[name] = Lane(name, self._metrics, self._pause, self._most)
+            self._lanes[name].use(usable.get(name))
+
+    def _end(self, lane: Lane) -> None:
+        lane.close()
+        self._ending.add(lane.task)
+        lane.task.add_done_callback(self._ending.discard)
 
     async def drained(self) -> None:
         """Return when nothing waits any more."""
@@ -159,12 +174,13 @@ class Notifications:
 
     async def close(self) -> None:
         """Let go what goes quickly, and end."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
                 await self.drained()
-        except TimeoutError:
-            pass
-        await self.follow(())
+        for lane in self._lanes.values():
+            self._end(lane)
+        self._lanes.clear()
+        await end(*self._ending)
 
 
 @asynccontextmanager

@@ -28,6 +28,7 @@ from tests.support.world import (
     Core,
     birth,
     body,
+    choosing,
     core,
     eventually,
     kept,
@@ -501,7 +502,7 @@ def raising_after(decode: Callable[[Payload], Message], marker: bytes) -> Sensor
 async def fragile(store: Store, metrics: Metrics) -> AsyncIterator[Core]:
     """A fleet whose driver makes the actor fail when a message holds POISON; one failure is enough to park it."""
     await register(store, "dev-001", "dev-002")
-    driver = raising_after(load_plugins(["ct_v1"]).sensors["ct_v1"].decode, b"POISON")
+    driver = raising_after(load_plugins(choosing("ct_v1")).contributions.sensors["ct_v1"].decode, b"POISON")
     async with core(store, metrics, sensors={"ct_v1": driver}, park_after_failures=1) as parts:
         yield parts
 

@@ -4,8 +4,9 @@
 variables, :mod:`~carbontrack.config.loading` puts both together.
 """
 
-from carbontrack.config.loading import ConfigError, load_config
-from carbontrack.config.reference import Setting, describe
+from carbontrack.config.fields import Place
+from carbontrack.config.loading import ConfigError, check_options, load_config
+from carbontrack.config.reference import Key, Setting, describe
 from carbontrack.config.settings import (
     AlertEntry,
     Config,
@@ -18,7 +19,7 @@ from carbontrack.config.settings import (
     NotificationEntry,
     Plugins,
 )
-from carbontrack.config.sources import Place, Problem
+from carbontrack.config.sources import Problem
 
 __all__ = [
     "AlertEntry",
@@ -27,6 +28,7 @@ __all__ = [
     "Database",
     "Devices",
     "Http",
+    "Key",
     "Logging",
     "Mqtt",
     "MqttTls",
@@ -35,6 +37,7 @@ __all__ = [
     "Plugins",
     "Problem",
     "Setting",
+    "check_options",
     "describe",
     "load_config",
 ]
