@@ -1,5 +1,6 @@
 """Carbon Track: continuous CO2 measurement for tea factories. This is what a plugin author imports."""
 
+from carbontrack.emissions.rate import co2_wet_fraction, plan_in_force
 from carbontrack.hookspecs import (
     AlertRule,
     DecodeError,
@@ -91,5 +92,7 @@ __all__ = [
     "Tier",
     "User",
     "Verdict",
+    "co2_wet_fraction",
     "hookimpl",
+    "plan_in_force",
 ]

@@ -1,8 +1,8 @@
 """When an alert begins and ends: a pure step from one state to the next.
 
-``inactive -> pending -> firing -> inactive``. A breach must hold for ``hold_s`` before it fires. Between the raise and
-the clear threshold, and where a value is missing, nothing changes (hysteresis is the rule's: see
-:class:`carbontrack.hookspecs.Verdict`).
+``inactive -> pending -> firing -> inactive``. A breach must hold for ``hold_s`` before it fires, and all must be well
+for ``clear_after_s`` before it ends. Between the raise and the clear threshold, and where a value is missing, nothing
+changes (hysteresis of a value is the rule's: see :class:`carbontrack.hookspecs.Verdict`).
 
 What is asked after readings runs by measuring time, so that a late reading does not shorten a hold; what is asked on a
 timer runs by the core's clock.
@@ -29,23 +29,26 @@ class RuleInstance(Generic[R]):
     options: Any
     severity: str
     hold_s: float
+    clear_after_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """Where one rule stands for one device or factory.
 
-    ``since`` is when the breach began, ``seen_at`` when it was last seen to hold.
+    ``since`` is when the breach began, ``seen_at`` when it was last seen to hold; ``well_since`` is when, of one that
+    fires, the breach was over.
     """
 
     state: AlertState = AlertState.INACTIVE
     since: datetime | None = None
     seen_at: datetime | None = None
+    well_since: datetime | None = None
 
 
 INACTIVE = Standing()
-LONGEST_SILENCE = timedelta(seconds=60)
-"""A breach holds from reading to reading, if the next comes within this."""
+LONGEST_SILENCE = timedelta(seconds=180)
+"""A breach holds from reading to reading, if the next comes within this: nodes on metered links send once a minute."""
 
 
 def step(
@@ -57,7 +60,7 @@ def step(
 ) -> Standing:
     """Where the rule stands after one more look at ``at``; a longer silence before it breaks a hold."""
     if standing.state is AlertState.FIRING:
-        return INACTIVE if verdict.cleared else standing
+        return _step_from_firing(standing, instance, verdict, at)
     if verdict.cleared:
         return INACTIVE
     if not verdict.breached:  # between the thresholds, or a value is missing
@@ -68,3 +71,13 @@ def step(
     if (at - since).total_seconds() >= instance.hold_s:
         return Standing(AlertState.FIRING, since)
     return Standing(AlertState.PENDING, since, at)
+
+
+def _step_from_firing(standing: Standing, instance: RuleInstance[Any], verdict: Verdict, at: datetime) -> Standing:
+    """An alert ends when it has been well for long enough; a silence in between does not make it worse."""
+    if verdict.cleared:
+        well_since = standing.well_since or at
+        if (at - well_since).total_seconds() >= instance.clear_after_s:
+            return INACTIVE
+        return replace(standing, well_since=well_since)
+    return replace(standing, well_since=None) if verdict.breached else standing

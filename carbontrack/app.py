@@ -7,12 +7,13 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -24,15 +25,17 @@ from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor
 from carbontrack.config import Config, ConfigError, Problem, check_options
-from carbontrack.device import Hearing
+from carbontrack.device import Hearing, Rules
 from carbontrack.device import Services as DeviceServices
+from carbontrack.factory_watch import FactoryRules, FactoryWatch
 from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
-from carbontrack.hookspecs import AlertRule, ReloadResult
+from carbontrack.hookspecs import AlertRule, FactoryRule, Notifier, ReloadResult
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
+from carbontrack.notify import Notifications, NotifierInstance, notifications
 from carbontrack.overload import Drain
 from carbontrack.plugins import Contributions, Limits, PluginHost
 from carbontrack.reloading import Reloader
@@ -111,6 +114,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             archive_folder=config.retention.archive_folder,
         ) as store,
         _running_plugins(config, metrics) as plugins,
+        notifications(metrics) as notices,
     ):
         settings = broker_settings(config)
         drain = Drain(config.mqtt.credit, config.mqtt.backlog_per_s)
@@ -130,10 +134,13 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             messages_per_s=devices.messages_per_s,
             drain=drain,
             hearing=hearing,
+            notify=notices.tell,
         )
         fleet = Fleet(services, plugins.contributions.sensors)
+        books = books_of(config, store)
+        watch = FactoryWatch(store, books, metrics, notices.tell)
         reloader = Reloader(config, plugins, metrics, read)
-        reloader.keep_following(lambda current: _follow_plugins(current, plugins, fleet))
+        reloader.keep_following(lambda current: _follow_plugins(current, plugins, fleet, watch, notices))
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
         zone = ZoneInfo(config.site.time_zone)
@@ -142,7 +149,6 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         canary = Canary(settings, metrics, devices.canary_every_s)
         fleet.canary = CanaryActor(services, canary)
         fleet.canary.start()
-        books = books_of(config, store)
         accounts = accounts_of(config, settings, store, metrics)
         core = Core(config, store, fleet, live, metrics, ingest, plugins, reloader, books, upkeep, canary, accounts)
         try:
@@ -152,6 +158,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 upkeep=lambda: _tidy(upkeep),
                 looks=lambda: _look(upkeep),
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
+                factories=watch.keep,
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 lag=lambda: _measure_lag(metrics, plugins.watch),
                 drain=lambda: _adjust(drain, fleet),
@@ -307,35 +314,68 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
     )
 
 
-def _follow_plugins(config: Config, plugins: PluginHost, fleet: Fleet) -> tuple[str, ...]:
-    """Let the devices use what the plugins bring now; what of the configuration cannot be used."""
+def _follow_plugins(
+    config: Config, plugins: PluginHost, fleet: Fleet, watch: FactoryWatch, notices: Notifications
+) -> tuple[str, ...]:
+    """Let everybody use what the plugins bring now; what of the configuration cannot be used."""
     brought = plugins.contributions
-    rules, problems = rule_instances(config, brought)
-    fleet.follow(brought.sensors, rules, frozenset(entry.name for entry in config.alerts))
-    return problems
+    configured = frozenset(entry.name for entry in config.alerts)
+    rules, factory_rules, problems = rule_instances(config, brought)
+    fleet.follow(brought.sensors, rules, configured)
+    watch.follow(factory_rules, configured)
+    notifiers, more_problems = notifier_instances(config, brought)
+    notices.follow(notifiers, [entry.name for entry in config.notifications])
+    return (*problems, *more_problems)
 
 
-def rule_instances(
-    config: Config, brought: Contributions
-) -> tuple[tuple[RuleInstance[AlertRule], ...], tuple[str, ...]]:
-    """The configured alerts with their rules, and why some are left out."""
-    instances = []
+def rule_instances(config: Config, brought: Contributions) -> tuple[Rules, FactoryRules, tuple[str, ...]]:
+    """The configured alerts of devices and of factories with their rules, and why some are left out."""
+    of_devices: list[RuleInstance[AlertRule]] = []
+    of_factories: list[RuleInstance[FactoryRule]] = []
     problems: list[str] = []
     for index, entry in enumerate(config.alerts):
-        key = ("alerts", index)
-        rule = brought.alert_rules.get(entry.rule)
-        if rule is None:
-            known = ", ".join(sorted(brought.alert_rules))
-            text = f"no plugin that runs brings the rule {entry.rule!r}; there are: {known}"
-            problems.append(str(Problem(config.place((*key, "rule")), (*key, "rule"), text)))
+        found = _chosen(config, ("alerts", index), "rule", {**brought.alert_rules, **brought.factory_rules}, problems)
+        if found is None:
             continue
-        try:
-            options = check_options(config, (*key, "options"), rule.options_model, entry.options)
-        except ConfigError as error:
-            problems += map(str, error.problems)
-            continue
-        instances.append(RuleInstance(entry.name, rule, options, entry.severity, entry.hold_s))
+        rule, options = found
+        settings = entry.severity, entry.hold_s, entry.clear_after_s
+        if isinstance(rule, AlertRule):
+            of_devices.append(RuleInstance(entry.name, rule, options, *settings))
+        else:
+            of_factories.append(RuleInstance(entry.name, rule, options, *settings))
+    return tuple(of_devices), tuple(of_factories), tuple(problems)
+
+
+def notifier_instances(config: Config, brought: Contributions) -> tuple[tuple[NotifierInstance, ...], tuple[str, ...]]:
+    """The configured notifications with their notifiers, and why some are left out."""
+    instances = []
+    problems: list[str] = []
+    for index, entry in enumerate(config.notifications):
+        found = _chosen(config, ("notifications", index), "notifier", brought.notifiers, problems)
+        if found is not None:
+            instances.append(NotifierInstance(entry.name, *found, entry.min_severity))
     return tuple(instances), tuple(problems)
+
+
+Family = TypeVar("Family", bound=AlertRule | FactoryRule | Notifier)
+
+
+def _chosen(
+    config: Config, key: tuple[str, int], field: str, known: Mapping[str, Family], problems: list[str]
+) -> tuple[Family, Any] | None:
+    """What an entry of a list asks for, and its options; None with a problem more where it cannot be used."""
+    entry = getattr(config, key[0])[key[1]]
+    name = getattr(entry, field)
+    family = known.get(name)
+    if family is None:
+        text = f"no plugin that runs brings the {field} {name!r}; there are: {', '.join(sorted(known))}"
+        problems.append(str(Problem(config.place((*key, field)), (*key, field), text)))
+        return None
+    try:
+        return family, check_options(config, (*key, "options"), family.options_model, entry.options)
+    except ConfigError as error:
+        problems += map(str, error.problems)
+        return None
 
 
 # --- what runs beside

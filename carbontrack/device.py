@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import structlog
 
 from carbontrack.actor import Actor
 from carbontrack.alerts import INACTIVE, LONGEST_SILENCE, RuleInstance, Standing, step
-from carbontrack.hookspecs import AlertRule, Observation, SensorDriver
+from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
-from carbontrack.model import MIN_DATETIME, AlertState, Flag, Payload, Reading, Site, Snapshot
+from carbontrack.model import MIN_DATETIME, Alert, AlertState, Flag, Payload, Reading, Site, Snapshot
+from carbontrack.notify import tell_nobody
 from carbontrack.overload import Allowance, Drain
 from carbontrack.store import ADJOINING, Store, StoreBusy, StoreUnavailable, Work
 from carbontrack.streams import Stream
@@ -80,6 +81,7 @@ Rules = tuple[RuleInstance[AlertRule], ...]
 class Services:
     """What every device actor shares. ``receipt`` is told (device id, stream id, watermark) after a commit.
 
+    ``notify`` is told of every alert that was raised or cleared, after its commit; it never waits.
     ``will_after_s``: a last will counts after so long. A broker that is restarted sends everybody's.
     """
 
@@ -97,6 +99,7 @@ class Services:
     hearing: Hearing = field(default_factory=_all_is_heard)
     monotonic: Callable[[], float] = time.monotonic
     clock: Callable[[], datetime] = _utc_now
+    notify: Callable[[Notification], None] = tell_nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,11 +387,19 @@ class DeviceActor(Actor[Payload]):
         after = step(standing, instance, verdict, at, looks_apart if instance.rule.on_timer else LONGEST_SILENCE)
         if after == standing:
             return
-        if after.state is AlertState.FIRING:
-            await self._services.store.raise_alert(self.name, name, instance.severity, verdict.message, at)
-        elif standing.state is AlertState.FIRING:
-            await self._services.store.clear_alert(self.name, name, at)
+        before, now_is = standing.state, after.state
+        if now_is is AlertState.FIRING and before is not AlertState.FIRING:
+            store = self._services.store
+            raised = await store.raise_alert(self.name, name, instance.severity, verdict.message, at)
+            self._notify("raised", raised)
+        elif before is AlertState.FIRING and now_is is not AlertState.FIRING:
+            self._notify("cleared", await self._services.store.clear_alert(self.name, name, at))
         self._standings[name] = after
+
+    def _notify(self, event: Literal["raised", "cleared"], alert: Alert | None) -> None:
+        if alert is not None:
+            site = self.intake.site
+            self._services.notify(Notification(event, alert, site.factory, site.stack))
 
     async def _clear_what_nobody_configures(self) -> None:
         """End the alerts whose name has gone from the configuration: no rule would ever clear them."""
@@ -396,7 +407,8 @@ class DeviceActor(Actor[Payload]):
             return
         for name in [name for name in self._standings if name not in self._configured]:
             if self._standings[name].state is AlertState.FIRING:
-                await self._services.store.clear_alert(self.name, name, self._services.clock())
+                cleared = await self._services.store.clear_alert(self.name, name, self._services.clock())
+                self._notify("cleared", cleared)
             del self._standings[name]
 
 

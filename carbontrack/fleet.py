@@ -15,7 +15,7 @@ import structlog
 from carbontrack.actor import Actor, ActorState
 from carbontrack.device import DeviceActor, Rules, Services
 from carbontrack.emissions.rate import site_pressure_kpa
-from carbontrack.hookspecs import DecodeError, SensorDriver
+from carbontrack.hookspecs import DecodeError, Notification, SensorDriver
 from carbontrack.model import MIN_DATETIME, DeviceStatus, Flood, Payload, Site, Snapshot, Stranger
 from carbontrack.tiers import Measured, reading_of
 
@@ -94,6 +94,10 @@ class Fleet:
             self._sites = wanted
             if new:
                 await self._start(new)
+            for alert in await self._services.store.clear_alerts_of_disabled(self._services.clock()):
+                of = wanted.get(alert.device_id or "")
+                if of is not None:
+                    self._services.notify(Notification("cleared", alert, of.factory, of.stack))
 
     def follow(self, drivers: Mapping[str, SensorDriver], rules: Rules, configured: Iterable[str]) -> None:
         """Have all devices use these drivers and rules from now on; ``configured`` names every configured alert.
@@ -121,7 +125,8 @@ class Fleet:
         patience = timedelta(seconds=self._services.offline_after_s)
         firing: dict[str, dict[str, datetime]] = {}
         for alert in await store.alerts(limit=100_000):
-            firing.setdefault(alert.device_id, {})[alert.rule] = alert.raised_at
+            if alert.device_id is not None:
+                firing.setdefault(alert.device_id, {})[alert.rule] = alert.raised_at
         for name, site in new.items():
             actor = DeviceActor(site, self._driver(site), self._services, streams.get(name, []))
             if self._configured is not None:

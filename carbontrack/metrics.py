@@ -150,7 +150,16 @@ class Metrics:
         self.tier_buckets = Counter(
             "carbontrack_tier_buckets", "Five-minute buckets that were summarised (again).", registry=registry
         )
-        self.alerts_open = Gauge("carbontrack_alerts_open", "Alerts that fire now.", registry=registry)
+        self.alerts_open = Gauge("carbontrack_alerts_open", "Alerts of devices that fire now.", registry=registry)
+        self.factory_alerts_open = Gauge(
+            "carbontrack_factory_alerts_open", "Alerts of factories as a whole that fire now.", registry=registry
+        )
+        self.notifications = Counter(
+            "carbontrack_notifications",
+            "Notifications of alerts by how they ended: sent, failed after several attempts, or dropped unsent.",
+            ["notification", "outcome"],
+            registry=registry,
+        )
         self.storage_bytes = Gauge(
             "carbontrack_storage_bytes",
             "Bytes kept: raw readings and records with their indexes, the whole database, the archive.",

@@ -429,12 +429,15 @@ class AlertState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A rule that fires, or fired, for one device; ``cleared_at`` is None while it fires."""
+    """A rule that fires, or fired, for one device or one factory; ``cleared_at`` is None while it fires.
+
+    ``device_id`` and ``stack_id`` are None for the alert of a factory as a whole.
+    """
 
     id: int
-    device_id: str
+    device_id: str | None
     factory_id: int
-    stack_id: int
+    stack_id: int | None
     rule: str
     severity: str
     message: str

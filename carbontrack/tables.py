@@ -150,11 +150,16 @@ class SessionRow(Model):
         table = "user_session"
 
 
+# Of a device or of a factory: one of the two is NULL.
 class AlertRow(Model):
     id = fields.BigIntField(primary_key=True)
-    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
-        f"{APP}.DeviceRow", related_name="alerts", on_delete=fields.CASCADE
+    device: fields.ForeignKeyNullableRelation[DeviceRow] = fields.ForeignKeyField(
+        f"{APP}.DeviceRow", related_name="alerts", null=True, on_delete=fields.CASCADE
     )
+    factory: fields.ForeignKeyNullableRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="alerts", null=True, on_delete=fields.CASCADE
+    )
+    factory_id: int  # where there is no device
     rule = fields.CharField(max_length=80)
     severity = fields.CharField(max_length=12)
     message = fields.TextField()

@@ -15,7 +15,15 @@ from tests.support.world import ALWAYS, NOON, execute, factory, summarise_touche
 
 pytest_plugins = ["tests.support.world"]
 
-EVERY = ["0001_registry", "0002_telemetry", "0003_accounting", "0004_tiers", "0005_raw", "0006_device_passwords"]
+EVERY = [
+    "0001_registry",
+    "0002_telemetry",
+    "0003_accounting",
+    "0004_tiers",
+    "0005_raw",
+    "0006_device_passwords",
+    "0007_factory_alerts",
+]
 NOON_TEXT = "'2026-03-01 12:00:00+00'"
 OLD_DATA = (
     (

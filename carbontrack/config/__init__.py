@@ -7,7 +7,18 @@ variables, :mod:`~carbontrack.config.loading` puts both together.
 from carbontrack.config.fields import Place
 from carbontrack.config.loading import ConfigError, check_options, load_config
 from carbontrack.config.reference import Key, Setting, describe
-from carbontrack.config.settings import AlertEntry, Config, Database, Devices, Http, Logging, Mqtt, MqttTls, Plugins
+from carbontrack.config.settings import (
+    AlertEntry,
+    Config,
+    Database,
+    Devices,
+    Http,
+    Logging,
+    Mqtt,
+    MqttTls,
+    NotificationEntry,
+    Plugins,
+)
 from carbontrack.config.sources import Problem
 
 __all__ = [
@@ -21,6 +32,7 @@ __all__ = [
     "Logging",
     "Mqtt",
     "MqttTls",
+    "NotificationEntry",
     "Place",
     "Plugins",
     "Problem",

@@ -7,7 +7,7 @@ value may be is said once, by its type; :mod:`~carbontrack.config.reference` put
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
@@ -186,8 +186,21 @@ class AlertEntry(Section):
     """How bad it is."""
     hold_s: float = Field(60.0, ge=0)
     """How long a breach must last before the alert is raised."""
+    clear_after_s: float = Field(60.0, ge=0)
+    """How long all must be well before the alert is cleared."""
     options: Options = Field(default_factory=dict)
     """The rule's own options, which the rule checks; see its page."""
+
+
+class NotificationEntry(Section):
+    name: Name
+    """The name of this notification; no two have the same."""
+    notifier: Name
+    """The notifier that tells, as a plugin names it."""
+    min_severity: Literal["info", "warning", "critical"] = "warning"
+    """Alerts that are less severe are left out."""
+    options: Options = Field(default_factory=dict)
+    """The notifier's own options, which the notifier checks; see its page."""
 
 
 class Logging(Section):
@@ -214,7 +227,10 @@ class Site(Section):
     """The time zone in which days begin and pages show times."""
 
 
-def _named_once(entries: tuple[AlertEntry, ...]) -> tuple[AlertEntry, ...]:
+Named = TypeVar("Named", AlertEntry, NotificationEntry)
+
+
+def _named_once(entries: tuple[Named, ...]) -> tuple[Named, ...]:
     names = [entry.name for entry in entries]
     for index, name in enumerate(names):
         if name in names[:index]:
@@ -226,6 +242,33 @@ CO2_RATE_HIGH = AlertEntry(
     name="co2-rate-high",
     rule="limit",
     options={"quantity": "co2_kg_per_s", "raise_above": 0.6, "clear_below": 0.55},
+)
+
+
+DEVICE_SILENT = AlertEntry(name="device-silent", rule="silence", hold_s=0, options={"after_s": 900})
+SENSOR_FAULT = AlertEntry(name="sensor-fault", rule="sensor-fault", hold_s=300, clear_after_s=300)
+CO2_OVER_RANGE = AlertEntry(name="co2-over-range", rule="over-range", hold_s=300, clear_after_s=900)
+CO2_STUCK = AlertEntry(name="co2-stuck", rule="stuck", hold_s=0, options={"quantity": "co2_ppm", "for_s": 600})
+IMPLAUSIBLE = AlertEntry(name="implausible", rule="implausible", hold_s=300, clear_after_s=300)
+CORROBORATION_OFF = AlertEntry(
+    name="corroboration-off", rule="corroboration", hold_s=0, options={"low": 0.85, "high": 1.15}
+)
+ENTRIES_MISSING = AlertEntry(
+    name="entries-missing",
+    rule="missing-entries",
+    severity="info",
+    hold_s=0,
+    options={"energy_after_days": 7, "tea_after_days": 7},
+)
+DEFAULT_ALERTS = (
+    CO2_RATE_HIGH,
+    DEVICE_SILENT,
+    SENSOR_FAULT,
+    CO2_OVER_RANGE,
+    CO2_STUCK,
+    IMPLAUSIBLE,
+    CORROBORATION_OFF,
+    ENTRIES_MISSING,
 )
 
 
@@ -259,8 +302,10 @@ class Config(Section):
     """What is kept, and how long."""
     plugins: Plugins = Field(default_factory=Plugins)
     """Which plugins load, and their options."""
-    alerts: Annotated[tuple[AlertEntry, ...], Field(strict=False), AfterValidator(_named_once)] = (CO2_RATE_HIGH,)
-    """The alerts that watch each device. A list of one's own replaces the default; `[]` means none."""
+    alerts: Annotated[tuple[AlertEntry, ...], Field(strict=False), AfterValidator(_named_once)] = DEFAULT_ALERTS
+    """The alerts that watch each device and each factory. A list of one's own replaces the default; `[]` means none."""
+    notifications: Annotated[tuple[NotificationEntry, ...], Field(strict=False), AfterValidator(_named_once)] = ()
+    """Who is told of alerts that are raised and cleared."""
     accounting: Accounting = Field(default_factory=Accounting)
     """How accounts are made out of measurements and entries."""
     logging: Logging = Field(default_factory=Logging)

@@ -13,6 +13,7 @@ from typing import Any
 
 from tortoise.exceptions import IntegrityError
 from tortoise.expressions import Q
+from tortoise.functions import Max
 from tortoise.transactions import in_transaction
 
 from carbontrack.ledger import (
@@ -144,6 +145,12 @@ class Ledger:
     async def production_entry_history(self, entry_id: int, factory_id: int | None = None) -> list[ProductionEntry]:
         """As :meth:`energy_entry_history`."""
         return [_production(row) for row in await _history(ProductionEntryRow, entry_id, factory_id)]
+
+    @in_context
+    async def entries_until(self) -> tuple[dict[int, datetime], dict[int, datetime]]:
+        """Until when the typed entries of each factory reach: of energy, and of production; by factory."""
+        energy, production = [await _until(table) for table in (EnergyEntryRow, ProductionEntryRow)]
+        return energy, production
 
     # --- targets
 
@@ -369,6 +376,11 @@ async def _entries(
         query = query.filter(Q(period_start__lt=start) | Q(period_start=start, entry_id__lt=entry_id))
     query = query.order_by("-period_start", "-entry_id")
     return await (query if limit is None else query.limit(limit))  # type: ignore[no-any-return]  # as above
+
+
+async def _until(table: Table) -> dict[int, datetime]:
+    newest = table.filter(superseded_at=None, withdrawn=False).annotate(until=Max("period_end")).group_by("factory_id")
+    return dict(await newest.values_list("factory_id", "until"))
 
 
 def _of_factory(query: Any, factory_id: int | None) -> Any:

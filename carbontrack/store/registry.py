@@ -16,7 +16,8 @@ from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from tortoise.exceptions import DoesNotExist, IntegrityError, ValidationError
-from tortoise.expressions import F
+from tortoise.expressions import F, Q
+from tortoise.queryset import QuerySet
 from tortoise.transactions import in_transaction
 
 from carbontrack.model import Alert, Device, DeviceStatus, Factory, MonitoringPlan, Role, Site, Stack, User
@@ -265,47 +266,85 @@ class Registry:
     # --- alerts
 
     @in_context
-    async def raise_alert(self, device_id: str, rule: str, severity: str, message: str, raised_at: datetime) -> None:
-        """Open an alert; nothing happens when the same rule has one open for the device."""
+    async def raise_alert(
+        self, device_id: str, rule: str, severity: str, message: str, raised_at: datetime
+    ) -> Alert | None:
+        """Open an alert of a device, or give the one that this rule has open; None: the device is gone."""
         device = await DeviceRow.get_or_none(device_id=device_id)
         if device is None:
-            return  # removed meanwhile
-        try:
-            await AlertRow.create(
-                device_id=device.id, rule=rule, severity=severity, message=message, raised_at=raised_at
-            )
-        except IntegrityError:
-            return  # the partial unique index: one open alert per device and rule
+            return None  # removed meanwhile
+        await _open_alert(device_id=device.id, rule=rule, severity=severity, message=message, raised_at=raised_at)
+        row = await AlertRow.get_or_none(device_id=device.id, rule=rule, cleared_at=None).prefetch_related("device")
+        return _alert(row) if row else None
 
     @in_context
-    async def clear_alert(self, device_id: str, rule: str, cleared_at: datetime) -> None:
-        rows = await AlertRow.filter(device__device_id=device_id, rule=rule, cleared_at=None)
-        for row in rows:
-            row.cleared_at = cleared_at
-            await row.save()
+    async def raise_factory_alert(
+        self, factory_id: int, rule: str, severity: str, message: str, raised_at: datetime
+    ) -> Alert | None:
+        """Open an alert of a factory, or give the one that this rule has open; None: the factory is gone."""
+        if not await FactoryRow.exists(id=factory_id):
+            return None
+        await _open_alert(factory_id=factory_id, rule=rule, severity=severity, message=message, raised_at=raised_at)
+        row = await AlertRow.get_or_none(factory_id=factory_id, rule=rule, cleared_at=None).prefetch_related("device")
+        return _alert(row) if row else None
+
+    @in_context
+    async def clear_alert(self, device_id: str, rule: str, cleared_at: datetime) -> Alert | None:
+        """End the open alert of a device and a rule; None: there was none."""
+        found = await _clear(AlertRow.filter(device__device_id=device_id, rule=rule), cleared_at)
+        return found[0] if found else None
+
+    @in_context
+    async def clear_factory_alert(self, factory_id: int, rule: str, cleared_at: datetime) -> Alert | None:
+        """End the open alert of a factory and a rule; None: there was none."""
+        found = await _clear(AlertRow.filter(factory_id=factory_id, rule=rule), cleared_at)
+        return found[0] if found else None
+
+    @in_context
+    async def clear_alerts_of_disabled(self, cleared_at: datetime) -> list[Alert]:
+        """End the open alerts of disabled devices: nobody looks at them any more."""
+        return await _clear(AlertRow.filter(device__status=DeviceStatus.DISABLED), cleared_at)
 
     @in_context
     async def alerts(self, *, factory_id: int | None = None, only_open: bool = True, limit: int = 50) -> list[Alert]:
-        """Alerts, newest first."""
+        """Alerts of devices and of factories, newest first."""
         query = AlertRow.all().order_by("-raised_at").limit(limit).prefetch_related("device")
         if only_open:
             query = query.filter(cleared_at=None)
         if factory_id is not None:
-            query = query.filter(device__factory_id=factory_id)
-        return [
-            Alert(
-                row.id,
-                row.device.device_id,
-                row.device.factory_id,
-                row.device.stack_id,
-                row.rule,
-                row.severity,
-                row.message,
-                row.raised_at,
-                row.cleared_at,
-            )
-            for row in await query
-        ]
+            query = query.filter(Q(device__factory_id=factory_id) | Q(factory_id=factory_id))
+        return [_alert(row) for row in await query]
+
+
+async def _open_alert(**values: Any) -> None:
+    try:
+        await AlertRow.create(**values)
+    except IntegrityError:
+        return  # the partial unique indexes: one open alert per device, or factory, and rule
+
+
+async def _clear(query: QuerySet[AlertRow], cleared_at: datetime) -> list[Alert]:
+    """End those of some alerts that are open; they, as they are now."""
+    rows = await query.filter(cleared_at=None).prefetch_related("device")
+    for row in rows:
+        row.cleared_at = cleared_at
+        await row.save(update_fields=["cleared_at"])
+    return [_alert(row) for row in rows]
+
+
+def _alert(row: AlertRow) -> Alert:
+    device = row.device
+    return Alert(
+        row.id,
+        device.device_id if device else None,
+        device.factory_id if device else row.factory_id,
+        device.stack_id if device else None,
+        row.rule,
+        row.severity,
+        row.message,
+        row.raised_at,
+        row.cleared_at,
+    )
 
 
 async def _changed() -> int:

@@ -1,0 +1,201 @@
+"""The alerts of factories as a whole: every few minutes what is known of each factory is shown to the factory rules.
+
+There is one watch and no actor for a factory: nothing is sent to it, and what it is judged by changes by the day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Any
+
+import structlog
+
+from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step
+from carbontrack.bookkeeping import Books, month
+from carbontrack.emissions.factors import FactorMissing
+from carbontrack.emissions.targets import LEAST_AVAILABILITY
+from carbontrack.hookspecs import FactoryFacts, FactoryRule, Notification
+from carbontrack.metrics import Metrics
+from carbontrack.model import Alert, AlertState, Factory, Stack
+from carbontrack.notify import tell_nobody
+from carbontrack.store import Store
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY_S = 300.0
+ACCOUNT_EVERY_S = 3600.0
+"""An account takes many queries, and that of a whole month changes only by late entries and late readings."""
+MOST_ACCOUNTS = 10
+"""So many accounts are made at one look, the oldest first: all factories' have their turn within the hour."""
+
+FactoryRules = tuple[RuleInstance[FactoryRule], ...]
+Key = tuple[int, str]
+"""Factory and name of the alert."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class FactoryWatch:
+    """Steps the factory rules. ``notify`` is told of every alert that was raised or cleared; it never waits."""
+
+    store: Store
+    books: Books
+    metrics: Metrics
+    notify: Callable[[Notification], None] = tell_nobody
+    clock: Callable[[], datetime] = _utc_now
+    monotonic: Callable[[], float] = time.monotonic
+    _rules: FactoryRules = ()
+    _configured: frozenset[str] | None = None
+    _standings: dict[Key, Standing] = field(default_factory=dict)
+    _is_restored: bool = False
+    _ratios: dict[int, tuple[date, float, float | None]] = field(default_factory=dict)
+    """By factory: the month, when the account was made (monotonic), and measured over fuel-based CO2."""
+
+    def follow(self, rules: FactoryRules, configured: Iterable[str]) -> None:
+        """Use these rules from now on. What fires stays open while an alert of its name is ``configured``."""
+        before = {instance.name: (instance.rule, instance.options) for instance in self._rules}
+        same = {it.name for it in rules if before.get(it.name) == (it.rule, it.options)}
+        self._standings = {
+            key: standing
+            for key, standing in self._standings.items()
+            if key[1] in same or standing.state is AlertState.FIRING
+        }
+        self._rules, self._configured = rules, frozenset(configured)
+
+    async def keep(self) -> None:
+        """Look for ever. Raises :class:`~carbontrack.store.StoreUnavailable` while the database is away."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def look(self) -> None:
+        """Show every active factory to every rule, once."""
+        factories = await self.store.factories()
+        if not self._is_restored:
+            await self._restore()
+        await self._clear_what_nobody_watches({factory.id: factory for factory in factories})
+        if self._rules:
+            for facts in await self._facts([factory for factory in factories if factory.is_active]):
+                for instance in self._rules:
+                    await self._check(instance, facts)
+        self.metrics.factory_alerts_open.set(
+            sum(standing.state is AlertState.FIRING for standing in self._standings.values())
+        )
+
+    async def _restore(self) -> None:
+        """Begin with the alerts that were open when the last core stopped."""
+        for alert in await self.store.alerts(limit=100_000):
+            if alert.device_id is None:
+                self._standings[alert.factory_id, alert.rule] = Standing(AlertState.FIRING, alert.raised_at)
+        self._is_restored = True
+
+    async def _clear_what_nobody_watches(self, factories: Mapping[int, Factory]) -> None:
+        """End the alerts of names that have gone from the configuration, and of factories that are not active."""
+        for factory_id, name in list(self._standings):
+            factory = factories.get(factory_id)
+            is_configured = self._configured is None or name in self._configured
+            if is_configured and factory is not None and factory.is_active:
+                continue
+            if self._standings[factory_id, name].state is AlertState.FIRING:
+                cleared = await self.store.clear_factory_alert(factory_id, name, self.clock())
+                if cleared is not None and factory is not None:
+                    self.notify(Notification("cleared", cleared, factory, None))
+            del self._standings[factory_id, name]
+
+    async def _check(self, instance: RuleInstance[FactoryRule], facts: FactoryFacts) -> None:
+        key, now = (facts.factory.id, instance.name), facts.now
+        standing = self._standings.get(key, INACTIVE)
+        try:
+            verdict = instance.rule.evaluate(instance.options, facts)
+        except Exception:  # noqa: BLE001  # a rule is a plugin: its error is counted and the others go on
+            self.metrics.plugin_errors.labels(instance.rule.name).inc()
+            return
+        after = step(standing, instance, verdict, now, timedelta(seconds=3 * LOOK_EVERY_S))
+        was, now_is = standing.state, after.state
+        changed: Alert | None
+        if now_is is AlertState.FIRING and was is not AlertState.FIRING:
+            changed = await self.store.raise_factory_alert(*key, instance.severity, verdict.message, now)
+            if changed is not None:
+                self.notify(Notification("raised", changed, facts.factory, None))
+        elif was is AlertState.FIRING and now_is is not AlertState.FIRING:
+            changed = await self.store.clear_factory_alert(*key, now)
+            if changed is not None:
+                self.notify(Notification("cleared", changed, facts.factory, None))
+        self._standings[key] = after
+
+    # --- what is known
+
+    async def _facts(self, factories: Sequence[Factory]) -> list[FactoryFacts]:
+        """What is known of each factory: three queries for all of them, and some accounts."""
+        now, zone = self.clock(), self.books.zone
+        stacks: dict[int, list[Stack]] = {}
+        for stack in await self.store.stacks():
+            stacks.setdefault(stack.factory_id, []).append(stack)
+        energy, tea = await self.store.entries_until()
+        first_day = _month_before(now, zone)
+        await self._renew_accounts([factory for factory in factories if factory.id in stacks], first_day)
+        return [
+            FactoryFacts(
+                factory=factory,
+                now=now,
+                zone=zone,
+                monitored_since=_monitored_since(stacks.get(factory.id, ()), zone),
+                last_energy_on=_last_day(energy.get(factory.id), zone),
+                last_tea_on=_last_day(tea.get(factory.id), zone),
+                month=first_day,
+                measured_over_fuel=self._ratio(factory.id, first_day),
+            )
+            for factory in factories
+        ]
+
+    def _ratio(self, factory_id: int, first_day: date) -> float | None:
+        of, _, ratio = self._ratios.get(factory_id, (None, 0.0, None))
+        return ratio if of == first_day else None
+
+    async def _renew_accounts(self, factories: Sequence[Factory], first_day: date) -> None:
+        """Make the accounts of the last whole month that are missing or old, a few at a time."""
+        now_s = self.monotonic()
+        made = {
+            factory.id: at_s if of == first_day else float("-inf")
+            for factory in factories
+            for of, at_s, _ in (self._ratios.get(factory.id, (None, 0.0, None)),)
+        }
+        due = [factory for factory in factories if now_s - made[factory.id] >= ACCOUNT_EVERY_S]
+        for factory in sorted(due, key=lambda each: made[each.id])[:MOST_ACCOUNTS]:
+            self._ratios[factory.id] = first_day, now_s, await self._measured_over_fuel(factory, first_day)
+            await asyncio.sleep(0)  # the devices' turn
+
+    async def _measured_over_fuel(self, factory: Factory, first_day: date) -> float | None:
+        """The ratio of a month; None where too little was measured to compare, or no fuel was entered."""
+        try:
+            found = await self.books.account(factory, *month(first_day, self.books.zone))
+        except FactorMissing as error:
+            log.warning("no account of a factory for its alerts", factory=factory.slug, error=str(error))
+            return None
+        if found.availability is None or found.availability < LEAST_AVAILABILITY:
+            return None
+        return found.corroboration.ratio
+
+
+def _month_before(now: datetime, zone: tzinfo) -> date:
+    """The first day of the last whole local month."""
+    return (now.astimezone(zone).date().replace(day=1) - timedelta(days=1)).replace(day=1)
+
+
+def _monitored_since(stacks: Iterable[Stack], zone: tzinfo) -> date | None:
+    starts: list[Any] = [stack.plans[0].valid_from for stack in stacks]
+    return min(starts).astimezone(zone).date() if starts else None
+
+
+def _last_day(covered_until: datetime | None, zone: tzinfo) -> date | None:
+    """The last local day that lies before a moment, wholly or in part."""
+    if covered_until is None:
+        return None
+    return (covered_until - timedelta(microseconds=1)).astimezone(zone).date()

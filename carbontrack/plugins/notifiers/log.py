@@ -1,0 +1,66 @@
+"""Notifier "log": writes every alert into the core's own log.
+
+    notifications:
+      - name: alerts-in-the-log
+        notifier: log
+        min_severity: info
+
+One line for an alert that is raised and one for its end, with the fields of the alert: whatever reads the log already
+(journald, Loki, a mail on "error") can tell people. A critical alert is logged as an error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from carbontrack import Kind, Manifest, Notification, Notifier, Tier, __version__, hookimpl
+
+MANIFEST = Manifest(
+    name="log",
+    version=__version__,
+    kinds=(Kind.NOTIFIER,),
+    title="Writes alerts into the log",
+    documentation="docs/plugins/alerts-reference.md",
+    codeowners=("Carbon Track",),
+    tier=Tier.PLATINUM,
+)
+
+LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
+
+log = structlog.get_logger(__name__)
+
+
+class LogOptions(BaseModel):
+    """There is nothing to choose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+async def send(options: LogOptions, notification: Notification) -> None:  # noqa: ARG001  # a notifier takes its options
+    """Write one line."""
+    alert = notification.alert
+    is_over = notification.event == "cleared"
+    log.log(
+        logging.INFO if is_over else LEVELS.get(alert.severity, logging.WARNING),
+        "alert is over" if is_over else "alert raised",
+        alert=alert.rule,
+        severity=alert.severity,
+        factory=notification.factory.name,
+        stack=notification.stack.name if notification.stack else None,
+        device=alert.device_id,
+        message=alert.message,
+        since=alert.raised_at.isoformat(),
+        until=alert.cleared_at.isoformat() if alert.cleared_at else None,
+    )
+
+
+LOG = Notifier(name="log", title="Writes alerts into the log", options_model=LogOptions, send=send)
+
+
+@hookimpl
+def register_notifiers() -> Sequence[Notifier]:
+    return (LOG,)
