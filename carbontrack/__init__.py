@@ -46,6 +46,7 @@ from carbontrack.model import (
     StackTotal,
     User,
 )
+from carbontrack.payloads import numbers_in_head, timestamp_ms, unreadable
 
 __version__ = "0.1.0"
 
@@ -92,4 +93,7 @@ __all__ = [
     "User",
     "Verdict",
     "hookimpl",
+    "numbers_in_head",
+    "timestamp_ms",
+    "unreadable",
 ]

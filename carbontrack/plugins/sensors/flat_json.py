@@ -11,13 +11,13 @@
 
 A message that comes twice with the same timestamp is one reading. Nothing tells the board what was stored: a board
 that must not lose a reading speaks ct/v1.
-The keys in brackets are those of the board software that came before Carbon Track's own.
+The keys in brackets are older names, which boards may keep. What the board software before Carbon Track's own sends,
+with ``device_id`` and often with nothing but a rate, is the driver ``legacy``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from math import isfinite
 from typing import Any
 
@@ -35,6 +35,7 @@ from carbontrack import (
     Tier,
     __version__,
     hookimpl,
+    timestamp_ms,
 )
 
 MANIFEST = Manifest(
@@ -73,7 +74,8 @@ def decode(payload: Payload) -> Message:
     values = {name: _number(body, keys) for name, keys in _ALIASES.items()}
     if values["co2_ppm"] is None and values["temperature_c"] is None and values["velocity_ms"] is None:
         raise DecodeError("missing_field", "none of co2_ppm, temperature_c and velocity_ms is there")
-    time_ms = _time_ms(body.get("timestamp"), payload.received_at_ms)
+    timestamp = body.get("timestamp")
+    time_ms = payload.received_at_ms if timestamp is None else timestamp_ms(timestamp)
     clock = ClockQuality.SYNCED
     if time_ms < EARLIEST_MS:  # seconds since boot, perhaps: they come again after the next one
         time_ms, clock = payload.received_at_ms, ClockQuality.UNSET
@@ -92,22 +94,6 @@ def _number(body: dict[str, Any], keys: tuple[str, ...]) -> float | None:
                 raise DecodeError("not_finite", f"{key} is not a finite number")
             return float(value)
     return None
-
-
-def _time_ms(value: object, received_at_ms: int) -> int:
-    if value is None:
-        return received_at_ms
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise DecodeError("wrong_type", f"timestamp {value[:40]!r} is not ISO 8601") from None
-        if moment.tzinfo is None:
-            raise DecodeError("wrong_type", "timestamp has no zone: write Z or an offset")
-        return max(0, round(moment.timestamp() * 1000))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or not 0 <= value < 2.5e14:
-        raise DecodeError("wrong_type", "timestamp must be ISO 8601 text, or UTC seconds or milliseconds")
-    return round(value * 1000 if value < 1e11 else value)
 
 
 FLAT_JSON = SensorDriver(name="flat_json", title="Flat JSON, one reading a message", decode=decode)
