@@ -46,7 +46,7 @@ from carbontrack.model import (
     StackTotal,
     User,
 )
-from carbontrack.payloads import numbers_in_head, timestamp_ms, unreadable
+from carbontrack.payloads import json_object, number_in, timestamp_ms, unreadable
 
 __version__ = "0.1.0"
 
@@ -93,7 +93,8 @@ __all__ = [
     "User",
     "Verdict",
     "hookimpl",
-    "numbers_in_head",
+    "json_object",
+    "number_in",
     "timestamp_ms",
     "unreadable",
 ]

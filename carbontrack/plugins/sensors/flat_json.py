@@ -18,8 +18,6 @@ with ``device_id`` and often with nothing but a rate, is the driver ``legacy``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
-from typing import Any
 
 import msgspec
 
@@ -35,6 +33,8 @@ from carbontrack import (
     Tier,
     __version__,
     hookimpl,
+    json_object,
+    number_in,
     timestamp_ms,
 )
 
@@ -49,7 +49,6 @@ MANIFEST = Manifest(
 )
 
 STREAM = "flat"
-MOST = 2**53
 EARLIEST_MS = 1_577_836_800_000
 """2020-01-01T00:00:00Z: an earlier time is a clock that was never set."""
 _ALIASES = {
@@ -63,15 +62,8 @@ _ALIASES = {
 
 def decode(payload: Payload) -> Message:
     """A message of one sample."""
-    try:
-        body = msgspec.json.decode(payload.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        no_number = b"NaN" in payload.body or b"Infinity" in payload.body or "out of range" in str(error)
-        cause = "not_finite" if no_number else "invalid_json"
-        raise DecodeError(cause, str(error)) from None
-    if not isinstance(body, dict):
-        raise DecodeError("wrong_type", "the message is not an object")
-    values = {name: _number(body, keys) for name, keys in _ALIASES.items()}
+    body = json_object(payload.body)
+    values = {name: number_in(body, keys) for name, keys in _ALIASES.items()}
     if values["co2_ppm"] is None and values["temperature_c"] is None and values["velocity_ms"] is None:
         raise DecodeError("missing_field", "none of co2_ppm, temperature_c and velocity_ms is there")
     timestamp = body.get("timestamp")
@@ -81,19 +73,6 @@ def decode(payload: Payload) -> Message:
         time_ms, clock = payload.received_at_ms, ClockQuality.UNSET
     sample = msgspec.structs.replace(Sample(seq=time_ms, device_time_ms=time_ms, clock=clock), **values)
     return Message(STREAM, 0, time_ms, 1, [sample], numbered=False)
-
-
-def _number(body: dict[str, Any], keys: tuple[str, ...]) -> float | None:
-    for key in keys:
-        if (value := body.get(key)) is not None:
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise DecodeError("wrong_type", f"{key} must be a number")
-            if isinstance(value, int) and abs(value) > MOST:
-                raise DecodeError("not_finite", f"{key} is larger than any measurement")
-            if not isfinite(value):
-                raise DecodeError("not_finite", f"{key} is not a finite number")
-            return float(value)
-    return None
 
 
 FLAT_JSON = SensorDriver(name="flat_json", title="Flat JSON, one reading a message", decode=decode)
