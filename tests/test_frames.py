@@ -75,9 +75,7 @@ def title(vector: Vector) -> str:
 VECTORS = vectors()
 GOOD = [vector for vector in VECTORS if "cause" not in vector.expected]
 REFUSED = [vector for vector in VECTORS if "cause" in vector.expected]
-ALL_DECODERS = [
-    decoder(name, **({"ms_per_hz": 0.1} if name == "pulse_anemometer" else {})) for name in sorted(MODULES)
-]
+ALL_DECODERS = [decoder(name, **({"ms_per_hz": 0.1} if name == "pulse_anemometer" else {})) for name in sorted(MODULES)]
 
 
 class TestGoldenVectors:
