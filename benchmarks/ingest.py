@@ -37,6 +37,7 @@ from benchmarks.publisher import Load
 from benchmarks.rig import mosquitto, postgres, publishing
 from carbontrack.app import calm_garbage_collection
 from carbontrack.bookkeeping import Books, shipped_factors
+from carbontrack.config import Config, Plugins
 from carbontrack.device import Services
 from carbontrack.fleet import Fleet
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
@@ -44,7 +45,7 @@ from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.model import Device, Factory, MonitoringPlan, Role, Site, Stack
 from carbontrack.overload import Drain
-from carbontrack.plugins import load_plugins
+from carbontrack.plugins import Limits, PluginHost, load_plugins
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
 from carbontrack.web import Services as WebServices
@@ -155,7 +156,7 @@ async def core(bench: Bench, url: str, devices: int) -> AsyncIterator[CoreParts]
             services = Services(
                 store=store, live=live, metrics=metrics, receipt=receipts.due, mailbox_size=4096, messages_per_s=1e9
             )
-            fleet = Fleet(services, load_plugins(["ct_v1"]).sensors)
+            fleet = Fleet(services, load_plugins(Config(plugins=Plugins(enabled=("ct_v1",)))).contributions.sensors)
             await fleet.sync(await register(store, devices))
             ingest = Ingest(settings, fleet, receipts, metrics)
             async with running(ingest.consume()):
@@ -225,16 +226,17 @@ async def browser_latency_ms(bench: Bench, url: str, load: Load) -> tuple[float,
     async with core(bench, url, load.devices) as parts, chromium() as browser:
         load = replace(load, port=parts.port)
         await parts.store.add_user("hq@example.org", hash_password("password"), Role.HQ_MANAGER)
-        plugins = load_plugins(["ct_v1", "portal_hq"])
+        config = Config(plugins=Plugins(enabled=("ct_v1", "portal_hq")))
+        plugins = PluginHost(parts.metrics)
+        await plugins.apply(config)
         services = WebServices(
             store=parts.store,
             books=Books(parts.store, shipped_factors(), UTC, (0.85, 1.15)),
             fleet=parts.fleet,
             live=parts.live,
             metrics=parts.metrics,
-            views=tuple(plugins.portals.values()),
-            formats={},
-            sensors=(),
+            plugins=plugins,
+            report_limits=Limits(60.0, 1024),
             readiness=tuple,
             time_zone=UTC,
             version="benchmark",

@@ -17,23 +17,25 @@ from zoneinfo import ZoneInfo
 
 import structlog
 from aiohttp import web
-from pydantic import ValidationError
 
 from carbontrack import ingest as mqtt
 from carbontrack.alerts import RuleInstance
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor
-from carbontrack.config import Config
+from carbontrack.config import Config, ConfigError, Problem, check_options
 from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
+from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
+from carbontrack.hookspecs import AlertRule, ReloadResult
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
 from carbontrack.overload import Drain
-from carbontrack.plugins import Plugins, load_plugins
+from carbontrack.plugins import Contributions, Limits, PluginHost
+from carbontrack.reloading import Reloader
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
 from carbontrack.tiers import Summariser
@@ -64,7 +66,8 @@ class Core:
     live: Live
     metrics: Metrics
     ingest: Ingest
-    plugins: Plugins
+    plugins: PluginHost
+    reloader: Reloader
     books: Books
     upkeep: Upkeep
     canary: Canary
@@ -87,22 +90,28 @@ class Core:
         """All that is wrong with the platform itself, for those who run it."""
         # The canary finds what nothing else tells of; where the cause is known it says nothing more.
         accounts = self.accounts.problem if self.accounts else ""
-        return self.not_ready() or [text for text in (self.canary.problem, accounts) if text]
+        found = self.not_ready() or [text for text in (self.canary.problem, accounts) if text]
+        return [*found, *self.plugins.problems(), *self.reloader.left_out]
 
 
 @asynccontextmanager
-async def run_core(config: Config) -> AsyncIterator[Core]:
-    """The core without its web part: store, plugins, fleet, ingest, and the tasks that keep them in order."""
+async def run_core(config: Config, read: Callable[[], Config] | None = None) -> AsyncIterator[Core]:
+    """The core without its web part: store, plugins, fleet, ingest, and the tasks that keep them in order.
+
+    ``read`` reads the configuration anew, for a reload.
+    """
     metrics = Metrics()
     database = config.database
-    async with open_store(
-        database.url,
-        metrics,
-        linger_s=database.commit_linger_ms / 1000,
-        max_batch_readings=database.max_batch_readings,
-        archive_folder=config.retention.archive_folder,
-    ) as store:
-        plugins = load_plugins(config.plugins.enabled, config.plugins.disabled, config.plugins.folder)
+    async with (
+        open_store(
+            database.url,
+            metrics,
+            linger_s=database.commit_linger_ms / 1000,
+            max_batch_readings=database.max_batch_readings,
+            archive_folder=config.retention.archive_folder,
+        ) as store,
+        _running_plugins(config, metrics) as plugins,
+    ):
         settings = broker_settings(config)
         drain = Drain(config.mqtt.credit, config.mqtt.backlog_per_s)
         receipts = Receipts(settings, metrics, drain)
@@ -114,7 +123,6 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             live=live,
             metrics=metrics,
             receipt=receipts.due,
-            rules=rule_instances(config, plugins),
             mailbox_size=devices.mailbox_size,
             offline_after_s=devices.offline_after_s,
             park_after_failures=devices.park_after_failures,
@@ -123,7 +131,9 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             drain=drain,
             hearing=hearing,
         )
-        fleet = Fleet(services, plugins.sensors)
+        fleet = Fleet(services, plugins.contributions.sensors)
+        reloader = Reloader(config, plugins, metrics, read)
+        reloader.keep_following(lambda current: _follow_plugins(current, plugins, fleet))
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
         zone = ZoneInfo(config.site.time_zone)
@@ -134,7 +144,7 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
         fleet.canary.start()
         books = books_of(config, store)
         accounts = accounts_of(config, settings, store, metrics)
-        core = Core(config, store, fleet, live, metrics, ingest, plugins, books, upkeep, canary, accounts)
+        core = Core(config, store, fleet, live, metrics, ingest, plugins, reloader, books, upkeep, canary, accounts)
         try:
             async with _kept_running(
                 ingest=ingest.consume,
@@ -143,7 +153,7 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
                 looks=lambda: _look(upkeep),
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
-                lag=lambda: _measure_lag(metrics),
+                lag=lambda: _measure_lag(metrics, plugins.watch),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
             ):
@@ -153,9 +163,9 @@ async def run_core(config: Config) -> AsyncIterator[Core]:
             await fleet.close()
 
 
-async def serve(config: Config) -> None:
-    """Run core and web until SIGINT or SIGTERM."""
-    async with stop_signal() as stop, run_core(config) as core, run_web(core) as url:
+async def serve(config: Config, read: Callable[[], Config]) -> None:
+    """Run core and web until SIGINT or SIGTERM. SIGHUP has it read the configuration anew, by ``read``."""
+    async with stop_signal() as stop, run_core(config, read) as core, run_web(core) as url, reload_signal(core):
         log.info("serving", url=url, devices=len(core.fleet.states()))
         await stop.wait()
         log.info("stopping")
@@ -176,6 +186,37 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
 
 
 @asynccontextmanager
+async def reload_signal(core: Core) -> AsyncIterator[None]:
+    """SIGHUP has the configuration read anew, until the block ends."""
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[ReloadResult]] = set()
+
+    def reload() -> None:
+        task = asyncio.create_task(core.reloader.reload("SIGHUP"), name="core:reload")
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+        await end(*reloads)
+
+
+@asynccontextmanager
+async def _running_plugins(config: Config, metrics: Metrics) -> AsyncIterator[PluginHost]:
+    """The plugins of the configuration, loaded and set up."""
+    host = PluginHost(metrics)
+    with host.watch.on():
+        try:
+            await host.apply(config)
+            yield host
+        finally:
+            await host.close()
+
+
+@asynccontextmanager
 async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> AsyncIterator[str]:
     """The portals, the API and the metrics of a core; the address that they are at."""
     http = core.config.http
@@ -184,9 +225,9 @@ async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> Asyn
         books=core.books,
         fleet=core.fleet,
         live=core.live,
-        views=tuple(core.plugins.portals.values()),
-        formats=core.plugins.report_formats,
-        sensors=tuple(core.plugins.sensors),
+        plugins=core.plugins,
+        report_limits=Limits(core.config.plugins.report_timeout_s, core.config.plugins.report_memory_mb),
+        reloader=core.reloader,
         metrics=core.metrics,
         readiness=core.not_ready,
         session_hours=http.session_hours,
@@ -266,25 +307,35 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
     )
 
 
-def rule_instances(config: Config, plugins: Plugins) -> tuple[RuleInstance, ...]:
-    """The configured alerts with their rules; one that cannot be used is reported and left out."""
+def _follow_plugins(config: Config, plugins: PluginHost, fleet: Fleet) -> tuple[str, ...]:
+    """Let the devices use what the plugins bring now; what of the configuration cannot be used."""
+    brought = plugins.contributions
+    rules, problems = rule_instances(config, brought)
+    fleet.follow(brought.sensors, rules, frozenset(entry.name for entry in config.alerts))
+    return problems
+
+
+def rule_instances(
+    config: Config, brought: Contributions
+) -> tuple[tuple[RuleInstance[AlertRule], ...], tuple[str, ...]]:
+    """The configured alerts with their rules, and why some are left out."""
     instances = []
-    for entry in config.alerts:
-        rule = plugins.alert_rules.get(entry.rule)
+    problems: list[str] = []
+    for index, entry in enumerate(config.alerts):
+        key = ("alerts", index)
+        rule = brought.alert_rules.get(entry.rule)
         if rule is None:
-            known = ", ".join(sorted(plugins.alert_rules)) or "none"
-            log.error("alert left out: no plugin brings its rule", alert=entry.name, rule=entry.rule, known=known)
+            known = ", ".join(sorted(brought.alert_rules))
+            text = f"no plugin that runs brings the rule {entry.rule!r}; there are: {known}"
+            problems.append(str(Problem(config.place((*key, "rule")), (*key, "rule"), text)))
             continue
         try:
-            options = rule.options_model.model_validate(entry.options)
-        except ValidationError as error:
-            problems = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
-            log.error(  # noqa: TRY400  # the traceback would say nothing more
-                "alert left out: its options are wrong", alert=entry.name, problems=problems
-            )
+            options = check_options(config, (*key, "options"), rule.options_model, entry.options)
+        except ConfigError as error:
+            problems += map(str, error.problems)
             continue
         instances.append(RuleInstance(entry.name, rule, options, entry.severity, entry.hold_s))
-    return tuple(instances)
+    return tuple(instances), tuple(problems)
 
 
 # --- what runs beside
@@ -367,13 +418,14 @@ async def _adjust(drain: Drain, fleet: Fleet) -> None:
         await asyncio.sleep(ADJUST_EVERY_S)
 
 
-async def _measure_lag(metrics: Metrics) -> None:
+async def _measure_lag(metrics: Metrics, watch: Watch) -> None:
     """How late the loop wakes: what blocks it shows here first."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + LAG_PROBE_S
         await asyncio.sleep(LAG_PROBE_S)
         metrics.loop_lag.observe(max(0.0, loop.time() - due))
+        watch.beat()
 
 
 def calm_garbage_collection() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,8 +13,8 @@ import msgspec
 import structlog
 
 from carbontrack.actor import Actor
-from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step
-from carbontrack.hookspecs import Observation, SensorDriver
+from carbontrack.alerts import INACTIVE, LONGEST_SILENCE, RuleInstance, Standing, step
+from carbontrack.hookspecs import AlertRule, Observation, SensorDriver
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
@@ -69,6 +69,13 @@ def _all_is_heard() -> Hearing:
     return Hearing(blind_s=0.0, _since_s=float("-inf"))
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+Rules = tuple[RuleInstance[AlertRule], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What every device actor shares. ``receipt`` is told (device id, stream id, watermark) after a commit.
@@ -80,7 +87,6 @@ class Services:
     live: Live
     metrics: Metrics
     receipt: Callable[[str, str, int], None]
-    rules: tuple[RuleInstance, ...] = ()
     mailbox_size: int = 256
     offline_after_s: float = 30.0
     will_after_s: float = 5.0
@@ -90,6 +96,7 @@ class Services:
     drain: Drain = field(default_factory=lambda: Drain(5.0, 200.0))
     hearing: Hearing = field(default_factory=_all_is_heard)
     monotonic: Callable[[], float] = time.monotonic
+    clock: Callable[[], datetime] = _utc_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +114,7 @@ class DeviceActor(Actor[Payload]):
     """One registered device. ``snapshot`` is its live state; ``in_hand`` its readings between decode and commit."""
 
     __slots__ = (
+        "_configured",
         "_gone_at",
         "_heard_at",
         "_looked_at",
@@ -120,6 +128,7 @@ class DeviceActor(Actor[Payload]):
         "in_hand",
         "intake",
         "looks",
+        "rules",
         "snapshot",
         "waiting_since",
     )
@@ -145,6 +154,9 @@ class DeviceActor(Actor[Payload]):
         self._looked_at: float | None = None
         self.looks = 0
         """How often it was looked whether the device is silent."""
+        self.rules: Rules = ()
+        self._configured: frozenset[str] | None = None
+        """The names of all configured alerts, also of those whose plugin is not there now; None: nobody said."""
         self._standings: dict[str, Standing] = {}
         self._memories: dict[str, dict[str, Any]] = {}
         """What each rule remembers of this device."""
@@ -187,6 +199,12 @@ class DeviceActor(Actor[Payload]):
         recovering = self._recovering
         if recovering is not None and now_s - recovering.last_s > RECOVERED_AFTER_S:
             await self._note_recovery()
+        await self._clear_what_nobody_configures()
+        if not is_late:
+            now = self._services.clock()
+            for instance in self.rules:
+                if instance.rule.on_timer:
+                    await self._check_rule(instance, now, now)
         self.looks += 1
 
     def _is_gone(self, now_s: float) -> bool:
@@ -225,6 +243,21 @@ class DeviceActor(Actor[Payload]):
         """Take a changed registration; the next message is computed with it."""
         self.intake.settings_changed(site, driver)
         self._show(msgspec.structs.replace(self.snapshot, factory_id=site.factory.id, stack_id=site.stack.id))
+
+    def rules_changed(self, rules: Rules, configured: Iterable[str]) -> None:
+        """Take other rules. What fires stays open while an alert of its name is ``configured``, with a rule or without.
+
+        A rule that is as it was keeps its memory and a hold that has begun; one with other options begins anew.
+        """
+        before = {instance.name: (instance.rule, instance.options) for instance in self.rules}
+        same = {it.name for it in rules if before.get(it.name) == (it.rule, it.options)}
+        self._memories = {name: memory for name, memory in self._memories.items() if name in same}
+        self._standings = {
+            name: standing
+            for name, standing in self._standings.items()
+            if name in same or standing.state is AlertState.FIRING
+        }
+        self.rules, self._configured = rules, frozenset(configured)
 
     # --- messages
 
@@ -325,7 +358,10 @@ class DeviceActor(Actor[Payload]):
         if newest is not None and (before.measured_at is None or newest.measured_at >= before.measured_at):
             self._show(_snapshot(self.intake.site, newest, online))
             if not newest.flags & _BACKLOG:
-                await self._check_rules(newest.measured_at)
+                # Live readings only: late data must not raise an alert about a past that nobody can change.
+                now = self._services.clock()
+                for instance in self.rules:
+                    await self._check_rule(instance, now, now if instance.rule.on_timer else newest.measured_at)
         elif online != before.online:
             self._show(msgspec.structs.replace(before, online=online))
 
@@ -333,27 +369,36 @@ class DeviceActor(Actor[Payload]):
         self.snapshot = snapshot
         self._services.live.publish(snapshot)
 
-    async def _check_rules(self, measured_at: datetime) -> None:
-        """Live readings only: late data must not raise an alert about a past that nobody can change."""
-        for instance in self._services.rules:
-            standing = self._standings.get(instance.name, INACTIVE)
-            memory = self._memories.setdefault(instance.name, {})
-            seen = Observation(self.intake.site, self.snapshot, datetime.now(UTC), 0.0, memory)
-            try:
-                verdict = instance.rule.evaluate(instance.options, seen)
-            except Exception:  # noqa: BLE001  # a rule is a plugin: its error is counted and its device goes on
-                self._services.metrics.plugin_errors.labels(instance.rule.name).inc()
-                continue
-            after = step(standing, instance, verdict, measured_at)
-            if after == standing:
-                continue
-            if after.state is AlertState.FIRING:
-                await self._services.store.raise_alert(
-                    self.name, instance.name, instance.severity, verdict.message, measured_at
-                )
-            elif standing.state is AlertState.FIRING:
-                await self._services.store.clear_alert(self.name, instance.name, measured_at)
-            self._standings[instance.name] = after
+    async def _check_rule(self, instance: RuleInstance[AlertRule], now: datetime, at: datetime) -> None:
+        """Ask one rule; ``at`` is the time by which a breach holds: the reading's, or the core's for a timer."""
+        name = instance.name
+        standing = self._standings.get(name, INACTIVE)
+        memory = self._memories.setdefault(name, {})
+        silence_s = max(0.0, self._services.hearing.silence_s(self._heard_at, self._services.monotonic()))
+        seen = Observation(self.intake.site, self.snapshot, now, silence_s, memory)
+        try:
+            verdict = instance.rule.evaluate(instance.options, seen)
+        except Exception:  # noqa: BLE001  # a rule is a plugin: its error is counted and its device goes on
+            self._services.metrics.plugin_errors.labels(instance.rule.name).inc()
+            return
+        looks_apart = max(LONGEST_SILENCE, timedelta(seconds=3 * self.idle_after_s))
+        after = step(standing, instance, verdict, at, looks_apart if instance.rule.on_timer else LONGEST_SILENCE)
+        if after == standing:
+            return
+        if after.state is AlertState.FIRING:
+            await self._services.store.raise_alert(self.name, name, instance.severity, verdict.message, at)
+        elif standing.state is AlertState.FIRING:
+            await self._services.store.clear_alert(self.name, name, at)
+        self._standings[name] = after
+
+    async def _clear_what_nobody_configures(self) -> None:
+        """End the alerts whose name has gone from the configuration: no rule would ever clear them."""
+        if self._configured is None:
+            return
+        for name in [name for name in self._standings if name not in self._configured]:
+            if self._standings[name].state is AlertState.FIRING:
+                await self._services.store.clear_alert(self.name, name, self._services.clock())
+            del self._standings[name]
 
 
 def _snapshot(site: Site, reading: Reading, online: bool) -> Snapshot:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import NoReturn
 
 import structlog
 
 from carbontrack.actor import Actor, ActorState
-from carbontrack.device import DeviceActor, Services
+from carbontrack.device import DeviceActor, Rules, Services
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, SensorDriver
 from carbontrack.model import MIN_DATETIME, DeviceStatus, Flood, Payload, Site, Snapshot, Stranger
@@ -33,6 +34,8 @@ class Fleet:
         self.strangers: dict[str, Stranger] = {}
         self._services = services
         self._drivers = drivers
+        self._rules: Rules = ()
+        self._configured: frozenset[str] | None = None
         self._actors: dict[str, DeviceActor] = {}
         self._disabled: set[str] = set()
         self._births: dict[str, Payload] = {}
@@ -92,6 +95,19 @@ class Fleet:
             if new:
                 await self._start(new)
 
+    def follow(self, drivers: Mapping[str, SensorDriver], rules: Rules, configured: Iterable[str]) -> None:
+        """Have all devices use these drivers and rules from now on; ``configured`` names every configured alert.
+
+        An open alert whose name is not configured any more is cleared at the next look at its device; one whose rule
+        is only not there now (its plugin is parked) stays open.
+        """
+        self._drivers, self._rules, self._configured = drivers, rules, frozenset(configured)
+        for name, actor in self._actors.items():
+            actor.rules_changed(rules, self._configured)
+            site = self._sites[name]
+            if (driver := self._driver(site)) is not actor.intake.driver:
+                actor.settings_changed(site, driver)
+
     async def _start(self, new: Mapping[str, Site]) -> None:
         """Start actors with what the database has of them, read for all at once."""
         store = self._services.store
@@ -108,6 +124,8 @@ class Fleet:
             firing.setdefault(alert.device_id, {})[alert.rule] = alert.raised_at
         for name, site in new.items():
             actor = DeviceActor(site, self._driver(site), self._services, streams.get(name, []))
+            if self._configured is not None:
+                actor.rules_changed(self._rules, self._configured)
             row = newest.get(name)
             measured = Measured(site.stack.id, site.stack.plans, site_pressure_kpa(site.factory))
             was_there = name in heard and last - heard[name] <= patience
@@ -194,6 +212,7 @@ class Fleet:
         metrics.devices_online.set(sum(actor.snapshot.online for actor in actors))
 
 
+@cache
 def _missing_driver(name: str) -> SensorDriver:
     """Stands in for a driver that no plugin brings: each payload is kept in quarantine with what to do."""
 

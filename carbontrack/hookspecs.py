@@ -307,6 +307,8 @@ class PluginState(StrEnum):
     RUNNING = "running"
     RETRYING = "retrying"
     """It is not ready yet, and is tried again by itself."""
+    TROUBLED = "troubled"
+    """It runs, but is held back somewhere: for one device, on one page."""
     PARKED = "parked"
     """It failed; ``error`` and ``advice`` say what to do."""
     UNLOADING = "unloading"
@@ -333,6 +335,24 @@ class PluginStatus:
     retry_at: datetime | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     """Its options as they are, secrets masked."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadResult:
+    """What the last reload of the configuration did."""
+
+    at: datetime
+    by: str
+    """Who or what asked for it."""
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    reloaded: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """Plugin -> why it could not be loaded."""
+    problems: tuple[str, ...] = ()
+    """What is wrong with the configuration; then nothing was changed."""
+    needs_restart: tuple[str, ...] = ()
+    """Sections of the configuration whose changes count from the next start on."""
 
 
 class PortalReader(Protocol):
@@ -379,6 +399,9 @@ class PortalReader(Protocol):
 
     def plugins(self) -> Sequence[PluginStatus]:
         """Every plugin there is and how it stands; for operators and headquarters."""
+
+    def last_reload(self) -> ReloadResult | None:
+        """What the last reload did, None without one; for operators and headquarters."""
 
     def storage(self) -> StorageStatus | None:
         """How much is kept and for how long there is room; for operators and headquarters."""

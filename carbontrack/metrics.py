@@ -183,8 +183,18 @@ class Metrics:
             registry=registry,
         )
         self.plugin_errors = Counter(
-            "carbontrack_plugin_errors", "Errors that plugins raised, by plugin.", ["plugin"], registry=registry
+            "carbontrack_plugin_errors",
+            "Calls of plugins that failed, by plugin and kind: raised, or blocked (held the core up).",
+            ["plugin", "kind"],
+            registry=registry,
         )
+        self.reloads = Counter(
+            "carbontrack_reloads",
+            "Reloads of the configuration: done, with a plugin that failed, or refused for a bad configuration.",
+            ["result"],
+            registry=registry,
+        )
+        self.plugins = Gauge("carbontrack_plugins", "Plugins by state.", ["state"], registry=registry)
         self._flags = {int(flag): self.flagged.labels(str(flag.name).lower()) for flag in Flag}
 
     def count_flags(self, flags: int) -> None:

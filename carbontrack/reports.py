@@ -1,11 +1,9 @@
-"""Gather what a report needs, and let a format render it outside the event loop."""
+"""Gather what a report needs; a format renders it (:mod:`carbontrack.plugins.rendering`)."""
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime
 
-from carbontrack.hookspecs import ReportFormat
 from carbontrack.model import Factory, Report
 from carbontrack.store import Store
 from carbontrack.tiers import readings
@@ -28,8 +26,3 @@ async def gather(store: Store, factory: Factory, period_start: datetime, period_
     if len(found) > MOST_READINGS:
         raise ReportTooLarge(f"The period has more than {MOST_READINGS:,} readings. Choose a shorter one.")
     return Report(factory, tuple(stacks), period_start, period_end, tuple(found))
-
-
-async def render(report: Report, report_format: ReportFormat) -> bytes:
-    """The report as a file."""
-    return await asyncio.to_thread(report_format.render, report)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step
-from carbontrack.hookspecs import Observation, Verdict
+from carbontrack.hookspecs import AlertRule, Observation, Verdict
 from carbontrack.model import AlertState, Device, Factory, MonitoringPlan, Site, Snapshot, Stack
 from carbontrack.plugins.alerts.limit import LIMIT, LimitOptions
 
@@ -29,7 +29,7 @@ OPTIONS = LimitOptions(quantity="co2_kg_per_s", raise_above=0.60, clear_below=0.
 ABOVE, BETWEEN, BELOW, MISSING = 0.7, 0.58, 0.5, None
 
 
-def rule(hold_s: float = 60.0) -> RuleInstance:
+def rule(hold_s: float = 60.0) -> RuleInstance[AlertRule]:
     return RuleInstance("co2-rate-high", LIMIT, OPTIONS, "warning", hold_s)
 
 

@@ -22,6 +22,8 @@ import typer.main
 import carbontrack
 from carbontrack import Flag, Message, Observation, Payload, Reading, Report, SensorDriver, Snapshot, hookspecs
 from carbontrack.cli import app
+from carbontrack.config import Config
+from carbontrack.config import Plugins as PluginSettings
 from carbontrack.emissions.gas import co2_density_kg_m3, pressure_from_altitude_kpa
 from carbontrack.emissions.rate import INVALIDATING, emission_rate
 from carbontrack.metrics import DELIVERIES
@@ -246,31 +248,30 @@ class TestPlugins:
     def loaded(self, tmp_path: Path) -> Iterator[Plugins]:
         """The examples of the document, as files in a plugins folder."""
         before = set(sys.modules)
-        for source in blocks(document("plugins"), "python"):
+        for source in blocks(document("plugins/README"), "python"):
             title = re.match(r'"""[A-Z][a-z ]+ "([\w-]+)"', source)
             assert title, source[:80]
             (tmp_path / f"{title[1].replace('-', '_')}.py").write_text(source, encoding="utf-8")
-        yield load_plugins(folder=tmp_path)
+        yield load_plugins(Config(plugins=PluginSettings(folder=tmp_path)))
         for name in set(sys.modules) - before:
             if name.startswith("carbontrack_plugin_"):
                 del sys.modules[name]
 
     def test_every_hook_is_documented_with_an_example_and_no_other(self) -> None:
-        text = document("plugins")
+        text = document("plugins/README")
 
         assert {names(row[0])[0] for row in rows(text) if "register_" in row[0]} == HOOKS
         assert Counter(re.findall(r"^def (register_\w+)", text, re.MULTILINE)) == Counter(HOOKS)
 
     def test_the_examples_load_without_errors(self, loaded: Plugins) -> None:
-        assert {plugin.name: plugin.error for plugin in loaded.loaded if plugin.error} == {}
-        assert {hook for plugin in loaded.loaded if plugin.origin.endswith(".py") for hook in plugin.hooks} == HOOKS
+        assert {status.name: status.error for status in loaded.statuses if status.error} == {}
 
     def test_the_examples_do_what_they_say(self, loaded: Plugins) -> None:
-        message = decoded(loaded.sensors["semicolons"], "98000;183.2;4.1")
+        message = decoded(loaded.contributions.sensors["semicolons"], "98000;183.2;4.1")
         assert message.samples[0].temperature_c == 183.2
-        assert decoded_end(loaded.sensors["semicolons"], "98000;183.2") == ("wrong_type", False)
+        assert decoded_end(loaded.contributions.sensors["semicolons"], "98000;183.2") == ("wrong_type", False)
 
-        rule = loaded.alert_rules["no-rate"]
+        rule = loaded.contributions.alert_rules["no-rate"]
         seen = Observation(SITE, Snapshot("dev-001", 1, 1, online=True), datetime.now(UTC), 0.0, {})
         verdict = rule.evaluate(rule.options_model(), seen)
         assert (verdict.breached, verdict.cleared) == (True, False)
@@ -278,33 +279,33 @@ class TestPlugins:
         moment = datetime(2026, 3, 1, tzinfo=UTC)
         reading = Reading(1, 1, 1, moment, moment, None, None, None, None, None, 0.1, 0)
         report = Report(SITE.factory, (SITE.stack,), moment, moment, (reading,))
-        assert "| Boiler 1 | 1 | 1 |" in loaded.report_formats["markdown"].render(report).decode()
+        assert "| Boiler 1 | 1 | 1 |" in loaded.contributions.report_formats["markdown"].render(report).decode()
 
     async def test_the_example_page_is_shown_with_its_template(self, loaded: Plugins, tmp_path: Path) -> None:
-        (template,) = blocks(document("plugins"), "html")
+        (template,) = blocks(document("plugins/README"), "html")
         (tmp_path / "templates").mkdir()
         (tmp_path / "templates" / "quiet.html").write_text(template, encoding="utf-8")
-        views = tuple(loaded.portals.values())
 
-        async with running_portal(f"sqlite://{tmp_path / 'web.sqlite3'}", views=views) as portal:
+        config = Config(plugins=PluginSettings(folder=tmp_path))
+        async with running_portal(f"sqlite://{tmp_path / 'web.sqlite3'}", config) as portal:
             answer = await (await portal.browser("hq@example.org")).get("/quiet/")
             assert answer.status == 200
             assert "<li>dev-001</li>" in await answer.text()
 
     def test_every_plugin_of_ours_is_named(self) -> None:
-        assert set(FIRST_PARTY) <= set(names(section("plugins", "Loading")))
+        assert set(FIRST_PARTY) <= set(names(section("plugins/README", "Loading")))
 
     def test_every_member_of_the_reader_is_in_its_table(self) -> None:
         reader = hookspecs.PortalReader
         members = {name for name in {*vars(reader), *reader.__annotations__} if not name.startswith("_")}
         documented = {
-            name.partition("(")[0] for row in rows(section("plugins", "Portal views")) for name in names(row[0])
+            name.partition("(")[0] for row in rows(section("plugins/README", "Portal views")) for name in names(row[0])
         }
 
         assert documented == members
 
     def test_what_the_examples_import_is_what_the_package_offers(self) -> None:
-        for source in blocks(document("plugins"), "python"):
+        for source in blocks(document("plugins/README"), "python"):
             (imported,) = re.findall(r"^from carbontrack import (.+)$", source, re.MULTILINE)
             assert set(imported.split(", ")) <= set(carbontrack.__all__)
 

@@ -28,6 +28,7 @@ from tests.support.world import (
     Core,
     birth,
     body,
+    choosing,
     core,
     eventually,
     kept,
@@ -432,7 +433,7 @@ def broken(options: BaseModel, seen: Observation) -> Verdict:
     raise RuntimeError("a rule with a defect")
 
 
-def rule(evaluate: Callable[[BaseModel, Observation], Verdict], name: str = "hot") -> RuleInstance:
+def rule(evaluate: Callable[[BaseModel, Observation], Verdict], name: str = "hot") -> RuleInstance[AlertRule]:
     return RuleInstance(name, AlertRule(name, name, HotterThan, evaluate), HotterThan(above=300), "warning", 0.0)
 
 
@@ -501,7 +502,7 @@ def raising_after(decode: Callable[[Payload], Message], marker: bytes) -> Sensor
 async def fragile(store: Store, metrics: Metrics) -> AsyncIterator[Core]:
     """A fleet whose driver makes the actor fail when a message holds POISON; one failure is enough to park it."""
     await register(store, "dev-001", "dev-002")
-    driver = raising_after(load_plugins(["ct_v1"]).sensors["ct_v1"].decode, b"POISON")
+    driver = raising_after(load_plugins(choosing("ct_v1")).contributions.sensors["ct_v1"].decode, b"POISON")
     async with core(store, metrics, sensors={"ct_v1": driver}, park_after_failures=1) as parts:
         yield parts
 

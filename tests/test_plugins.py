@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
-from carbontrack.plugins import FIRST_PARTY, LoadedPlugin, Plugins, load_plugins
+from carbontrack.config import Config
+from carbontrack.config import Plugins as PluginSettings
+from carbontrack.hookspecs import PluginState, PluginStatus
+from carbontrack.plugins import FIRST_PARTY, Contributions, load_plugins
+from carbontrack.plugins import Plugins as Loaded
 
 OURS = ["ct_v1", "flat_json", "limit", "csv"]
+
+HEAD = """
+    from carbontrack import Kind, Manifest
+    MANIFEST = Manifest(name="{name}", version="1.0", kinds=tuple(Kind), title="For a test")
+"""
 
 GOOD = """
     from carbontrack import Message, Payload, SensorDriver, hookimpl
@@ -35,26 +45,36 @@ def folder(tmp_path: Path) -> Iterator[Path]:
             del sys.modules[name]
 
 
-def write(folder: Path, name: str, source: str) -> None:
-    (folder / f"{name}.py").write_text(dedent(source), encoding="utf-8")
+def write(folder: Path, name: str, source: str, *, manifest: bool = True) -> None:
+    head = dedent(HEAD.replace("{name}", name)) if manifest else ""
+    (folder / f"{name}.py").write_text(head + dedent(source), encoding="utf-8")
 
 
 def good(name: str) -> str:
     return GOOD.replace("{name}", name)
 
 
-def load(folder: Path, *names: str) -> Plugins:
-    """Load what Carbon Track brings (but the portals) and these of a folder."""
-    return load_plugins(enabled=[*OURS, *names], folder=folder)
+def chosen(enabled: Sequence[str] | None = None, folder: Path | None = None, **settings: Any) -> Loaded:
+    names = None if enabled is None else tuple(enabled)
+    return load_plugins(Config(plugins=PluginSettings(enabled=names, folder=folder, **settings)))
 
 
-def of_name(plugins: Plugins, name: str) -> LoadedPlugin:
-    (found,) = (plugin for plugin in plugins.loaded if plugin.name == name)
+def load(folder: Path, *names: str) -> Loaded:
+    """Load some of what Carbon Track brings and these of a folder."""
+    return chosen([*OURS, *names], folder)
+
+
+def of_name(plugins: Loaded, name: str) -> PluginStatus:
+    (found,) = (status for status in plugins.statuses if status.name == name)
     return found
 
 
-def errors(plugins: Plugins) -> dict[str, str]:
-    return {plugin.name: plugin.error for plugin in plugins.loaded if plugin.error}
+def errors(plugins: Loaded) -> dict[str, str]:
+    return {status.name: status.error for status in plugins.statuses if status.error}
+
+
+def running(plugins: Loaded) -> list[str]:
+    return [status.name for status in plugins.statuses if status.state is PluginState.RUNNING]
 
 
 class TestOurOwn:
@@ -62,42 +82,43 @@ class TestOurOwn:
         plugins = load_plugins()
 
         assert errors(plugins) == {}
-        assert {plugin.name for plugin in plugins.loaded} >= set(FIRST_PARTY)
+        assert set(running(plugins)) >= set(FIRST_PARTY)
 
     def test_each_brings_what_it_is_for(self) -> None:
-        plugins = load_plugins(enabled=OURS)
+        plugins = chosen(OURS)
 
-        assert set(plugins.sensors) == {"ct_v1", "flat_json"}
-        assert set(plugins.alert_rules) == {"limit"}
-        assert set(plugins.report_formats) == {"csv"}
-        assert of_name(plugins, "limit").hooks == ("register_alert_rules",)
+        assert set(plugins.contributions.sensors) == {"ct_v1", "flat_json"}
+        assert set(plugins.contributions.alert_rules) == {"limit"}
+        assert set(plugins.contributions.report_formats) == {"csv"}
+        assert of_name(plugins, "limit").brings == ("alert rule limit",)
         assert of_name(plugins, "limit").origin == "Carbon Track"
 
 
 class TestChoice:
     def test_only_what_is_enabled_is_loaded(self) -> None:
-        plugins = load_plugins(enabled=["ct_v1"])
+        plugins = chosen(["ct_v1"])
 
-        assert [plugin.name for plugin in plugins.loaded] == ["ct_v1"]
-        assert set(plugins.sensors) == {"ct_v1"}
+        assert running(plugins) == ["ct_v1"]
+        assert of_name(plugins, "limit").state is PluginState.DISABLED
+        assert set(plugins.contributions.sensors) == {"ct_v1"}
 
     def test_with_an_empty_list_nothing_is_loaded(self) -> None:
-        assert load_plugins(enabled=[]).loaded == []
+        assert chosen([]).contributions == Contributions()
 
     def test_what_is_disabled_is_not_even_imported(self, folder: Path) -> None:
         write(folder, "off", "raise RuntimeError('imported')")
 
-        plugins = load_plugins(enabled=[*OURS, "off"], disabled=["off", "limit"], folder=folder)
+        plugins = chosen([*OURS, "off"], disabled=("off", "limit"), folder=folder)
 
         assert errors(plugins) == {}
-        assert plugins.alert_rules == {}
-        assert "off" not in {plugin.name for plugin in plugins.loaded}
+        assert plugins.contributions.alert_rules == {}
+        assert of_name(plugins, "off").state is PluginState.DISABLED
 
     def test_a_name_that_nobody_brings_is_reported(self) -> None:
-        plugins = load_plugins(enabled=["ct_v1", "ct_v2"])
+        plugins = chosen(["ct_v1", "ct_v2"])
 
-        assert "no plugin of this name" in errors(plugins)["ct_v2"]
-        assert set(plugins.sensors) == {"ct_v1"}
+        assert "there is no plugin 'ct_v2'" in errors(plugins)["ct_v2"]
+        assert set(plugins.contributions.sensors) == {"ct_v1"}
 
 
 class TestFolder:
@@ -107,14 +128,15 @@ class TestFolder:
         plugins = load(folder, "mine")
 
         assert errors(plugins) == {}
-        assert plugins.sensors["mine"].title == "A sensor"
-        assert of_name(plugins, "mine") == LoadedPlugin("mine", str(folder / "mine.py"), ("register_sensors",))
+        assert plugins.contributions.sensors["mine"].title == "A sensor"
+        status = of_name(plugins, "mine")
+        assert (status.origin, status.brings) == (str(folder / "mine.py"), ("sensor mine",))
 
     def test_helpers_and_other_files_are_no_plugins(self, folder: Path) -> None:
         write(folder, "_helper", "raise RuntimeError")
         (folder / "README.txt").write_text("hello", encoding="utf-8")
 
-        assert {plugin.origin for plugin in load_plugins(folder=folder).loaded} <= {"Carbon Track"}
+        assert {status.origin for status in chosen(folder=folder).statuses} <= {"Carbon Track"}
 
     def test_a_folder_that_is_not_there_is_empty(self, folder: Path) -> None:
         assert errors(load(folder / "nowhere")) == {}
@@ -124,7 +146,7 @@ class TestFolder:
 
         plugins = load(folder, "empty")
 
-        assert of_name(plugins, "empty").hooks == ()
+        assert of_name(plugins, "empty").brings == ()
         assert errors(plugins) == {}
 
 
@@ -139,33 +161,34 @@ class TestInstalled:
         monkeypatch.syspath_prepend(site)
 
     def test_a_package_brings_a_plugin_by_an_entry_point(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        write(tmp_path, "tea_sensors_module", good("tea"))
+        write(tmp_path, "tea_sensors_module", HEAD.replace("{name}", "tea") + good("tea"), manifest=False)
         self.install(tmp_path, monkeypatch, "tea = tea_sensors_module")
 
-        plugins = load_plugins(enabled=[*OURS, "tea"])
+        plugins = chosen([*OURS, "tea"])
 
         assert errors(plugins) == {}
-        assert "tea" in plugins.sensors
+        assert "tea" in plugins.contributions.sensors
         assert of_name(plugins, "tea").origin == "package tea-sensors"
 
     def test_a_package_that_is_half_there_is_left_out(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.install(tmp_path, monkeypatch, "gone = tea_sensors_gone", "attribute = json:no_such_thing")
 
-        plugins = load_plugins(enabled=[*OURS, "gone", "attribute"])
+        plugins = chosen([*OURS, "gone", "attribute"])
 
         assert errors(plugins).keys() == {"gone", "attribute"}
         assert "ModuleNotFoundError" in errors(plugins)["gone"]
-        assert set(plugins.sensors) == {"ct_v1", "flat_json"}
+        assert "Install what it needs" in of_name(plugins, "gone").advice
+        assert set(plugins.contributions.sensors) == {"ct_v1", "flat_json"}
 
     def test_the_same_module_under_a_second_name_does_not_harm_the_first(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.install(tmp_path, monkeypatch, "twin = carbontrack.plugins.alerts.limit")
 
-        plugins = load_plugins(enabled=[*OURS, "twin"])
+        plugins = chosen([*OURS, "twin"])
 
         assert errors(plugins).keys() == {"twin"}
-        assert set(plugins.alert_rules) == {"limit"}
+        assert set(plugins.contributions.alert_rules) == {"limit"}
 
 
 BAD = {
@@ -211,7 +234,7 @@ BAD = {
         def register_sensors():
             return "mine"
         """,
-        "must give SensorDriver objects, not str",
+        "must give a sequence, not str",
     ),
     "hook_gives_another_kind": (
         """
@@ -243,16 +266,16 @@ BAD = {
         """,
         "settings",
     ),
-    "takes_a_taken_sensor": (good("ct_v1"), "'ct_v1' is taken"),
+    "takes_a_taken_sensor": (good("ct_v1"), "the name of its sensor ct_v1 is taken"),
     "same_name_twice": (
         """
         from carbontrack import SensorDriver, hookimpl
 
         @hookimpl
         def register_sensors():
-            return [SensorDriver("mine", "Mine", None), SensorDriver("mine", "Mine", None)]
+            return [SensorDriver("mine", "Mine", print), SensorDriver("mine", "Mine", print)]
         """,
-        "'mine' is taken",
+        "the name 'mine' twice",
     ),
     "half_good": (
         """
@@ -260,7 +283,7 @@ BAD = {
 
         @hookimpl
         def register_sensors():
-            return [SensorDriver("half", "Half", None)]
+            return [SensorDriver("half", "Half", print)]
 
         @hookimpl
         def register_portals():
@@ -274,9 +297,9 @@ BAD = {
 
         @hookimpl
         def register_sensors():
-            return [SensorDriver(["a", "list"], "Mine", None)]
+            return [SensorDriver(["a", "list"], "Mine", print)]
         """,
-        "TypeError",
+        "must be small letters",
     ),
 }
 
@@ -292,10 +315,11 @@ class TestBad:
 
         assert errors(plugins).keys() == {name}
         assert reason in errors(plugins)[name]
-        assert of_name(plugins, name).hooks == ()
-        assert set(plugins.sensors) == {"ct_v1", "flat_json", "after"}
-        assert set(plugins.alert_rules) == {"limit"}
-        assert plugins.sensors["ct_v1"].title.startswith("Carbon Track")
+        assert of_name(plugins, name).brings == ()
+        assert of_name(plugins, name).advice
+        assert set(plugins.contributions.sensors) == {"ct_v1", "flat_json", "after"}
+        assert set(plugins.contributions.alert_rules) == {"limit"}
+        assert plugins.contributions.sensors["ct_v1"].title.startswith("Carbon Track")
 
     def test_all_the_bad_ones_at_once_hide_no_good_one(self, folder: Path) -> None:
         for name, (source, _) in BAD.items():
@@ -305,14 +329,14 @@ class TestBad:
         plugins = load(folder, *BAD, "good")
 
         assert errors(plugins).keys() == BAD.keys()
-        assert set(plugins.sensors) == {"ct_v1", "flat_json", "good"}
+        assert set(plugins.contributions.sensors) == {"ct_v1", "flat_json", "good"}
 
     def test_a_file_with_the_name_of_one_of_ours_does_not_take_its_place(self, folder: Path) -> None:
         write(folder, "limit", good("mine"))
 
         plugins = load(folder)
 
-        (ours, other) = (plugin for plugin in plugins.loaded if plugin.name == "limit")
-        assert (ours.origin, ours.error) == ("Carbon Track", "")
-        assert "there is a plugin named 'limit' already" in other.error
-        assert set(plugins.sensors) == {"ct_v1", "flat_json"}
+        (other,) = (status for status in plugins.statuses if status.name.startswith("limit ("))
+        assert (of_name(plugins, "limit").origin, of_name(plugins, "limit").error) == ("Carbon Track", "")
+        assert "a second plugin of this name" in other.error
+        assert set(plugins.contributions.sensors) == {"ct_v1", "flat_json"}

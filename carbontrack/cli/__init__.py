@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +16,7 @@ from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
 from carbontrack.cli.registry import device_app, factory_app, user_app
-from carbontrack.config import Config
+from carbontrack.config import Config, load_config
 from carbontrack.store import Store
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ def serve(config: ConfigOption = None) -> None:
 
     settings = load(config)
     _set_up_logging(settings)
-    run(lambda: serve_core(settings))
+    run(lambda: serve_core(settings, lambda: load_config(config, os.environ)))
 
 
 @app.command()
@@ -148,12 +149,15 @@ def plugins_list(config: ConfigOption = None) -> None:
     """List the plugins, what they bring, and why one was left out."""
     from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
 
-    settings = load(config).plugins
-    plugins = load_plugins(settings.enabled, settings.disabled, settings.folder)
-    for plugin in plugins.loaded:
-        what = f"LEFT OUT: {plugin.error}" if plugin.error else ", ".join(plugin.hooks)
-        typer.echo(f"{plugin.name:16} {plugin.origin:24} {what}")
-    if any(plugin.error for plugin in plugins.loaded):
+    statuses = load_plugins(load(config)).statuses
+    for status in statuses:
+        what = f"LEFT OUT: {status.error}" if status.error else ", ".join(status.brings) or status.state.value
+        version = status.manifest.version if status.manifest else "-"
+        typer.echo(f"{status.name:18} {version:8} {status.origin:24} {what}")
+        for line in (status.advice, *status.notes):
+            if line:
+                typer.echo(f"{'':18} {line}")
+    if any(status.error for status in statuses):
         raise typer.Exit(1)
 
 
@@ -173,11 +177,13 @@ def report_create(
     Example: carbontrack report create --factory kangaita --day 2026-03-01 --format csv
     """
     from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
-    from carbontrack.reports import ReportTooLarge, gather, render  # noqa: PLC0415  # see run
+    from carbontrack.plugins.rendering import Limits, RenderError, render  # noqa: PLC0415  # see run
+    from carbontrack.reports import ReportTooLarge, gather  # noqa: PLC0415  # see run
 
     settings = load(config)
     zone = ZoneInfo(settings.site.time_zone)
-    formats = load_plugins(settings.plugins.enabled, settings.plugins.disabled, settings.plugins.folder).report_formats
+    plugins = load_plugins(settings)
+    formats = plugins.contributions.report_formats
     if report_format not in formats:
         stop(f"There is no report format {report_format!r}. There are: {', '.join(sorted(formats))}")
     try:
@@ -195,7 +201,13 @@ def report_create(
         except ReportTooLarge as error:
             stop(str(error))
         path = output or Path(f"{found.slug}-{first}.{chosen.extension}")
-        path.write_bytes(await render(report, chosen))
+        origin = plugins.whose_format(chosen.name)
+        options = settings.plugins.options.get(origin.name, {})
+        limits = Limits(settings.plugins.report_timeout_s, settings.plugins.report_memory_mb)
+        try:
+            path.write_bytes(await render(origin, options, chosen.name, report, limits))
+        except RenderError as error:
+            stop(f"The report format {chosen.name} failed: {error}")
         typer.echo(f"{path}: {len(report.readings)} readings of {found.name}.")
 
     with_store(config, command)

@@ -237,8 +237,7 @@ MIN_PASSWORD_LENGTH = 10
 def _sensors(config: Path | None) -> list[str]:
     from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
 
-    settings = load(config).plugins
-    return sorted(load_plugins(settings.enabled, settings.disabled, settings.folder).sensors)
+    return sorted(load_plugins(load(config)).contributions.sensors)
 
 
 def slug_of(name: str) -> str:

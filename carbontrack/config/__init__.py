@@ -4,10 +4,11 @@
 variables, :mod:`~carbontrack.config.loading` puts both together.
 """
 
-from carbontrack.config.loading import ConfigError, load_config
-from carbontrack.config.reference import Setting, describe
+from carbontrack.config.fields import Place
+from carbontrack.config.loading import ConfigError, check_options, load_config
+from carbontrack.config.reference import Key, Setting, describe
 from carbontrack.config.settings import AlertEntry, Config, Database, Devices, Http, Logging, Mqtt, MqttTls, Plugins
-from carbontrack.config.sources import Place, Problem
+from carbontrack.config.sources import Problem
 
 __all__ = [
     "AlertEntry",
@@ -16,6 +17,7 @@ __all__ = [
     "Database",
     "Devices",
     "Http",
+    "Key",
     "Logging",
     "Mqtt",
     "MqttTls",
@@ -23,6 +25,7 @@ __all__ = [
     "Plugins",
     "Problem",
     "Setting",
+    "check_options",
     "describe",
     "load_config",
 ]

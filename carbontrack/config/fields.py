@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, ValidationInfo
+from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, SecretStr, ValidationInfo
 
 MASK = "**********"
 
@@ -28,6 +29,24 @@ class Words:
     """What a value may be, where its type alone does not say it."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of a file, or a variable (``line`` 0)."""
+
+    source: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}" if self.line else self.source
+
+
+def place_of(key: tuple[str | int, ...], places: Mapping[tuple[str | int, ...], Place]) -> Place:
+    """Where the value of a key, or else the nearest mapping around it, came from."""
+    while key not in places and key:
+        key = key[:-1]
+    return places.get(key, Place("defaults"))
 
 
 def split_url(url: str) -> SplitResult | None:
@@ -73,6 +92,25 @@ def _time_zone(name: str) -> str:
     except (LookupError, OSError, ValueError):
         raise ValueError("not a time zone") from None
     return name
+
+
+_SECRET_KEY = re.compile(r"secret|passw|token|credential|dsn|(^|_)key$", re.IGNORECASE)
+
+
+def masked(given: Any, validated: BaseModel | None) -> dict[str, Any]:
+    """A plugin's options as they may be shown: what is secret by its source, its type or its key is masked."""
+    shown = validated.model_dump(mode="json", fallback=str) if validated is not None else {}
+    return {key: _shown(key, value, given.get(key)) for key, value in shown.items()}
+
+
+def _shown(key: str, value: Any, given: Any) -> Any:
+    if isinstance(value, dict):
+        given = given if isinstance(given, dict) else {}
+        return {inner: _shown(str(inner), part, given.get(inner)) for inner, part in value.items()}
+    is_secret = isinstance(given, SecretText) or (value is not None and _SECRET_KEY.search(key))
+    if is_secret or (isinstance(given, list) and any(isinstance(part, SecretText) for part in given)):
+        return MASK
+    return without_password(value) if isinstance(value, str) else value
 
 
 def _masked(value: Any) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from carbontrack.config.fields import Words
 from carbontrack.config.reference import Key, expects, find, options, section_in
@@ -50,7 +50,27 @@ def load_config(path: Path | None, environ: Mapping[str, str]) -> Config:
         problems += [found for detail in details if (found := _explain(detail, sources))]
     if problems:  # outside of the handler: pydantic's error carries the values
         raise ConfigError(problems)
+    config.remember(sources.places)
     return config
+
+
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
+
+
+def check_options(config: Config, key: Key, model: type[OptionsT], values: Mapping[str, Any]) -> OptionsT:
+    """The options at a key of the configuration as the model of whoever takes them.
+
+    Raises :class:`ConfigError` with file, line, key and the allowed values, but no value.
+    """
+    problems = []
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            inner, annotation, notes = find(detail["loc"], model)
+            whole = (*key, *inner)
+            problems.append(Problem(config.place(whole), whole, _text(detail, inner, annotation, notes, model)))
+    raise ConfigError(problems)  # outside of the handler, as above
 
 
 def _explain(detail: Mapping[str, Any], sources: Sources) -> Problem | None:
@@ -62,10 +82,12 @@ def _explain(detail: Mapping[str, Any], sources: Sources) -> Problem | None:
     return Problem(sources.place(key), key, _text(detail, key, annotation, notes))
 
 
-def _text(detail: Mapping[str, Any], key: Key, annotation: Any, notes: tuple[Any, ...]) -> str:
+def _text(
+    detail: Mapping[str, Any], key: Key, annotation: Any, notes: tuple[Any, ...], root: type[BaseModel] = Config
+) -> str:
     match detail["type"]:
         case "extra_forbidden":
-            allowed = section_in(find(key[:-1])[1] or Config)
+            allowed = section_in(find(key[:-1], root)[1] or root)
             names = list(allowed.model_fields) if allowed else []
             return f"unknown key; allowed: {', '.join(names)}{did_you_mean(str(key[-1]), names)}"
         case "missing":
@@ -77,4 +99,5 @@ def _text(detail: Mapping[str, Any], key: Key, annotation: Any, notes: tuple[Any
         hint = did_you_mean(detail["input"], options(annotation))
     elif detail["type"] == "string_type" and isinstance(detail["input"], int | float):
         hint = ": put it in quotes"
-    return f"must be {expects(annotation, notes)}{hint}"
+    # pydantic's own words quote no value.
+    return f"must be {expected}{hint}" if (expected := expects(annotation, notes)) else str(detail["msg"])

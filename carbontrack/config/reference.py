@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from carbontrack.config.fields import Words
-from carbontrack.config.settings import Config, Section
+from carbontrack.config.settings import Config
 
 Key = tuple[str | int, ...]
 """Where a value is: ``("alerts", 0, "hold_s")``."""
@@ -39,18 +39,18 @@ def unwrap(annotation: Any, metadata: Sequence[Any] = ()) -> tuple[Any, tuple[An
     return annotation, tuple(metadata)
 
 
-def section_in(annotation: Any) -> type[Section] | None:
-    """The section that a type is, if it is one."""
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+def section_in(annotation: Any) -> type[BaseModel] | None:
+    """The section that a type is, if it is one; a plugin's options may have sections too."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
-def find(key: Key) -> tuple[Key, Any, tuple[Any, ...]]:
+def find(key: Key, root: type[BaseModel] = Config) -> tuple[Key, Any, tuple[Any, ...]]:
     """As much of a key as leads to a setting, with its bare type and what is noted beside it; None is an unknown key.
 
     What comes after a setting, or after one option of a plugin, is no key of ours: pydantic names the members of a
     union there, and a password in braces is a mapping to YAML.
     """
-    annotation, notes = unwrap(Config)
+    annotation, notes = unwrap(root)
     for depth, part in enumerate(key):
         if section := section_in(annotation):
             field = section.model_fields.get(str(part))
@@ -64,8 +64,8 @@ def find(key: Key) -> tuple[Key, Any, tuple[Any, ...]]:
     return key, annotation, notes
 
 
-def expects(annotation: Any, notes: Sequence[Any] = ()) -> str:
-    """What a value of this type may be, as "must be ..." goes on."""
+def expects(annotation: Any, notes: Sequence[Any] = ()) -> str:  # noqa: PLR0911  # one answer a type
+    """What a value of this type may be, as "must be ..." goes on. Empty for types that only plugins use."""
     if words := [note.text for note in notes if isinstance(note, Words)]:
         return str(words[0])
     if section := section_in(annotation):
@@ -81,6 +81,8 @@ def expects(annotation: Any, notes: Sequence[Any] = ()) -> str:
         next((getattr(note, limit) for note in notes if hasattr(note, limit)), None)
         for limit in ("ge", "gt", "le", "min_length")
     )
+    if annotation not in _WORDS:
+        return ""
     parts = [_WORDS[annotation]]
     if low is not None:
         parts.append(f"from {low} to {high}" if high is not None else f"of at least {low}")
@@ -112,7 +114,7 @@ class Setting:
     description: str
 
 
-def describe(section: type[Section] = Config, prefix: str = "") -> Iterator[Setting]:
+def describe(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[Setting]:
     """Every setting, in the order of the sections."""
     for name, field in section.model_fields.items():
         annotation, notes = unwrap(field.annotation, field.metadata)

@@ -6,10 +6,10 @@ value may be is said once, by its type; :mod:`~carbontrack.config.reference` put
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from carbontrack.config.fields import (
     BoolOrAuto,
@@ -20,8 +20,10 @@ from carbontrack.config.fields import (
     Name,
     Names,
     Options,
+    Place,
     RedisUrl,
     TimeZone,
+    place_of,
     without_password,
 )
 
@@ -168,7 +170,11 @@ class Plugins(Section):
     folder: FilePath | None = None
     """A folder whose Python modules are plugins too."""
     options: dict[str, Options] = Field(default_factory=dict)
-    """The options of each plugin, by its name: reserved for a later release. Alert rules have theirs in `alerts`."""
+    """The options of each plugin, by its name; the plugin checks them. Alert rules have theirs in `alerts`."""
+    report_timeout_s: float = Field(60.0, gt=0, le=3600)
+    """A report format that takes longer is ended."""
+    report_memory_mb: int = Field(1024, ge=128)
+    """The most memory that a report format may take."""
 
 
 class AlertEntry(Section):
@@ -223,8 +229,19 @@ CO2_RATE_HIGH = AlertEntry(
 )
 
 
+class _Places(dict[tuple[str | int, ...], Place]):
+    """Where each value came from. Two configurations are the same whatever files they are from."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Places)
+
+    __hash__ = None  # as a dict
+
+
 class Config(Section):
     """The whole configuration."""
+
+    _places: _Places = PrivateAttr(default_factory=_Places)
 
     database: Database = Field(default_factory=Database)
     """The database."""
@@ -250,3 +267,11 @@ class Config(Section):
     """What the core writes to its log."""
     site: Site = Field(default_factory=Site)
     """Where all this is."""
+
+    def remember(self, places: Mapping[tuple[str | int, ...], Place]) -> None:
+        """Note where each value came from."""
+        self._places.update(places)
+
+    def place(self, key: tuple[str | int, ...]) -> Place:
+        """Where a value, or else the nearest mapping around it, came from."""
+        return place_of(key, self._places)

@@ -19,7 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
-from carbontrack.config.fields import SecretText, split_url
+from carbontrack.config.fields import Place, SecretText, place_of, split_url
 from carbontrack.config.reference import Key, describe, find, takes_text
 from carbontrack.config.settings import Config
 
@@ -37,17 +37,6 @@ _SCALARS: dict[str, Callable[[str], Any]] = {
     _YAML + "float": lambda text: float(re.sub(r"\.(inf|nan)$", r"\1", text.lower())),
 }
 _PLAIN_TAGS = {*_SCALARS, *(_YAML + kind for kind in ("str", "timestamp", "merge", "value", "map", "seq")), "!"}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A line of a file, or a variable (``line`` 0)."""
-
-    source: str
-    line: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.source}:{self.line}" if self.line else self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +87,7 @@ class Sources:
 
     def place(self, key: Key) -> Place:
         """Where a value, or else the nearest mapping around it, came from."""
-        while key not in self.places and key:
-            key = key[:-1]
-        return self.places.get(key, Place("defaults"))
+        return place_of(key, self.places)
 
     def all_problems(self) -> list[Problem]:
         """What went wrong in reading, here and in the secrets."""

@@ -1,149 +1,115 @@
-"""Loading plugins: first-party ones, installed ones, and a folder of the operator's; each fenced from the others.
+"""Plugins: first-party ones, installed ones, and a folder of the operator's; each fenced from the others.
 
-pluggy stops at the first plugin that raises. So each plugin is imported, registered and asked on its own: one that
-fails is left out and reported by name, and the rest goes on.
+``finding`` knows where they are, ``loading`` reads one, ``contributions`` checks what it brings, ``host`` gives all of
+them a life in a running core, ``rendering`` runs a report format in a process of its own. Here: plugins without a core,
+for the command line.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from importlib.metadata import entry_points
-from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
-import pluggy
 import structlog
 
-from carbontrack import hookspecs
-from carbontrack.hookspecs import PROJECT, AlertRule, PortalView, ReportFormat, SensorDriver
+from carbontrack.config import Config
+from carbontrack.fence import Fence, Watch
+from carbontrack.hookspecs import FrameDecoder, PluginState, PluginStatus
+from carbontrack.plugins.contributions import Contributions, collect, joined
+from carbontrack.plugins.finding import FIRST_PARTY, Found
+from carbontrack.plugins.host import Changes, PluginHost, choose
+from carbontrack.plugins.loading import Loaded, LoadError, load
+from carbontrack.plugins.rendering import Limits, RenderError
+
+__all__ = [
+    "FIRST_PARTY",
+    "Changes",
+    "Contributions",
+    "Limits",
+    "PluginHost",
+    "Plugins",
+    "RenderError",
+    "collect_alone",
+    "load_plugins",
+]
 
 log = structlog.get_logger(__name__)
-
-FIRST_PARTY: Mapping[str, str] = {
-    "ct_v1": "carbontrack.plugins.sensors.ct_v1",
-    "flat_json": "carbontrack.plugins.sensors.flat_json",
-    "limit": "carbontrack.plugins.alerts.limit",
-    "csv": "carbontrack.plugins.reports.readings_csv",
-    "portal_factory": "carbontrack.web.portals.factory",
-    "portal_hq": "carbontrack.web.portals.hq",
-}
-"""Plugin name -> module of what ships with Carbon Track."""
-
-Contribution = TypeVar("Contribution", SensorDriver, AlertRule, ReportFormat, PortalView)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedPlugin:
-    """One plugin as it stands: loaded, or left out with the error that says why."""
-
-    name: str
-    origin: str
-    hooks: tuple[str, ...] = ()
-    error: str = ""
 
 
 @dataclass(slots=True)
 class Plugins:
-    """What all plugins contribute, by name."""
+    """Plugins that are loaded and not set up: what they bring, how they stand, where each is from."""
 
-    loaded: list[LoadedPlugin] = field(default_factory=list)
-    sensors: dict[str, SensorDriver] = field(default_factory=dict)
-    alert_rules: dict[str, AlertRule] = field(default_factory=dict)
-    report_formats: dict[str, ReportFormat] = field(default_factory=dict)
-    portals: dict[str, PortalView] = field(default_factory=dict)
+    contributions: Contributions = field(default_factory=Contributions)
+    statuses: list[PluginStatus] = field(default_factory=list)
+    found: dict[str, Found] = field(default_factory=dict)
+
+    def whose_format(self, name: str) -> Found:
+        """Where the plugin is from that brings a report format. Raises KeyError without one."""
+        brings = f"report format {name}"
+        for status in self.statuses:
+            if brings in status.brings:
+                return self.found[status.name]
+        raise KeyError(name)
 
 
-def load_plugins(
-    enabled: Sequence[str] | None = None, disabled: Sequence[str] = (), folder: Path | None = None
-) -> Plugins:
-    """Load every plugin that is enabled; one that fails is in ``loaded`` with its error and contributes nothing."""
-    manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
+class _Alone:
+    """What a plugin is given where no core runs: its options, but nothing that would have to end."""
+
+    def __init__(self, loaded: Loaded, decoders: Mapping[str, FrameDecoder]) -> None:
+        self.name = loaded.manifest.name
+        self.options: Any = loaded.options
+        self.frame_decoders = decoders
+
+    def start(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        job.close()
+        raise RuntimeError(f"{self.name}: {name} was started by a register_ hook; start it in set_up")
+
+
+def collect_alone(loaded: Loaded, decoders: Mapping[str, FrameDecoder] | None = None) -> Contributions:
+    """What one loaded plugin brings, without its being set up. Raises what its hooks raise."""
+    fence = Fence(loaded.manifest.name, Watch())
+    return collect(loaded.manager, loaded.manifest, _Alone(loaded, decoders if decoders is not None else {}), fence)
+
+
+def load_plugins(config: Config | None = None) -> Plugins:
+    """Load every plugin that is enabled; one that fails is among the statuses with its error and brings nothing."""
+    config = config or Config()
+    chosen, out, order = choose(config)
     plugins = Plugins()
-    for name, origin, load in _found(folder):
-        if name in disabled or (enabled is not None and name not in enabled):
+    decoders: dict[str, FrameDecoder] = {}
+    statuses = dict(out)
+    for name, found in chosen.items():
+        try:
+            loaded = load(found, config)
+        except LoadError as error:
+            statuses[name] = PluginStatus(name, found.origin, PluginState.PARKED, error=str(error), advice=error.advice)
             continue
-        plugins.loaded.append(_load_one(manager, plugins, name, origin, load))
-    for name in sorted(set(enabled or ()) - {plugin.name for plugin in plugins.loaded} - set(disabled)):
-        error = "no plugin of this name is installed, in the plugins folder, or part of Carbon Track"
-        plugins.loaded.append(LoadedPlugin(name, "configuration", error=error))
-    for plugin in plugins.loaded:
-        if plugin.error:
-            log.error("plugin left out", plugin=plugin.name, origin=plugin.origin, error=plugin.error)
+        statuses[name], brought = _collected(loaded, plugins.contributions, decoders)
+        plugins.found[name] = found
+        plugins.contributions = joined((plugins.contributions, brought))
+        decoders.update(brought.frame_decoders)
+    plugins.statuses = [statuses[name] for name in order]
+    for status in plugins.statuses:
+        if status.error:
+            log.error("plugin left out", plugin=status.name, origin=status.origin, error=status.error)
     return plugins
 
 
-def _found(folder: Path | None) -> Iterator[tuple[str, str, Callable[[], Any]]]:
-    """Name, origin and loader of every plugin there is, first-party first."""
-    for name, module in FIRST_PARTY.items():
-        yield name, "Carbon Track", partial(importlib.import_module, module)
-    for point in entry_points(group=PROJECT):
-        yield point.name, f"package {point.dist.name if point.dist else point.value}", point.load
-    if folder is not None:
-        for path in sorted(folder.glob("*.py")):
-            if not path.name.startswith("_"):
-                yield path.stem, str(path), partial(_import_file, path)
-
-
-def _import_file(path: Path) -> ModuleType:
-    name = f"carbontrack_plugin_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python module")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def _load_one(
-    manager: pluggy.PluginManager, plugins: Plugins, name: str, origin: str, load: Callable[[], Any]
-) -> LoadedPlugin:
-    """Import, register and ask one plugin; on any error nothing of it stays."""
-    if any(plugin.name == name and not plugin.error for plugin in plugins.loaded):
-        return LoadedPlugin(name, origin, error=f"there is a plugin named {name!r} already")
-    registered = None
+def _collected(
+    loaded: Loaded, others: Contributions, decoders: Mapping[str, FrameDecoder]
+) -> tuple[PluginStatus, Contributions]:
+    name, origin = loaded.manifest.name, loaded.found.origin
     try:
-        registered = load()
-        manager.register(registered, name=name)
-        manager.check_pending()
-        others = [plugin for plugin in manager.get_plugins() if plugin is not registered]
-        sensors = _asked(manager, "register_sensors", others, plugins.sensors, SensorDriver)
-        rules = _asked(manager, "register_alert_rules", others, plugins.alert_rules, AlertRule)
-        formats = _asked(manager, "register_report_formats", others, plugins.report_formats, ReportFormat)
-        portals = _asked(manager, "register_portals", others, plugins.portals, PortalView)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # a plugin may do anything while it is imported
-        if registered is not None and manager.is_registered(registered):
-            manager.unregister(registered)
-        return LoadedPlugin(name, origin, error=f"{type(error).__name__}: {error}")
-    plugins.sensors |= sensors
-    plugins.alert_rules |= rules
-    plugins.report_formats |= formats
-    plugins.portals |= portals
-    callers = manager.get_hookcallers(registered) or []
-    return LoadedPlugin(name, origin, tuple(sorted(caller.name for caller in callers)))
-
-
-def _asked(
-    manager: pluggy.PluginManager,
-    hook: str,
-    others: Sequence[object],
-    known: Mapping[str, Contribution],
-    kind: type[Contribution],
-) -> dict[str, Contribution]:
-    """What the one plugin that is not among ``others`` contributes to a hook, by name."""
-    found: dict[str, Contribution] = {}
-    for answer in manager.subset_hook_caller(hook, others)():
-        for item in answer:
-            if not isinstance(item, kind):
-                raise TypeError(f"{hook} must give {kind.__name__} objects, not {type(item).__name__}")
-            if item.name in known or item.name in found:
-                raise ValueError(f"{hook}: the name {item.name!r} is taken by another plugin")
-            found[item.name] = item
-    return found
+        brought = collect_alone(loaded, decoders)
+        if clash := brought.clash(others):
+            raise ValueError(f"the name of its {clash} is taken by another plugin")  # noqa: TRY301  # as its like
+    except Exception as error:  # noqa: BLE001  # a plugin may raise whatever it likes
+        text = f"{type(error).__name__}: {error}"
+        failed = PluginStatus(name, origin, PluginState.PARKED, loaded.manifest, error=text, advice="Mend it.")
+        return failed, Contributions()
+    status = PluginStatus(
+        name, origin, PluginState.RUNNING, loaded.manifest, brings=brought.named(), notes=loaded.notes
+    )
+    return status, brought

@@ -5,9 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 
 from carbontrack.web import api, ledger_api, ledger_pages, ops, pages, templating
-from carbontrack.web.access import check_access, public
+from carbontrack.web.access import PAGES, check_access, public
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.errors import answer_errors
+from carbontrack.web.plugin_pages import PluginPages
 from carbontrack.web.services import SERVICES, DemoAccount, Services
 
 __all__ = ["DemoAccount", "Services", "create_app"]
@@ -22,7 +23,8 @@ def create_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)
     templating.set_up(app, services)
-    pages.add_routes(app, services)
+    app[PAGES] = PluginPages(services).find
+    pages.add_routes(app)
     api.add_routes(app)
     ledger_api.add_routes(app)
     ledger_pages.add_routes(app)

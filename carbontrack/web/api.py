@@ -184,8 +184,9 @@ class DeviceChange(Input):
 
 
 def _check_sensor(name: str | None, services: Services) -> None:
-    if name is not None and name not in services.sensors:
-        message = f"No plugin brings this driver. There are: {', '.join(sorted(services.sensors))}"
+    drivers = services.plugins.contributions.sensors
+    if name is not None and name not in drivers:
+        message = f"No plugin brings this driver. There are: {', '.join(sorted(drivers))}"
         raise Problem(422, "Some values are wrong.", (("sensor", message),))
 
 

@@ -1,4 +1,4 @@
-"""The pages: signing in and out, the portal views that plugins bring, and what their buttons and charts ask for."""
+"""The pages: signing in and out, and what the buttons and charts of portal views ask for."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from carbontrack.hookspecs import PortalRequest, PortalView
 from carbontrack.model import Factory, TrendPoint, User
+from carbontrack.plugins import RenderError
 from carbontrack.reports import ReportTooLarge, gather
-from carbontrack.reports import render as render_report
 from carbontrack.store import TIER_MS
-from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, Handler, allow, public
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, public
 from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, set_cookie, token_hash
 from carbontrack.web.errors import Problem
 from carbontrack.web.reader import Reader
@@ -27,7 +26,7 @@ LONGEST_TREND_H = 168
 TIER_S = TIER_MS // 1000
 
 
-def add_routes(app: web.Application, services: Services) -> None:
+def add_routes(app: web.Application) -> None:
     """Add the pages to the application."""
     app.router.add_get("/", home, name="home")
     app.router.add_get("/login", login_page, name="login")
@@ -36,26 +35,6 @@ def add_routes(app: web.Application, services: Services) -> None:
     app.router.add_get("/factory/{slug}/trend.json", trend)
     app.router.add_get("/factory/{slug}/report", report)
     app.router.add_post("/hq/unpark/", unpark)
-    for view in services.views:
-        try:
-            app.router.add_get(view.path, _page_of(view))
-        except (ValueError, TypeError, RuntimeError) as error:  # a plugin's path; the other pages go on
-            log.error(  # noqa: TRY400  # the traceback would say nothing more
-                "page left out: its path cannot be one", view=view.name, path=view.path, error=str(error)
-            )
-
-
-def _page_of(view: PortalView) -> Handler:
-    @allow(view.roles)
-    async def page(request: web.Request) -> web.StreamResponse:
-        user = request[USER]
-        data = Reader(request.app[SERVICES], user)
-        answer = await view.show(PortalRequest(user, dict(request.match_info), dict(request.query), data))
-        if answer is None:
-            raise web.HTTPNotFound(text="There is no such page for you. Perhaps the address is mistyped.")
-        return render(request, answer.template, answer.values)
-
-    return page
 
 
 # --- signing in and out
@@ -187,18 +166,24 @@ async def report(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     factory = await _factory(request)
     name = request.query.get("format", "csv")
-    chosen = services.formats.get(name)
+    formats = services.plugins.contributions.report_formats
+    chosen = formats.get(name)
     if chosen is None:
-        raise web.HTTPBadRequest(text=f"There is no format {name!r}. There are: {', '.join(sorted(services.formats))}.")
+        raise web.HTTPBadRequest(text=f"There is no format {name!r}. There are: {', '.join(sorted(formats))}.")
     day = _day(request.query, services)
     start, end = (datetime.combine(at, time(), services.time_zone) for at in (day, day + timedelta(days=1)))
     try:
         gathered = await gather(services.store, factory, start, end)
     except ReportTooLarge as error:
         raise web.HTTPBadRequest(text=str(error)) from error
+    try:
+        body = await services.plugins.render(name, gathered, services.report_limits)
+    except RenderError as error:
+        log.warning("report failed", format=name, error=str(error))
+        raise web.HTTPBadGateway(text=f"The report format {name} failed: {error}") from error
     file_name = f"{factory.slug}-{day.isoformat()}.{chosen.extension}"
     return web.Response(
-        body=await render_report(gathered, chosen),
+        body=body,
         headers={"Content-Type": chosen.media_type, "Content-Disposition": f'attachment; filename="{file_name}"'},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta, tzinfo
 
-from carbontrack.hookspecs import FactoryDay, PluginStatus, ReportFormat
+from carbontrack.hookspecs import FactoryDay, PluginStatus, ReloadResult, ReportFormat
 from carbontrack.metrics import DELIVERIES
 from carbontrack.model import (
     Alert,
@@ -34,7 +34,7 @@ class Reader:
     def __init__(self, services: Services, user: User) -> None:
         self.now: datetime = services.clock()
         self.zone: tzinfo = services.time_zone
-        self.formats: Sequence[ReportFormat] = tuple(services.formats.values())
+        self.formats: Sequence[ReportFormat] = tuple(services.plugins.contributions.report_formats.values())
         self._services = services
         self._user = user
 
@@ -100,7 +100,11 @@ class Reader:
         return self._services.fleet.floods(now_ms) if self._user.role in NETWORK_ROLES else ()
 
     def plugins(self) -> Sequence[PluginStatus]:
-        return ()
+        return self._services.plugins.statuses() if self._user.role in NETWORK_ROLES else ()
+
+    def last_reload(self) -> ReloadResult | None:
+        reloader = self._services.reloader
+        return reloader.last if reloader is not None and self._user.role in NETWORK_ROLES else None
 
     def storage(self) -> StorageStatus | None:
         return self._services.storage() if self._user.role in NETWORK_ROLES else None

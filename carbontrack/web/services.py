@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import Literal
@@ -11,10 +11,11 @@ from aiohttp import web
 
 from carbontrack.bookkeeping import Books
 from carbontrack.fleet import Fleet
-from carbontrack.hookspecs import PortalView, ReportFormat
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.model import StorageStatus
+from carbontrack.plugins import Limits, PluginHost
+from carbontrack.reloading import Reloader
 from carbontrack.store import Store
 
 
@@ -39,9 +40,8 @@ class Services:
     fleet: Fleet
     live: Live
     metrics: Metrics
-    views: Sequence[PortalView]
-    formats: Mapping[str, ReportFormat]
-    sensors: Sequence[str]
+    plugins: PluginHost
+    report_limits: Limits
     readiness: Callable[[], Sequence[str]]
     time_zone: tzinfo
     version: str
@@ -53,6 +53,7 @@ class Services:
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
     problems: Callable[[], Sequence[str]] = tuple
+    reloader: Reloader | None = None
 
 
 SERVICES = web.AppKey("services", Services)

@@ -20,18 +20,39 @@ HERE = Path(__file__).parent
 STATIC = HERE / "static"
 
 
+class Environments:
+    """Our templates, and for each portal view of a plugin with templates of its own: those behind ours."""
+
+    def __init__(self, ours: jinja2.Environment) -> None:
+        self._ours = ours
+        self._of_folder: dict[Path, jinja2.Environment] = {}
+
+    def of(self, folder: Path | None) -> jinja2.Environment:
+        """The environment of a view with templates in this folder."""
+        if folder is None:
+            return self._ours
+        if folder not in self._of_folder:
+            loaders = [jinja2.FileSystemLoader(place) for place in (HERE / "templates", folder)]
+            # An overlay shares filters and globals with ours, but not the cache of templates.
+            self._of_folder[folder] = self._ours.overlay(loader=jinja2.ChoiceLoader(loaders), cache_size=50)
+        return self._of_folder[folder]
+
+
+ENVIRONMENTS = web.AppKey("environments", Environments)
+
+
 def set_up(app: web.Application, services: Services) -> None:
-    """Give the application its templates: ours, and behind them those of the portal views that plugins bring."""
-    folders = [HERE / "templates", *(view.templates for view in services.views if view.templates is not None)]
+    """Give the application its templates."""
     environment = aiohttp_jinja2.setup(
         app,
-        loader=jinja2.ChoiceLoader([jinja2.FileSystemLoader(folder) for folder in folders]),
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         filters=present.filters(services.time_zone),
     )
+    app[ENVIRONMENTS] = Environments(environment)
     versions: dict[str, str] = {}
 
     def static_url(name: str) -> str:
@@ -43,8 +64,11 @@ def set_up(app: web.Application, services: Services) -> None:
     environment.globals["version"] = services.version
 
 
-def render(request: web.Request, template: str, values: Mapping[str, Any]) -> web.Response:
-    """A page with what every page needs: who is signed in, the menu, the time zone."""
+def render(request: web.Request, template: str, values: Mapping[str, Any], folder: Path | None = None) -> web.Response:
+    """A page with what every page needs: who is signed in, the menu, the time zone.
+
+    ``folder`` has the templates of the plugin whose page it is.
+    """
     services = request.app[SERVICES]
     user = request.get(USER)
     common = {
@@ -55,7 +79,8 @@ def render(request: web.Request, template: str, values: Mapping[str, Any]) -> we
         "time_zone": str(services.time_zone),
         "zone_short": present.zone_short(services.clock(), services.time_zone),
     }
-    return aiohttp_jinja2.render_template(template, request, {**common, **values})
+    page = request.app[ENVIRONMENTS].of(folder).get_template(template)
+    return web.Response(text=page.render({**common, **values}), content_type="text/html")
 
 
 def _menu(request: web.Request, services: Services, user: User | None) -> list[dict[str, Any]]:
@@ -64,7 +89,7 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
         return []
     items = [
         (view.title, view.path)
-        for view in services.views
+        for view in services.plugins.contributions.portals.values()
         if view.in_menu and user.role in view.roles and "{" not in view.path
     ]
     if user.role in NETWORK_ROLES:

@@ -17,9 +17,11 @@ from aiohttp import CookieJar
 from aiohttp.test_utils import TestClient, TestServer
 
 from carbontrack.bookkeeping import Books, shipped_factors
+from carbontrack.config import Config
 from carbontrack.metrics import Metrics
 from carbontrack.model import Role, Site
-from carbontrack.plugins import load_plugins
+from carbontrack.plugins import Limits, PluginHost
+from carbontrack.reloading import Reloader
 from carbontrack.web import Services, create_app
 from carbontrack.web.auth import hash_password
 from tests.support.world import NOON, Core, core, migrated_store, register
@@ -88,8 +90,11 @@ OTHER_SITE = {"Sec-Fetch-Site": "cross-site"}
 
 
 @asynccontextmanager
-async def running_portal(url: str, **changed: Any) -> AsyncIterator[Portal]:
-    """A portal on an empty database, filled with the small world; ``changed`` are fields of the web's services."""
+async def running_portal(url: str, config: Config | None = None, **changed: Any) -> AsyncIterator[Portal]:
+    """A portal on an empty database, filled with the small world; ``changed`` are fields of the web's services.
+
+    ``config`` chooses the plugins; without it, all of ours run.
+    """
     metrics = Metrics()
     async with migrated_store(url, metrics) as store:
         (kangaita,) = await register(store, "dev-001", factory_name="Kangaita")
@@ -99,16 +104,18 @@ async def running_portal(url: str, **changed: Any) -> AsyncIterator[Portal]:
             await store.add_user(email, password_hash(), role, factory_id=own, first_name=role.value)
         async with core(store, metrics) as running:
             portal: Portal
-            plugins = load_plugins()
+            config = config or Config()
+            plugins = PluginHost(metrics)
+            await plugins.apply(config)
             values: dict[str, Any] = {
                 "store": store,
                 "books": Books(store, shipped_factors(), ZoneInfo("Africa/Nairobi"), (0.85, 1.15)),
                 "fleet": running.fleet,
                 "live": running.live,
                 "metrics": metrics,
-                "views": tuple(plugins.portals.values()),
-                "formats": plugins.report_formats,
-                "sensors": tuple(plugins.sensors),
+                "plugins": plugins,
+                "report_limits": Limits(60.0, 1024),
+                "reloader": Reloader(config, plugins, metrics),
                 "readiness": lambda: portal.reasons,
                 "time_zone": ZoneInfo("Africa/Nairobi"),
                 "version": "test",
@@ -122,3 +129,4 @@ async def running_portal(url: str, **changed: Any) -> AsyncIterator[Portal]:
                     yield portal
                 finally:
                     await portal.close()
+                    await plugins.close()

@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,7 @@ import asyncpg
 import pytest
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 
+from carbontrack.config import Config, Plugins
 from carbontrack.device import Services
 from carbontrack.fleet import Fleet
 from carbontrack.live import Live
@@ -259,6 +260,11 @@ def measured(reading: Reading) -> Measurement:
 # --- a running core without a broker
 
 
+def choosing(*names: str, folder: Path | None = None, options: Mapping[str, Any] | None = None) -> Config:
+    """A configuration with these plugins and no others."""
+    return Config(plugins=Plugins(enabled=names, folder=folder, options=dict(options or {})))
+
+
 @dataclass
 class Core:
     """A fleet on a store, and what it told its devices."""
@@ -312,18 +318,21 @@ def sample(metrics: Metrics, name: str, **labels: str) -> int:
 
 @asynccontextmanager
 async def core(store: Store, metrics: Metrics, **options: Any) -> AsyncIterator[Core]:
-    """A fleet that runs the devices of a store's registry; ``options`` are those of ``Services``."""
+    """A fleet that runs the devices of a store's registry; ``options`` are those of ``Services``, and ``rules``."""
     receipts: dict[tuple[str, str], int] = {}
 
     def told(device_id: str, sid: str, seq: int) -> None:
         receipts[device_id, sid] = seq
 
     live = Live()
-    sensors = options.pop("sensors", None) or load_plugins(["ct_v1", "flat_json"]).sensors
+    sensors = options.pop("sensors", None) or load_plugins(choosing("ct_v1", "flat_json")).contributions.sensors
+    rules = options.pop("rules", None)
     options.setdefault("receipt", told)
     options.setdefault("will_after_s", 0.0)
     services = Services(store=store, live=live, metrics=metrics, **options)
     fleet = Fleet(services, sensors)
+    if rules is not None:
+        fleet.follow(sensors, rules, [rule.name for rule in rules])
     running = Core(store, fleet, live, metrics, receipts)
     await running.sync()
     try:

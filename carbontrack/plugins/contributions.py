@@ -1,0 +1,241 @@
+"""What plugins bring, checked and behind their fence, indexed by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from math import inf
+from operator import attrgetter
+from typing import Any
+
+import pluggy
+from pydantic import BaseModel
+
+from carbontrack.fence import Fence
+from carbontrack.hookspecs import (
+    AlertRule,
+    DecodeError,
+    FactoryRule,
+    Frame,
+    FrameDecoder,
+    FrameError,
+    Kind,
+    Manifest,
+    Notifier,
+    Page,
+    Plugin,
+    PortalView,
+    ReportFormat,
+    SensorDriver,
+    Verdict,
+)
+from carbontrack.model import Message, Record, Role, Sample
+
+Item = SensorDriver | FrameDecoder | AlertRule | FactoryRule | Notifier | ReportFormat | PortalView
+
+SEND_TIMEOUT_S = 30.0
+SHOW_TIMEOUT_S = 10.0
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A ``register_`` hook: where its items are kept, what they are, and what they are called in a list."""
+
+    field: str
+    type: type[Any]
+    kind: Kind
+    noun: str
+
+
+HOOKS: Mapping[str, Hook] = {
+    "register_sensors": Hook("sensors", SensorDriver, Kind.SENSOR, "sensor"),
+    "register_frame_decoders": Hook("frame_decoders", FrameDecoder, Kind.SENSOR, "frame"),
+    "register_alert_rules": Hook("alert_rules", AlertRule, Kind.ALERT, "alert rule"),
+    "register_factory_rules": Hook("factory_rules", FactoryRule, Kind.ALERT, "factory rule"),
+    "register_notifiers": Hook("notifiers", Notifier, Kind.NOTIFIER, "notifier"),
+    "register_report_formats": Hook("report_formats", ReportFormat, Kind.REPORT, "report format"),
+    "register_portals": Hook("portals", PortalView, Kind.PORTAL, "page"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Contributions:
+    """What one plugin brings, or all of them, by name."""
+
+    sensors: Mapping[str, SensorDriver] = field(default_factory=dict)
+    frame_decoders: Mapping[str, FrameDecoder] = field(default_factory=dict)
+    alert_rules: Mapping[str, AlertRule] = field(default_factory=dict)
+    factory_rules: Mapping[str, FactoryRule] = field(default_factory=dict)
+    notifiers: Mapping[str, Notifier] = field(default_factory=dict)
+    report_formats: Mapping[str, ReportFormat] = field(default_factory=dict)
+    portals: Mapping[str, PortalView] = field(default_factory=dict)
+
+    def named(self) -> tuple[str, ...]:
+        """``sensor ct_v1``, ``page hq``: what there is, in the order of the hooks."""
+        return tuple(f"{hook.noun} {name}" for hook in HOOKS.values() for name in getattr(self, hook.field))
+
+    def clash(self, other: Contributions) -> str:
+        """The first name that both have, as :meth:`named` says it; empty without one."""
+        taken = set(other.named())
+        # A device's rule and a factory's are asked for by the same key of the configuration.
+        rules = {*other.alert_rules, *other.factory_rules}
+        for text in self.named():
+            if text in taken or (text.split(" ")[1] == "rule" and text.rsplit(" ", 1)[1] in rules):
+                return text
+        return ""
+
+
+def joined(parts: Iterable[Contributions]) -> Contributions:
+    """All of them together."""
+    parts = list(parts)
+    return Contributions(
+        **{
+            item.name: {k: v for part in parts for k, v in getattr(part, item.name).items()}
+            for item in fields(Contributions)
+        }
+    )
+
+
+def collect(manager: pluggy.PluginManager, manifest: Manifest, plugin: Plugin, fence: Fence) -> Contributions:
+    """Ask one plugin's hooks for what it brings. Raises what they raise, and TypeError or ValueError for nonsense."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, hook in HOOKS.items():
+        ask = fence.guard(partial(getattr(manager.hook, name), plugin=plugin), partial(str, name))
+        items = [item for answer in ask() for item in _several(name, answer)]
+        if items and hook.kind not in manifest.kinds:
+            raise ValueError(f"it brings a {hook.noun}, but its manifest does not name the kind {hook.kind.value!r}")
+        for item in items:
+            _check_item(name, hook, item)
+            if item.name in found.setdefault(hook.field, {}):
+                raise ValueError(f"{name}: it brings the name {item.name!r} twice")
+            found[hook.field][item.name] = _fenced(item, fence)
+    return Contributions(**found)
+
+
+def _several(hook: str, answer: Any) -> list[Any]:
+    if isinstance(answer, str | bytes | Mapping) or not isinstance(answer, Iterable):
+        raise TypeError(f"{hook} must give a sequence, not {type(answer).__name__}")
+    return list(answer)
+
+
+def _check_item(name: str, hook: Hook, item: Any) -> None:
+    """Raise TypeError or ValueError, which say what to change, for what cannot be used."""
+    if not isinstance(item, hook.type):
+        raise TypeError(f"{name} must give {hook.type.__name__} objects, not {type(item).__name__}")
+    if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
+        raise ValueError(f"{name}: the name {item.name!r} must be small letters, digits, '_', '.' and '-', 40 at most")
+    if not isinstance(item.title, str) or not item.title.strip():
+        raise ValueError(f"{name}: {item.name!r} needs a title")
+    for part in ("decode", "evaluate", "send", "render", "show"):
+        if hasattr(item, part) and not callable(getattr(item, part)):
+            raise TypeError(f"{name}: {part} of {item.name!r} must be a function")
+    model = getattr(item, "options_model", BaseModel)
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise TypeError(f"{name}: options_model of {item.name!r} must be a pydantic model")
+    if isinstance(item, PortalView):
+        if not item.path.startswith("/"):
+            raise ValueError(f"{name}: the path {item.path!r} must begin with /")
+        if not all(isinstance(role, Role) for role in item.roles):
+            raise TypeError(f"{name}: the roles of {item.name!r} must be of carbontrack.Role")
+
+
+# --- behind the fence
+
+
+def _fenced(item: Item, fence: Fence) -> Item:
+    """The item with its function behind the fence."""
+    match item:
+        case SensorDriver():
+            whose = attrgetter("device_id")
+            decode = fence.guard(item.decode, whose, check=check_message, answers=(DecodeError,))
+            item = replace(item, decode=decode)
+        case FrameDecoder():
+            item = replace(item, decode=fence.tally(item.decode, check=_check_frame, answers=(FrameError,)))
+        case AlertRule():
+            key = f"{item.name} for ".__add__
+            watched = fence.guard(item.evaluate, lambda _, seen: key(seen.site.device.device_id), check=_check_verdict)
+            item = replace(item, evaluate=watched)
+        case FactoryRule():
+            key = f"{item.name} for ".__add__
+            watched = fence.guard(item.evaluate, lambda _, facts: key(facts.factory.slug), check=_check_verdict)
+            item = replace(item, evaluate=watched)
+        case Notifier():
+            item = replace(item, send=_awaited(fence, item.send, f"notifier {item.name}", SEND_TIMEOUT_S))
+        case PortalView():
+            show = _awaited(fence, item.show, f"page {item.name}", SHOW_TIMEOUT_S, _check_page)
+            item = replace(item, show=show)
+        case ReportFormat():
+            pass  # it runs in a process of its own
+    return item
+
+
+def _awaited(
+    fence: Fence,
+    function: Callable[..., Awaitable[Any]],
+    key: str,
+    timeout_s: float,
+    check: Callable[[Any], None] = lambda answer: None,  # noqa: ARG005  # whatever it is
+) -> Callable[..., Awaitable[Any]]:
+    async def call(*args: Any) -> Any:
+        answer = await function(*args)
+        check(answer)
+        return answer
+
+    async def fenced(*args: Any) -> Any:
+        return await fence.run(call(*args), key, timeout_s=timeout_s)
+
+    return fenced
+
+
+_MOST_INT = 2**53
+
+
+def check_message(message: Any) -> None:
+    """Raise TypeError or ValueError for what no driver may give: other types, and numbers that are none."""
+    if type(message) is not Message:
+        raise TypeError(f"decode gave {type(message).__name__}, not a Message")
+    if type(message.stream) is not str or not message.stream:
+        raise TypeError("the stream's name must be text")
+    _whole(message.boot, message.first_seq, message.count)
+    for sample in message.samples:
+        if type(sample) is not Sample:
+            raise TypeError(f"a sample is a {type(sample).__name__}")
+        _whole(sample.seq, sample.device_time_ms, sample.clock, sample.status)
+        for value in (
+            sample.co2_ppm,
+            sample.temperature_c,
+            sample.velocity_ms,
+            sample.pressure_difference_pa,
+            sample.pressure_kpa,
+            sample.device_co2_kg_per_s,
+        ):
+            if value is not None and not -inf < value < inf:  # a TypeError for what is no number
+                raise ValueError(f"a value is {value!r}")
+    for record in message.records:
+        if type(record) is not Record or type(record.data) is not dict:
+            raise TypeError("a record must be a Record with a dict of data")
+        _whole(record.seq, record.device_time_ms, record.clock)
+
+
+def _whole(*numbers: Any) -> None:
+    for number in numbers:
+        if not isinstance(number, int) or not -_MOST_INT <= number <= _MOST_INT:
+            raise TypeError(f"{number!r} must be a whole number of at most 2**53")
+
+
+def _check_frame(frame: Any) -> None:
+    if type(frame) is not Frame:
+        raise TypeError(f"decode gave {type(frame).__name__}, not a Frame")
+
+
+def _check_verdict(verdict: Any) -> None:
+    if type(verdict) is not Verdict or type(verdict.message) is not str:
+        raise TypeError(f"evaluate gave {type(verdict).__name__}, not a Verdict")
+
+
+def _check_page(page: Any) -> None:
+    if page is not None and type(page) is not Page:
+        raise TypeError(f"show gave {type(page).__name__}, not a Page")

@@ -1,0 +1,160 @@
+"""Where plugins are: among our own, in installed packages, in the operator's folder. To find one imports nothing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.metadata import entry_points, packages_distributions
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from carbontrack.hookspecs import PROJECT
+
+FIRST_PARTY: Mapping[str, str] = {
+    "ct_v1": "carbontrack.plugins.sensors.ct_v1",
+    "flat_json": "carbontrack.plugins.sensors.flat_json",
+    "limit": "carbontrack.plugins.alerts.limit",
+    "csv": "carbontrack.plugins.reports.readings_csv",
+    "portal_factory": "carbontrack.web.portals.factory",
+    "portal_hq": "carbontrack.web.portals.hq",
+}
+"""Plugin name -> module of what ships with Carbon Track."""
+
+_OURS = "Carbon Track"
+_FOLDER_PREFIX = "carbontrack_plugin_"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A plugin that is there: its name, whose it is, and either the module to import or the file or folder to read."""
+
+    name: str
+    origin: str
+    module: str = ""
+    path: Path | None = None
+    version: str = ""
+    """The version of the package that brings it."""
+
+    @property
+    def is_ours(self) -> bool:
+        return self.origin == _OURS
+
+    def files(self) -> list[Path]:
+        """The Python files that a change of would change the plugin."""
+        return sorted(file for place in self.places() for file in ([place] if place.is_file() else place.rglob("*.py")))
+
+    def places(self) -> list[Path]:
+        """The file, or the folders, that the plugin's code is in."""
+        if self.path is not None:
+            return [self.path]
+        name = self.module.partition(":")[0]
+        try:
+            spec = importlib.util.find_spec(name if self.is_ours else name.partition(".")[0])
+        except (ImportError, ValueError):
+            return []
+        if spec is None:
+            return []
+        folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+        return folders or ([Path(spec.origin)] if spec.origin else [])
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """Something that is another when the code is another."""
+        if self.is_ours:
+            return ()
+        stats = []
+        for file in self.files():
+            try:
+                stat = file.stat()
+            except OSError:
+                continue  # it is being replaced
+            stats.append((str(file), stat.st_mtime_ns, stat.st_size))
+        return self.version, *stats
+
+
+def find_plugins(folder: Path | None = None) -> Iterator[Found]:
+    """Every plugin there is, first-party first, then installed packages, then the folder."""
+    importlib.invalidate_caches()  # a package may have been installed since the start
+    for name, module in FIRST_PARTY.items():
+        yield Found(name, _OURS, module)
+    for point in entry_points(group=PROJECT):
+        origin = f"package {point.dist.name if point.dist else point.value}"
+        yield Found(point.name, origin, point.value, version=point.dist.version if point.dist else "")
+    if folder is not None:
+        yield from _in_folder(folder)
+
+
+def _in_folder(folder: Path) -> Iterator[Found]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return
+    for path in paths:
+        if path.name.startswith(("_", ".")):
+            continue
+        if path.suffix == ".py" or (path / "__init__.py").is_file():
+            yield Found(path.stem if path.suffix == ".py" else path.name, str(path), path=path)
+
+
+def import_plugin(found: Found) -> Any:
+    """The plugin's module, imported anew unless it is ours. Raises whatever its code raises."""
+    if found.path is not None:
+        return _import_path(found.name, found.path)
+    name, _, attribute = found.module.partition(":")
+    if not found.is_ours and _brings(found, top := name.partition(".")[0]):
+        _forget(top)
+    module: Any = importlib.import_module(name)
+    for part in filter(None, attribute.split(".")):
+        module = getattr(module, part)
+    return module
+
+
+def _brings(found: Found, top: str) -> bool:
+    """Whether the package of an entry point brings the module that it names: an entry point may name anybody's."""
+    if top in sys.stdlib_module_names or top == PROJECT:
+        return False
+    owners = packages_distributions().get(top)  # nothing is known of some packages in development
+    return owners is None or found.origin in {f"package {owner}" for owner in owners}
+
+
+def forget(found: Found) -> None:
+    """Let go of the code of a plugin from the folder. Others may use a package's modules."""
+    if found.path is not None:
+        _forget(_FOLDER_PREFIX + found.name)
+
+
+def _forget(top: str) -> None:
+    for name in [name for name in sys.modules if name == top or name.startswith(top + ".")]:
+        del sys.modules[name]
+
+
+class _Uncached(SourceFileLoader):
+    """Compiles the source each time: a cached one is told apart by its second and size only, which is too coarse."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+def _import_path(name: str, path: Path) -> Any:
+    name = _FOLDER_PREFIX + name
+    _forget(name)
+    file, locations = (path / "__init__.py", [str(path)]) if path.is_dir() else (path, None)
+    spec: ModuleSpec | None = importlib.util.spec_from_file_location(
+        name, file, loader=_Uncached(name, str(file)), submodule_search_locations=locations
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is not a Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        _forget(name)
+        raise
+    return module

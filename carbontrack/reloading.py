@@ -1,0 +1,93 @@
+"""Reads the configuration again while the core runs, and lets plugins and alerts follow it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import structlog
+
+from carbontrack.config import Config, ConfigError
+from carbontrack.hookspecs import ReloadResult
+from carbontrack.metrics import Metrics
+from carbontrack.plugins import PluginHost
+
+log = structlog.get_logger(__name__)
+
+FOLLOWED = frozenset({"plugins", "alerts", "notifications"})
+"""Sections that a reload follows; a change of any other needs a restart."""
+
+
+class Reloader:
+    """The configuration as it is in force. ``read`` reads it anew."""
+
+    def __init__(
+        self, config: Config, host: PluginHost, metrics: Metrics, read: Callable[[], Config] | None = None
+    ) -> None:
+        self.config = config
+        self.last: ReloadResult | None = None
+        self.left_out: tuple[str, ...] = ()
+        """What of the configuration cannot be used with the plugins that there are."""
+        self._follow: Callable[[Config], tuple[str, ...]] = lambda _: ()
+        self._host = host
+        self._metrics = metrics
+        self._read = read
+        self._lock = asyncio.Lock()
+
+    def keep_following(self, follow: Callable[[Config], tuple[str, ...]]) -> None:
+        """Have ``follow`` called now, and whenever plugins or configuration have become others."""
+        self._follow = follow
+        self._host.followers.append(self.follow)
+        self.follow()
+
+    def follow(self) -> None:
+        """Let whoever uses plugins use them as they are now."""
+        before, self.left_out = self.left_out, self._follow(self.config)
+        for problem in self.left_out:
+            if problem not in before:
+                log.error("left out", problem=problem)
+
+    async def reload(self, by: str, again: str = "") -> ReloadResult:
+        """Take what has changed; ``again`` names a plugin to reload in any case. Nothing changes for a bad file."""
+        async with self._lock:
+            try:
+                config = self._read() if self._read is not None else self.config
+            except ConfigError as error:
+                problems = tuple(map(str, error.problems))
+                return self._told(ReloadResult(datetime.now(UTC), by, problems=problems))
+            before = self.config
+            needs_restart = tuple(
+                name
+                for name in Config.model_fields
+                if name not in FOLLOWED and getattr(config, name) != getattr(before, name)
+            )
+            self.config = config
+            changes = await self._host.apply(config, again=again)
+            self.follow()
+            return self._told(
+                ReloadResult(
+                    datetime.now(UTC),
+                    by,
+                    changes.added,
+                    changes.removed,
+                    changes.reloaded,
+                    changes.failed,
+                    needs_restart=needs_restart,
+                )
+            )
+
+    def _told(self, result: ReloadResult) -> ReloadResult:
+        self.last = result
+        self._metrics.reloads.labels("refused" if result.problems else "failed" if result.failed else "done").inc()
+        log.info(
+            "reloaded",
+            by=result.by,
+            added=result.added,
+            removed=result.removed,
+            reloaded=result.reloaded,
+            failed=dict(result.failed),
+            problems=result.problems,
+            needs_restart=result.needs_restart,
+        )
+        return result
