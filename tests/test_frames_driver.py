@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +24,10 @@ from carbontrack import (
     Sample,
     SensorDriver,
 )
+from carbontrack.config import load_config
 from carbontrack.emissions.rate import emission_rate
 from carbontrack.model import MonitoringPlan
+from carbontrack.plugins import load_plugins
 from carbontrack.plugins.sensors import frames, max6675, max31855, max31856, mhz19, modbus_meter, ndir20, sdp8xx
 from tests.support.plugins import FakePlugin, brought
 
@@ -92,8 +95,8 @@ def numbered(moments: Sequence[dict[str, Any]], n: int | None = None, seq: int =
     return {"sid": SID, "boot": 12, "seq": seq, "n": len(moments) if n is None else n, "moments": moments, **rest}
 
 
-def moment(at_ms: int = AT_MS, **sent: str) -> dict[str, Any]:
-    return {"timestamp": at_ms, "frames": sent or FLUE}
+def moment(sent: dict[str, str] | None = None, at_ms: int = AT_MS) -> dict[str, Any]:
+    return {"timestamp": at_ms, "frames": FLUE if sent is None else sent}
 
 
 class TestOneMoment:
@@ -162,20 +165,20 @@ class TestNumbers:
         assert message.samples[0].seq == 7
 
     def test_a_backlog_is_many_moments_in_one_message(self, gateway: Gateway) -> None:
-        message = gateway.read(numbered([moment(AT_MS + 5000 * number) for number in range(60)]))
+        message = gateway.read(numbered([moment(at_ms=AT_MS + 5000 * number) for number in range(60)]))
 
         assert [sample.seq for sample in message.samples] == list(range(1001, 1061))
         assert [sample.device_time_ms for sample in message.samples] == [AT_MS + 5000 * it for it in range(60)]
 
     def test_a_meters_record_has_the_number_after_its_moments_sample(self, gateway: Gateway) -> None:
-        moments = [moment(), moment(**FLUE, modbus_meter=METER), moment(modbus_meter=METER), moment()]
+        moments = [moment(), moment(FLUE | {"modbus_meter": METER}), moment({"modbus_meter": METER}), moment()]
         message = gateway.read(numbered(moments, 5))
 
         assert [sample.seq for sample in message.samples] == [1001, 1002, 1005]
         assert [(record.seq, record.kind) for record in message.records] == [(1003, "meter"), (1004, "meter")]
 
     def test_a_time_before_2020_is_the_time_since_boot(self, gateway: Gateway) -> None:
-        (sample,) = gateway.read(numbered([moment(12)])).samples
+        (sample,) = gateway.read(numbered([moment(at_ms=12)])).samples
 
         assert (sample.device_time_ms, sample.clock) == (12_000, ClockQuality.UNSET)
 
@@ -254,13 +257,13 @@ class TestFramesThatCannotBeRead:
 
     def test_one_bad_moment_does_not_cost_the_others_of_its_message(self, gateway: Gateway) -> None:
         bad = dict.fromkeys(FLUE, "00")
-        message = gateway.read(numbered([moment(), moment(**bad), moment()]))
+        message = gateway.read(numbered([moment(), moment(bad), moment()]))
 
         assert [sample.co2_ppm for sample in message.samples] == [98_000, None, 98_000]
         assert message.samples[1].status == Flag.CO2_FAULT | Flag.TEMPERATURE_FAULT | Flag.VELOCITY_FAULT
 
     def test_a_meters_frame_leaves_an_event_in_the_place_of_its_record(self, gateway: Gateway) -> None:
-        message = gateway.read(numbered([moment(**FLUE, modbus_meter=METER[:-1] + "8"), moment()], 3))
+        message = gateway.read(numbered([moment(FLUE | {"modbus_meter": METER[:-1] + "8"}), moment()], 3))
 
         (record,) = message.records
         assert (record.seq, record.kind) == (1002, "event")
@@ -270,7 +273,7 @@ class TestFramesThatCannotBeRead:
 
     def test_a_message_without_any_frame_that_can_be_read_goes_to_quarantine(self, gateway: Gateway) -> None:
         error = gateway.refusal({"timestamp": AT, "frames": {"sdp8xx": BROKEN, "max31856": "00"}})
-        receipted = gateway.refusal(numbered([moment(sdp8xx=BROKEN), moment(sdp8xx=BROKEN)]))
+        receipted = gateway.refusal(numbered([moment({"sdp8xx": BROKEN}), moment({"sdp8xx": BROKEN})]))
 
         assert (error.cause, error.covers) == ("frame_checksum", None)
         assert (receipted.cause, receipted.covers) == ("frame_checksum", (SID, 1001, 1002))
@@ -302,7 +305,7 @@ class TestFramesThatCannotBeRead:
 
 class TestTheSameTwice:
     def test_two_frames_that_give_the_same_refuse_the_message(self, gateway: Gateway) -> None:
-        error = gateway.refusal(numbered([moment(max31855="01 90 19 00", max31856=HOT)]))
+        error = gateway.refusal(numbered([moment({"max31855": "01 90 19 00", "max31856": HOT})]))
 
         assert error.cause == "same_quantity"
         assert error.covers == (SID, 1001, 1001)
@@ -316,7 +319,8 @@ class TestTheSameTwice:
         gateway.decoders["vane"] = FrameDecoder("vane", "", lambda _: Frame(velocity_ms=4.0), gives=("velocity_ms",))
         sample = gateway.sample({"sdp8xx": DRAUGHT, "vane": "01"})
 
-        assert (sample.velocity_ms, sample.pressure_difference_pa) == (4.0, pytest.approx(866 / 240))
+        assert sample.velocity_ms == 4.0
+        assert sample.pressure_difference_pa == pytest.approx(866 / 240)
 
 
 def _refuse(_: bytes) -> Frame:
@@ -346,6 +350,40 @@ class TestDecodersThatDoNotSayWhatTheyGive:
         gateway.decoders["odd"] = FrameDecoder("odd", "", lambda _: Frame(status=int(Flag.BACKLOG | Flag.STALE)))
 
         assert gateway.sample({**FLUE, "odd": "01"}).status == Flag.STALE
+
+
+class TestInACore:
+    def test_the_options_of_the_decoders_plugins_count(self, tmp_path: Path) -> None:
+        path = tmp_path / "carbontrack.yaml"
+        path.write_text(OPTIONS, encoding="utf-8")
+        driver = load_plugins(load_config(path, {})).contributions.sensors["frames"]
+        body = json.dumps({"timestamp": AT, "frames": {"pulse_anemometer": "50 00 C8 13 88 DB", "modbus_meter": OIL}})
+        message = driver.decode(Payload("gw-7", "data", body.encode(), NOW_MS))
+
+        assert message.samples[0].velocity_ms == pytest.approx(4.25)
+        assert message.records[0].data == {"litres": pytest.approx(12345.6)}
+
+    def test_an_anemometer_without_its_calibration_is_no_error_and_its_frame_waits(self) -> None:
+        plugins = load_plugins()
+        driver = plugins.contributions.sensors["frames"]
+        body = json.dumps(numbered([moment({"pulse_anemometer": "50 00 C8 13 88 DB"})])).encode()
+        with pytest.raises(DecodeError) as caught:
+            driver.decode(Payload("gw-7", "data", body, NOW_MS))
+
+        assert [status.error for status in plugins.statuses if status.error] == []
+        assert (caught.value.cause, caught.value.covers) == ("unknown_frame", None)
+
+
+OPTIONS = """
+plugins:
+  options:
+    pulse_anemometer: {ms_per_hz: 0.1, offset_ms: 0.25}
+    modbus_meter:
+      units:
+        1: sdm
+        2: [{address: 16, form: uint32, total: litres, scale: 0.1}]
+"""
+OIL = "02 04 00 10 00 02 70 3D 02 04 04 00 01 E2 40 D0 14"
 
 
 class TestNoise:
@@ -380,7 +418,7 @@ class TestNoise:
         if {"max31855", "max31856"} <= one.keys():
             del one["max31855"]  # they give the same
         per_moment = ("modbus_meter" in one) + bool(set(one) - {"modbus_meter"})
-        message = Gateway().read(numbered([moment(), *[moment(**one)] * count], 1 + count * per_moment))
+        message = Gateway().read(numbered([moment(), *[moment(one)] * count], 1 + count * per_moment))
 
         numbers = [*(sample.seq for sample in message.samples), *(record.seq for record in message.records)]
         assert sorted(numbers) == list(range(1001, 1001 + message.count))

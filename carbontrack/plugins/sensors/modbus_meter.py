@@ -34,17 +34,17 @@ from functools import partial
 from math import isfinite
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from carbontrack import Frame, FrameDecoder, FrameError, Kind, Manifest, Plugin, Tier, __version__, hookimpl
 
 
 class Register(BaseModel):
-    """Where a total stands. ``scale`` times the number is the total: kWh, litres or seconds."""
+    """Where a total stands: from the register ``address`` on. ``scale`` times the number is it, in kWh, litres or s."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    register_: int = Field(alias="register", ge=0, le=0xFFFF)
+    address: int = Field(ge=0, le=0xFFFF)
     total: Literal["kwh", "genset_kwh", "litres", "run_s"]
     form: Literal["float32", "uint32", "uint32_low_first", "uint16"] = "float32"
     function: Literal[3, 4] = 4
@@ -52,9 +52,9 @@ class Register(BaseModel):
 
 
 MAPS: Mapping[str, tuple[Register, ...]] = {
-    "sdm": (Register(register=0x0156, total="kwh"),),
-    "sdm_import": (Register(register=0x0048, total="kwh"),),
-    "pzem004t": (Register(register=0x0005, total="kwh", form="uint32_low_first", scale=0.001),),
+    "sdm": (Register(address=0x0156, total="kwh"),),
+    "sdm_import": (Register(address=0x0048, total="kwh"),),
+    "pzem004t": (Register(address=0x0005, total="kwh", form="uint32_low_first", scale=0.001),),
 }
 
 Unit = Annotated[int, Field(ge=1, le=247)]
@@ -67,6 +67,13 @@ class ModbusMeterOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     units: dict[Unit, MapName | tuple[Register, ...]] = {1: "sdm"}
+
+    @model_validator(mode="after")
+    def _each_total_once(self) -> ModbusMeterOptions:
+        totals = [place.total for unit in self.units for place in self.registers(unit)]
+        if twice := sorted({total for total in totals if totals.count(total) > 1}):
+            raise ValueError(f"{', '.join(twice)} is there twice; a device has one meter of each kind")
+        return self
 
     def registers(self, unit: int) -> Sequence[Register]:
         """The registers of a unit that hold totals; none for a unit that was not named."""
@@ -104,11 +111,11 @@ def decode(frame: bytes, options: ModbusMeterOptions) -> Frame:
     for unit, function, first, data in _reads(frame):
         known = options.registers(unit)
         found: dict[str, float] = {
-            place.total: _total(place, data, place.register_ - first)
+            place.total: _total(place, data, place.address - first)
             for place in known
             if place.function == function
-            and first <= place.register_
-            and (place.register_ - first + _WORDS[place.form]) * 2 <= len(data)
+            and first <= place.address
+            and (place.address - first + _WORDS[place.form]) * 2 <= len(data)
         }
         if not found:
             last = first + len(data) // 2 - 1
