@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ from carbontrack import (
 )
 from carbontrack.config import load_config
 from carbontrack.emissions.rate import emission_rate
-from carbontrack.model import MonitoringPlan
+from carbontrack.intake import Batch, Intake
+from carbontrack.model import Device, Factory, MonitoringPlan, Site, Stack
 from carbontrack.plugins import load_plugins
 from carbontrack.plugins.sensors import frames, max6675, max31855, max31856, mhz19, modbus_meter, ndir20, sdp8xx
+from carbontrack.store import Work
+from carbontrack.streams import Stream
 from tests.support.plugins import FakePlugin, brought
 
 NOW_MS = 1_795_433_050_000
@@ -372,6 +376,58 @@ class TestInACore:
 
         assert [status.error for status in plugins.statuses if status.error] == []
         assert (caught.value.cause, caught.value.covers) == ("unknown_frame", None)
+
+
+class TestOnTheWayIn:
+    """What becomes of a gateway's messages in its device's actor."""
+
+    async def test_samples_and_meters_are_stored_and_their_numbers_receipted(self, gateway: Gateway) -> None:
+        batch = await taken(gateway, numbered([moment(), moment(FLUE | {"modbus_meter": METER})], 3, seq=1))
+
+        assert [reading.seq for reading in batch.work.readings] == [1, 2]
+        assert all(reading.co2_kg_per_s for reading in batch.work.readings)
+        assert [record.seq for _, record, *_ in batch.work.records] == [3]
+        assert batch.receipts[SID].watermark == 3
+
+    async def test_what_can_never_be_read_is_quarantined_and_receipted(self, gateway: Gateway) -> None:
+        batch = await taken(gateway, numbered([moment({"sdp8xx": BROKEN})], seq=1), numbered([moment()], seq=2))
+
+        assert [item.cause for item in batch.work.quarantined] == ["frame_checksum"]
+        assert batch.receipts[SID].watermark == 2
+
+    async def test_without_its_decoder_a_message_is_quarantined_and_kept_by_the_gateway(self, gateway: Gateway) -> None:
+        del gateway.decoders["sdp8xx"]
+        batch = await taken(gateway, numbered([moment()], seq=1))
+
+        assert [item.cause for item in batch.work.quarantined] == ["unknown_frame"]
+        assert batch.receipts == {}
+
+    async def test_without_numbers_there_is_no_receipt(self, gateway: Gateway) -> None:
+        batch = await taken(gateway, {"timestamp": AT, "frames": FLUE | {"modbus_meter": METER}})
+
+        assert (len(batch.work.readings), len(batch.work.records), batch.receipts) == (1, 1, {})
+
+
+async def taken(gateway: Gateway, *bodies: object) -> Batch:
+    """One turn of a gateway's actor, with a database that only counts streams."""
+    opened = count(1)
+
+    async def open_stream(_: str, sid: str) -> Stream:
+        return Stream(next(opened), sid)
+
+    plan = MonitoringPlan(velocity_method="pitot")
+    site = Site(
+        Factory(1, "Kangaita", "kangaita", "Kirinyaga", "3", None, None, 2036.0),
+        Stack(11, 1, "Boiler 1", (plan,)),
+        Device(21, "gw-7", 1, 11),
+    )
+    assert isinstance(gateway.driver, SensorDriver)
+    intake = Intake(site, gateway.driver, open_stream, stuck_after_s=600)
+    batch = Batch(Work("gw-7", 1))
+    for body in bodies:
+        await intake.take_data(Payload("gw-7", "data", json.dumps(body).encode(), NOW_MS), batch)
+    batch.seal()
+    return batch
 
 
 OPTIONS = """
