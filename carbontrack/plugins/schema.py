@@ -24,6 +24,9 @@ def config_schema(plugins: Plugins) -> dict[str, Any]:
     """
     schema = Config.model_json_schema()
     definitions: dict[str, Any] = schema["$defs"]
+    for section in schema["properties"].values():
+        if "$ref" in section:  # a section whose keys are all commented out is null in YAML
+            section["anyOf"] = [{"$ref": section.pop("$ref")}, {"type": "null"}]
     settings = definitions["Plugins"]["properties"]
     manifests = {status.name: status.manifest for status in plugins.statuses}
     settings["options"] = {
