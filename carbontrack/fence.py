@@ -267,7 +267,14 @@ class Fence:
         elif self._in_trouble:
             self.succeeded(key_of(*args))
 
-    async def run(self, work: Coroutine[Any, Any, T], key: str, *, timeout_s: float | None = None) -> T:
+    async def run(
+        self,
+        work: Coroutine[Any, Any, T],
+        key: str,
+        *,
+        timeout_s: float | None = None,
+        answers: tuple[type[Exception], ...] = (),
+    ) -> T:
         """Await a coroutine of the plugin. Raises as a guarded function does; cancelling it is no failure of it."""
         try:
             self.admit(key)
@@ -279,6 +286,8 @@ class Fence:
             async with timeout:
                 answer = await _steps(self, key, work)
         except asyncio.CancelledError:
+            raise
+        except answers:
             raise
         except BaseException as error:
             late = TimeoutError(f"it took longer than {timeout_s} s") if timeout.expired() else error
