@@ -333,8 +333,9 @@ def rule_instances(config: Config, brought: Contributions) -> tuple[Rules, Facto
     of_devices: list[RuleInstance[AlertRule]] = []
     of_factories: list[RuleInstance[FactoryRule]] = []
     problems: list[str] = []
+    families: dict[str, AlertRule | FactoryRule] = {**brought.alert_rules, **brought.factory_rules}
     for index, entry in enumerate(config.alerts):
-        found = _chosen(config, ("alerts", index), "rule", {**brought.alert_rules, **brought.factory_rules}, problems)
+        found = _chosen(config, ("alerts", index), "rule", families, problems)
         if found is None:
             continue
         rule, options = found
