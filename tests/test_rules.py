@@ -471,7 +471,7 @@ class TestMissingEntries:
         [(19, CLEARED), (18, CLEARED), (17, NEITHER), (16, BREACHED), (1, BREACHED)],
     )
     def test_days_that_nobody_entered_are_counted(self, last: int, expected: str) -> None:
-        """It is noon in Nairobi on the 20th: with 12 h of grace, the 19th is due."""
+        """It is noon in Nairobi on the 20th: with 11 h of grace, the 19th is due."""
         known = facts(last_energy_on=date(2026, 4, last))
 
         assert said(of_factory(MISSING_ENTRIES, known, energy_after_days=3, grace_h=11)) == expected
