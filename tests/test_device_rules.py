@@ -282,16 +282,20 @@ async def test_other_options_begin_a_hold_anew(store: Store, metrics: Metrics) -
     await register(store, "dev-001")
     held = replace(hotter_than(300), hold_s=60.0)
     async with core(store, metrics, rules=(held,)) as running:
-        running.tell("dev-001", gas(1, 350))
-        await running.receipt("dev-001", 1)
-        running.fleet.follow(running.fleet._drivers, (replace(hotter_than(310), hold_s=60.0),), ["hot"])
-        running.tell("dev-001", gas(13, 350))
-        await running.receipt("dev-001", 1)
-        running.tell("dev-001", gas(14, 350))
-        await eventually(lambda: running.outcomes()["committed"] == 3)
 
+        async def gas_is_hot(seq: int, after_s: int) -> None:
+            at_ms = NOON_MS + 1000 * after_s
+            row = [0, 0, 1, 98_000 + seq, 350.0, 4.0, 80.0, 0]
+            running.tell("dev-001", body(seq=seq, at_ms=at_ms, rows=[row]), received_at_ms=at_ms)
+            await running.receipt("dev-001", seq)
+
+        await gas_is_hot(1, after_s=0)
+        running.fleet.follow(running.fleet._drivers, (replace(hotter_than(310), hold_s=60.0),), ["hot"])
+        await gas_is_hot(2, after_s=50)
+        await gas_is_hot(3, after_s=100)
         assert await open_rules(store) == set()
-        running.tell("dev-001", gas(27, 350))
+
+        await gas_is_hot(4, after_s=115)
         await eventually_open(store, {("dev-001", "hot")})
 
 
