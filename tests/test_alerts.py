@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step
 from carbontrack.hookspecs import AlertRule, Observation, Verdict
-from carbontrack.model import AlertState, Device, Factory, MonitoringPlan, Site, Snapshot, Stack
+from carbontrack.model import AlertState, Device, Factory, Flag, MonitoringPlan, Site, Snapshot, Stack
 from carbontrack.plugins.alerts.limit import LIMIT, LimitOptions
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -206,6 +206,13 @@ class TestLimit:
     def test_options_that_make_no_sense_are_refused(self, options: dict[str, Any]) -> None:
         with pytest.raises(ValidationError):
             LIMIT.options_model.model_validate(options)
+
+    @pytest.mark.parametrize("flag", [Flag.WARM_UP, Flag.MAINTENANCE, Flag.CALIBRATION])
+    def test_a_reading_of_a_calibration_and_its_like_changes_nothing(self, flag: Flag) -> None:
+        snapshot = msgspec.structs.replace(SNAPSHOT, co2_kg_per_s=0.7, flags=int(flag))
+        verdict = LIMIT.evaluate(OPTIONS, Observation(SITE, snapshot, NOON, 0.0, {}))
+
+        assert (verdict.breached, verdict.cleared) == (False, False)
 
     def test_one_limit_for_both_ways_is_allowed(self) -> None:
         options = LimitOptions(quantity="co2_ppm", raise_above=5.0, clear_below=5.0)

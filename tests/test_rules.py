@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
 
 from carbontrack import (
     AlertRule,
@@ -29,6 +33,7 @@ from carbontrack.model import Device, MonitoringPlan, Stack
 from carbontrack.plugins import load_plugins
 from carbontrack.plugins.alerts.corroboration import CORROBORATION
 from carbontrack.plugins.alerts.implausible import IMPLAUSIBLE
+from carbontrack.plugins.alerts.limit import LIMIT
 from carbontrack.plugins.alerts.missing_entries import MISSING_ENTRIES
 from carbontrack.plugins.alerts.over_range import OVER_RANGE
 from carbontrack.plugins.alerts.rate_of_change import RATE_OF_CHANGE
@@ -533,9 +538,10 @@ class TestMissingEntries:
 
 # --- their options
 
-RULES = (RATE_OF_CHANGE, SILENCE, STUCK, SENSOR_FAULT, OVER_RANGE, IMPLAUSIBLE, CORROBORATION, MISSING_ENTRIES)
+RULES = (LIMIT, RATE_OF_CHANGE, SILENCE, STUCK, SENSOR_FAULT, OVER_RANGE, IMPLAUSIBLE, CORROBORATION, MISSING_ENTRIES)
 NEEDED: dict[str, dict[str, Any]] = {
-    "rate-of-change": {"quantity": "co2_ppm", "raise_above_per_min": 2, "clear_below_per_min": 1}
+    "limit": {"quantity": "co2_ppm", "raise_above": 2, "clear_below": 1},
+    "rate-of-change": {"quantity": "co2_ppm", "raise_above_per_min": 2, "clear_below_per_min": 1},
 }
 
 
@@ -574,3 +580,51 @@ def test_the_default_alerts_can_all_be_used() -> None:
 
     for entry in Config().alerts:
         families[entry.rule].options_model.model_validate(entry.options)
+
+
+# --- their page
+
+PAGE = (Path(__file__).parents[1] / "docs" / "plugins" / "alerts-reference.md").read_text(encoding="utf-8")
+
+
+def on_the_page(rule: AlertRule | FactoryRule) -> str:
+    """The rule's section."""
+    found = re.search(rf"^## `{rule.name}`\n(.*?)(?=^## )", PAGE, re.MULTILINE | re.DOTALL)
+    assert found, f"docs/plugins/alerts-reference.md has no section for {rule.name}"
+    return found[1]
+
+
+def default_of(field: FieldInfo) -> str:
+    value = field.default
+    if field.is_required():
+        return "required"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(value)}]`"
+    return f"`{format(value, 'g') if isinstance(value, float) else str(value).lower()}`"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_the_page_has_every_option_as_it_is_and_what_to_do_first(rule: AlertRule | FactoryRule) -> None:
+    text = on_the_page(rule)
+    documented = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", text, re.MULTILINE)
+
+    fields = rule.options_model.model_fields
+    assert documented == [(name, default_of(field), field.description) for name, field in fields.items()]
+    assert "**What to do first.**" in text
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_the_page_s_example_can_be_used(rule: AlertRule | FactoryRule) -> None:
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", on_the_page(rule), re.MULTILINE | re.DOTALL)
+    (entry,) = YAML(typ="safe").load(example)
+
+    assert entry["rule"] == rule.name
+    rule.options_model.model_validate(entry["options"])
+
+
+def test_the_page_names_every_rule_and_notifier_that_ships() -> None:
+    brought = load_plugins().contributions
+
+    assert {*brought.alert_rules, *brought.factory_rules} == {rule.name for rule in RULES}
+    assert set(re.findall(r"^\| \[`([\w-]+)`\]", PAGE, re.MULTILINE)) == {rule.name for rule in RULES}
+    assert set(brought.notifiers) <= set(re.findall(r"^\| `(\w+)` \|", PAGE.partition("## Notifiers")[2], re.MULTILINE))
