@@ -47,6 +47,7 @@ from carbontrack.model import (
     StackTotal,
     User,
 )
+from carbontrack.payloads import json_object, number_in, timestamp_ms, unreadable
 
 __version__ = "0.1.0"
 
@@ -94,5 +95,9 @@ __all__ = [
     "Verdict",
     "co2_wet_fraction",
     "hookimpl",
+    "json_object",
+    "number_in",
     "plan_in_force",
+    "timestamp_ms",
+    "unreadable",
 ]

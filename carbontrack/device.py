@@ -381,7 +381,7 @@ class DeviceActor(Actor[Payload]):
         seen = Observation(self.intake.site, self.snapshot, now, silence_s, memory)
         try:
             verdict = instance.rule.evaluate(instance.options, seen)
-        except Exception:  # noqa: BLE001  # a rule is a plugin: its fence has counted it, and the device goes on
+        except Exception:  # noqa: BLE001  # a rule is a plugin: the fence has counted it, and the device goes on
             return
         looks_apart = max(LONGEST_SILENCE, timedelta(seconds=3 * self.idle_after_s))
         after = step(standing, instance, verdict, at, looks_apart if instance.rule.on_timer else LONGEST_SILENCE)

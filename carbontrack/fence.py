@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, TypeVar
 
 import structlog
@@ -99,7 +100,8 @@ class Watch:
         self.fences: dict[str, Fence] = {}
         """Where the plugins' files are -> whose they are."""
         self._condemned: Running | None = None
-        self._beat = time.perf_counter()
+        self._beat = inf
+        """When the loop turned last; before the first time nobody says that it should."""
         self._named_beat = 0.0
         self._ended = threading.Event()
 
@@ -115,7 +117,6 @@ class Watch:
         # Signals are handled in the main thread. Elsewhere a call that never ends is only named.
         before = signal.signal(_WAKE, self._interrupt) if _WAKE is not None and is_main else None
         self._ended.clear()
-        self.beat()
         arguments = (loop, thread_id, _WAKE if is_main else None)
         thread = threading.Thread(target=self._look, args=arguments, name="plugin-watch", daemon=True)
         thread.start()
@@ -141,7 +142,7 @@ class Watch:
             if running is not None and now - running[1] > LONGEST_S and wake is not None:
                 self._condemned = running
                 signal.pthread_kill(thread_id, wake)
-            elif running is None and now - self._beat > BLOCKED_S and self._named_beat != self._beat:
+            elif running is None and now > self._beat + BLOCKED_S and self._named_beat != self._beat:
                 self._named_beat = self._beat
                 self._name_who_blocks(loop, thread_id)
             looks += 1

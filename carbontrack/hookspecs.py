@@ -165,11 +165,15 @@ class FrameDecoder:
 
     ``decode`` is pure. It checks the frame's own checksum, reports the sensor's faults as status bits and never invents
     a value. :class:`FrameError` says why the bytes are no frame.
+
+    ``gives`` names what it fills: fields of :class:`Frame`, or totals of ``meter``. By it two frames that measure the
+    same are told apart from two that do not, and a frame that cannot be read takes away its own channel only.
     """
 
     name: str
     title: str
     decode: Callable[[bytes], Frame]
+    gives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +351,8 @@ class ReloadResult:
     """Plugin -> why it could not be loaded."""
     problems: tuple[str, ...] = ()
     """What is wrong with the configuration; then nothing was changed."""
+    left_out: tuple[str, ...] = ()
+    """Alerts and notifications that cannot be used with the plugins that there are, and why."""
     needs_restart: tuple[str, ...] = ()
     """Sections of the configuration whose changes count from the next start on."""
 

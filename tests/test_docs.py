@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import shlex
 import subprocess
@@ -18,18 +19,32 @@ from typing import Any
 import msgspec
 import pytest
 import typer.main
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 import carbontrack
-from carbontrack import Flag, Message, Observation, Payload, Reading, Report, SensorDriver, Snapshot, hookspecs
+from carbontrack import (
+    Flag,
+    Frame,
+    Manifest,
+    Message,
+    Observation,
+    Payload,
+    Reading,
+    Report,
+    SensorDriver,
+    Snapshot,
+    hookspecs,
+)
 from carbontrack.cli import app
-from carbontrack.config import Config
+from carbontrack.config import Config, load_config
 from carbontrack.config import Plugins as PluginSettings
 from carbontrack.emissions.gas import co2_density_kg_m3, pressure_from_altitude_kpa
 from carbontrack.emissions.rate import INVALIDATING, emission_rate
 from carbontrack.metrics import DELIVERIES
 from carbontrack.model import Device, Factory, MonitoringPlan, Role, Sample, Site, Stack, TrendPoint
 from carbontrack.plugins import FIRST_PARTY, Plugins, load_plugins
-from carbontrack.plugins.sensors import ct_v1, flat_json
+from carbontrack.plugins.sensors import ct_v1, flat_json, frames, legacy, modbus_meter
 from carbontrack.simulator import wire
 from carbontrack.web.present import CAUSE_TEXTS, ROLE_TITLES, live_row
 from tests.support.web import Portal, running_portal
@@ -118,13 +133,22 @@ class TestProtocol:
         assert set(found.values()) <= documented
 
     def test_the_examples_are_read_by_the_drivers(self) -> None:
-        record, birth, receipt, flat = blocks(document("protocol"), "json")
+        record, birth, receipt, flat, legacy, moment, backlog = blocks(document("protocol"), "json")
 
         message = decoded(ct_v1.CT_V1, record)
         assert (message.stream, message.first_seq, message.samples[0].co2_ppm) == ("9f3c21aa", 1048577, 98_000)
         assert msgspec.json.decode(birth)["first"] <= msgspec.json.decode(birth)["next"]
         assert wire.decode_receipt(receipt.encode()).seq == 1048577
         assert decoded(flat_json.FLAT_JSON, flat).samples[0].velocity_ms == 4.1
+        drivers = load_plugins().contributions.sensors
+        (sample,) = decoded(drivers["legacy"], legacy).samples
+        assert (sample.device_co2_kg_per_s, sample.co2_ppm) == (0.148, None)
+        (sample,) = decoded(drivers["frames"], moment).samples
+        assert (sample.co2_ppm, sample.temperature_c, sample.status) == (98_000, 183.25, 0)
+        assert sample.pressure_difference_pa == pytest.approx(3.608, abs=0.001)
+        message = decoded(drivers["frames"], backlog)
+        assert [sample.seq for sample in message.samples] == [1001, 1002]
+        assert [(record.seq, record.kind) for record in message.records] == [(1003, "meter")]
 
     def test_every_column_that_the_driver_reads_is_there_and_every_block_and_its_columns_too(self) -> None:
         columns = {names(row[0])[0] for row in rows(section("protocol", "Columns"))}
@@ -144,15 +168,25 @@ class TestProtocol:
         documented = [(*names(row[0]), *names(row[1])) for row in table]
         assert documented == [*flat_json._ALIASES.values(), ("timestamp",)]
 
+    def test_every_key_of_the_boards_of_before_is_there(self) -> None:
+        documented = {names(row[0])[0] for row in rows(section("protocol", "Legacy boards"))}
+
+        assert documented == {*(key for (key,) in legacy._KEYS.values()), "device_id", "timestamp"}
+
+    def test_every_key_of_a_gateways_message_is_there(self) -> None:
+        documented = {names(row[0])[0] for row in rows(section("protocol", "Frames of a gateway")) if len(row) == 3}
+
+        assert documented == {*frames._Body.__struct_fields__}
+
 
 def causes() -> set[str]:
-    """Every cause that the code can give: to a ``DecodeError``, or to a row that the database refused."""
+    """Every cause that the code can give: to an error of a driver or a frame decoder, or to a row that was refused."""
     found = set()
     for path in SOURCES:
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
                 continue
-            place = {"DecodeError": 0, "Quarantined": 1}.get(call.func.id)
+            place = {"DecodeError": 0, "FrameError": 0, "Quarantined": 1}.get(call.func.id)
             if place is None or len(call.args) <= place:
                 continue
             found |= texts(call.args[place], path)
@@ -308,6 +342,80 @@ class TestPlugins:
         for source in blocks(document("plugins/README"), "python"):
             (imported,) = re.findall(r"^from carbontrack import (.+)$", source, re.MULTILINE)
             assert set(imported.split(", ")) <= set(carbontrack.__all__)
+
+
+class TestSensors:
+    """The reference of what ships with Carbon Track, against what the plugins themselves say."""
+
+    NAME = "plugins/sensors-reference"
+
+    def test_every_driver_is_there_and_every_decoder_with_what_it_gives(self) -> None:
+        brought = load_plugins(WITH_A_CALIBRATION).contributions
+        drivers = {names(row[0])[0] for row in rows(section(self.NAME, "Drivers"))}
+        decoders = {names(row[0])[0]: set(names(row[2])) for row in rows(decoder_table(self.NAME))}
+
+        assert drivers == set(brought.sensors)
+        assert decoders.keys() == brought.frame_decoders.keys()
+        for name, decoder in brought.frame_decoders.items():
+            assert set(decoder.gives) <= decoders[name]
+
+    def test_the_examples_are_read_by_the_decoders(self) -> None:
+        decoders = load_plugins(WITH_A_CALIBRATION).contributions.frame_decoders
+        table = {names(row[0])[0]: (names(row[2])[0], row[3]) for row in rows(section(self.NAME, "Layouts"))}
+
+        assert table.keys() == decoders.keys()
+        for name, (example, says) in table.items():
+            frame = decoders[name].decode(bytes.fromhex(example))
+            values = [*frame.meter.values(), *(getattr(frame, part) for part in decoders[name].gives if part in FRAME)]
+            number = float(says.split()[0].replace(",", ""))
+            assert values == [pytest.approx(number / 10 if name == "pulse_anemometer" else number)]
+
+    def test_every_option_is_there_with_its_default(self) -> None:
+        documented = {(names(row[0])[0], names(row[1])[0]): row[3] for row in rows(section(self.NAME, "Options"))}
+        models = {
+            name: manifest.options_model
+            for name in [*load_plugins(WITH_A_CALIBRATION).contributions.frame_decoders, "legacy"]
+            if (manifest := sensor_manifest(name)).options_model is not None
+        }
+        options = {(name, option): field.default for name, model in models.items() for option, field in fields(model)}
+
+        assert documented.keys() == options.keys()
+        for key, default in options.items():
+            if isinstance(default, float):
+                assert float(documented[key].replace(",", "")) == default
+
+    def test_every_map_of_a_meter_is_there_and_every_key_of_a_register(self) -> None:
+        maps, keys = section(self.NAME, "Meters").split("A register of one's own:")
+
+        assert {names(row[0])[0] for row in rows(maps)} == set(modbus_meter.MAPS)
+        assert {names(row[0])[0] for row in rows(keys)} == set(modbus_meter.Register.model_fields)
+
+    def test_the_example_of_options_is_one(self, tmp_path: Path) -> None:
+        (example,) = blocks(document(self.NAME), "yaml")
+        path = tmp_path / "carbontrack.yaml"
+        path.write_text(example, encoding="utf-8")
+        plugins = load_plugins(load_config(path, {}))
+
+        assert [status.error for status in plugins.statuses if status.error] == []
+        assert plugins.contributions.frame_decoders["modbus_meter"].gives == ("genset_kwh", "kwh", "litres", "run_s")
+
+
+FRAME = set(Frame.__struct_fields__)
+WITH_A_CALIBRATION = Config.model_validate({"plugins": {"options": {"pulse_anemometer": {"ms_per_hz": 0.1}}}})
+
+
+def decoder_table(name: str) -> str:
+    return section(name, "Frame decoders").partition("###")[0]
+
+
+def sensor_manifest(name: str) -> Manifest:
+    manifest = importlib.import_module(FIRST_PARTY[name]).MANIFEST
+    assert isinstance(manifest, Manifest)
+    return manifest
+
+
+def fields(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    return list(model.model_fields.items())
 
 
 FACTORY = Factory(1, "Kangaita Tea Factory", "kangaita", "Kirinyaga", "3", None, None, 2036.0)

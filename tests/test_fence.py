@@ -309,6 +309,7 @@ class TestInterrupting:
     async def test_who_blocks_the_loop_by_a_callback_of_its_own_is_named(self, watch: Watch) -> None:
         fence = Fence("callbacks", watch)
         watch.fences[__file__] = fence
+        watch.beat()
 
         asyncio.get_running_loop().call_soon(_sleep_here)
 

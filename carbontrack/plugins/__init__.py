@@ -11,8 +11,6 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
 from carbontrack.config import Config
 from carbontrack.fence import Fence, Watch
 from carbontrack.hookspecs import FrameDecoder, PluginState, PluginStatus
@@ -33,8 +31,6 @@ __all__ = [
     "collect_alone",
     "load_plugins",
 ]
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -84,16 +80,15 @@ def load_plugins(config: Config | None = None) -> Plugins:
         try:
             loaded = load(found, config)
         except LoadError as error:
-            statuses[name] = PluginStatus(name, found.origin, PluginState.PARKED, error=str(error), advice=error.advice)
+            statuses[name] = PluginStatus(
+                name, found.origin, PluginState.PARKED, error.manifest, error=str(error), advice=error.advice
+            )
             continue
         statuses[name], brought = _collected(loaded, plugins.contributions, decoders)
         plugins.found[name] = found
         plugins.contributions = joined((plugins.contributions, brought))
         decoders.update(brought.frame_decoders)
     plugins.statuses = [statuses[name] for name in order]
-    for status in plugins.statuses:
-        if status.error:
-            log.error("plugin left out", plugin=status.name, origin=status.origin, error=status.error)
     return plugins
 
 

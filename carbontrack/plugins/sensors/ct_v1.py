@@ -37,6 +37,7 @@ from carbontrack import (
     Tier,
     __version__,
     hookimpl,
+    unreadable,
 )
 
 MANIFEST = Manifest(
@@ -99,7 +100,7 @@ def decode(payload: Payload) -> Message:  # noqa: C901  # one check after the ot
     try:
         body = _decode_body(payload.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(payload.body, error) from None
+        raise unreadable(payload.body, error) from None
     first, count = body.seq, body.n
     if body.v != 1:
         raise DecodeError("unknown_version", f"format version {body.v}; this platform reads version 1")
@@ -205,27 +206,6 @@ def _check_numbers(
     numbers = sorted([sample.seq for sample in samples] + [record.seq for record in records])
     if numbers != list(range(first, first + count)):
         raise DecodeError("bad_sequence", "the rows are not the numbers seq to seq + n - 1, each once", covers)
-
-
-def _unreadable(body: bytes, error: Exception) -> DecodeError:
-    detail = str(error)
-    if re.search(rb"\b(NaN|-?Infinity)\b", body) or "out of range" in detail:
-        return DecodeError("not_finite", "a number is NaN or infinite", _covered(body))
-    if isinstance(error, msgspec.ValidationError):
-        missing = "missing required field" in detail
-        return DecodeError("missing_field" if missing else "wrong_type", detail, _covered(body))
-    return DecodeError("invalid_json", detail, _covered(body))
-
-
-def _covered(body: bytes) -> tuple[str, int, int] | None:
-    """The numbers that a message stands for, where its head can still be read."""
-    head = body[:400]
-    sid = re.search(rb'"sid"\s*:\s*"([0-9A-Za-z_-]{1,32})"', head)
-    seq = re.search(rb'"seq"\s*:\s*(\d{1,15})[,\s}]', head)
-    n = re.search(rb'"n"\s*:\s*(\d{1,4})[,\s}]', head)
-    if not (sid and seq and n) or not 1 <= int(n[1]) <= MOST_RECORDS:
-        return None
-    return sid[1].decode(), int(seq[1]), int(seq[1]) + int(n[1]) - 1
 
 
 CT_V1 = SensorDriver(name="ct_v1", title="Carbon Track node, format ct/v1", decode=decode)

@@ -11,15 +11,13 @@
 
 A message that comes twice with the same timestamp is one reading. Nothing tells the board what was stored: a board
 that must not lose a reading speaks ct/v1.
-The keys in brackets are those of the board software that came before Carbon Track's own.
+The keys in brackets are older names, which boards may keep. What the board software before Carbon Track's own sends,
+with ``device_id`` and often with nothing but a rate, is the driver ``legacy``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from math import isfinite
-from typing import Any
 
 import msgspec
 
@@ -35,6 +33,9 @@ from carbontrack import (
     Tier,
     __version__,
     hookimpl,
+    json_object,
+    number_in,
+    timestamp_ms,
 )
 
 MANIFEST = Manifest(
@@ -48,7 +49,6 @@ MANIFEST = Manifest(
 )
 
 STREAM = "flat"
-MOST = 2**53
 EARLIEST_MS = 1_577_836_800_000
 """2020-01-01T00:00:00Z: an earlier time is a clock that was never set."""
 _ALIASES = {
@@ -62,52 +62,17 @@ _ALIASES = {
 
 def decode(payload: Payload) -> Message:
     """A message of one sample."""
-    try:
-        body = msgspec.json.decode(payload.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        no_number = b"NaN" in payload.body or b"Infinity" in payload.body or "out of range" in str(error)
-        cause = "not_finite" if no_number else "invalid_json"
-        raise DecodeError(cause, str(error)) from None
-    if not isinstance(body, dict):
-        raise DecodeError("wrong_type", "the message is not an object")
-    values = {name: _number(body, keys) for name, keys in _ALIASES.items()}
+    body = json_object(payload.body)
+    values = {name: number_in(body, keys) for name, keys in _ALIASES.items()}
     if values["co2_ppm"] is None and values["temperature_c"] is None and values["velocity_ms"] is None:
         raise DecodeError("missing_field", "none of co2_ppm, temperature_c and velocity_ms is there")
-    time_ms = _time_ms(body.get("timestamp"), payload.received_at_ms)
+    timestamp = body.get("timestamp")
+    time_ms = payload.received_at_ms if timestamp is None else timestamp_ms(timestamp)
     clock = ClockQuality.SYNCED
     if time_ms < EARLIEST_MS:  # seconds since boot, perhaps: they come again after the next one
         time_ms, clock = payload.received_at_ms, ClockQuality.UNSET
     sample = msgspec.structs.replace(Sample(seq=time_ms, device_time_ms=time_ms, clock=clock), **values)
     return Message(STREAM, 0, time_ms, 1, [sample], numbered=False)
-
-
-def _number(body: dict[str, Any], keys: tuple[str, ...]) -> float | None:
-    for key in keys:
-        if (value := body.get(key)) is not None:
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise DecodeError("wrong_type", f"{key} must be a number")
-            if isinstance(value, int) and abs(value) > MOST:
-                raise DecodeError("not_finite", f"{key} is larger than any measurement")
-            if not isfinite(value):
-                raise DecodeError("not_finite", f"{key} is not a finite number")
-            return float(value)
-    return None
-
-
-def _time_ms(value: object, received_at_ms: int) -> int:
-    if value is None:
-        return received_at_ms
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise DecodeError("wrong_type", f"timestamp {value[:40]!r} is not ISO 8601") from None
-        if moment.tzinfo is None:
-            raise DecodeError("wrong_type", "timestamp has no zone: write Z or an offset")
-        return max(0, round(moment.timestamp() * 1000))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or not 0 <= value < 2.5e14:
-        raise DecodeError("wrong_type", "timestamp must be ISO 8601 text, or UTC seconds or milliseconds")
-    return round(value * 1000 if value < 1e11 else value)
 
 
 FLAT_JSON = SensorDriver(name="flat_json", title="Flat JSON, one reading a message", decode=decode)
