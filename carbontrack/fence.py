@@ -125,7 +125,8 @@ class Watch:
         finally:
             self._ended.set()
             thread.join()
-            if before is not None and _WAKE is not None:
+            # By default the signal would end the process, and the last one may still be on its way.
+            if before not in {None, signal.SIG_DFL} and _WAKE is not None:
                 signal.signal(_WAKE, before)
 
     def _interrupt(self, *_: object) -> None:

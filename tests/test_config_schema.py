@@ -101,7 +101,7 @@ def test_the_options_of_a_plugin_in_the_folder_are_in_it(tmp_path: Path) -> None
 
 
 def test_the_shipped_schema_is_that_of_our_own_plugins() -> None:
-    """It is made by carbontrack config-schema > config/carbontrack.schema.json."""
+    """It is made by carbontrack config-schema --output config/carbontrack.schema.json."""
     printed = CliRunner().invoke(app, ["config-schema"]).stdout
 
     assert SHIPPED.read_text(encoding="utf-8") == printed

@@ -6,7 +6,6 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from math import inf
 from operator import attrgetter
 from typing import Any
 
@@ -33,7 +32,8 @@ from carbontrack.hookspecs import (
     SensorDriver,
     Verdict,
 )
-from carbontrack.model import Message, Record, Role, Sample, Unavailable
+from carbontrack.intake import check_message
+from carbontrack.model import Role, Unavailable
 
 Item = SensorDriver | FrameDecoder | AlertRule | FactoryRule | Notifier | ReportFormat | PortalView
 
@@ -210,42 +210,6 @@ def _showing(fence: Fence, view: PortalView) -> Callable[[PortalRequest], Awaita
 def _page_key(view: PortalView, path: Mapping[str, str]) -> str:
     """What a page is held back by: what fails for one factory goes on for the others."""
     return " ".join(("page", view.name, *(value[:LONGEST_PART] for value in path.values())))
-
-
-_MOST_INT = 2**53
-
-
-def check_message(message: Any) -> None:
-    """Raise TypeError or ValueError for what no driver may give: other types, and numbers that are none."""
-    if type(message) is not Message:
-        raise TypeError(f"decode gave {type(message).__name__}, not a Message")
-    if type(message.stream) is not str or not message.stream:
-        raise TypeError("the stream's name must be text")
-    _whole(message.boot, message.first_seq, message.count)
-    for sample in message.samples:
-        if type(sample) is not Sample:
-            raise TypeError(f"a sample is a {type(sample).__name__}")
-        _whole(sample.seq, sample.device_time_ms, sample.clock, sample.status)
-        for value in (
-            sample.co2_ppm,
-            sample.temperature_c,
-            sample.velocity_ms,
-            sample.pressure_difference_pa,
-            sample.pressure_kpa,
-            sample.device_co2_kg_per_s,
-        ):
-            if value is not None and not -inf < value < inf:  # a TypeError for what is no number
-                raise ValueError(f"a value is {value!r}")
-    for record in message.records:
-        if type(record) is not Record or type(record.data) is not dict:
-            raise TypeError("a record must be a Record with a dict of data")
-        _whole(record.seq, record.device_time_ms, record.clock)
-
-
-def _whole(*numbers: Any) -> None:
-    for number in numbers:
-        if not isinstance(number, int) or not -_MOST_INT <= number <= _MOST_INT:
-            raise TypeError(f"{number!r} must be a whole number of at most 2**53")
 
 
 def _check_frame(frame: Any) -> None:

@@ -107,7 +107,8 @@ class Life:
     async def settled(self, timeout_s: float) -> None:
         """Wait until it runs, waits for its next attempt, or is parked."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._settled.wait()), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
 
     async def end(self) -> None:
         """Unload it: its jobs end, what it set up is left, nothing of it stays."""
@@ -201,10 +202,12 @@ class Life:
 
     async def _end_leftovers(self) -> None:
         """End tasks that the plugin began by itself and left behind."""
-        mine = asyncio.current_task()
-        prefixes = tuple(map(str, self.loaded.found.places()))
+        found, mine = self.loaded.found, asyncio.current_task()
+        if found.is_ours or self._host.has_another_of(found):
+            return  # whose task it is cannot be told from its code
+        prefixes = tuple(map(str, found.places()))
         left = [task for task in asyncio.all_tasks() if task is not mine and _is_from(task, prefixes)]
-        if left and not self.loaded.found.is_ours:
+        if left:
             names = ", ".join(sorted(task.get_name() for task in left))
             log.warning("plugin left tasks behind, ending them", plugin=self.name, tasks=names)
             self._host.note_leak(self.name, f"It left tasks behind, which were ended: {names}. Use plugin.start().")
@@ -410,6 +413,14 @@ class PluginHost:
         self.contributions = joined(self._brought[known] for known in in_order)
         for follow in self.followers:
             follow()
+
+    def has_another_of(self, found: Found) -> bool:
+        """Whether another plugin that is loaded has its code in the same places."""
+        places = set(found.places())
+        return any(
+            life.name != found.name and not places.isdisjoint(life.loaded.found.places())
+            for life in self._lives.values()
+        )
 
     def counter(self, name: str) -> Callable[[str], None]:
         """What counts a plugin's errors."""
