@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
+import weakref
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,6 +158,20 @@ class TestPages:
             await page(client, path, 404)
             assert (await client.head(path)).status == 404
         assert "Page leaf" not in await page(client, "/factory/kangaita/")
+
+    async def test_nothing_holds_the_code_of_a_page_that_is_gone(self, platform: Platform) -> None:
+        client = await platform.portal.signed_in("hq@example.org")
+        platform.write_page("leaf", "Green leaf")
+        await platform.reload()
+        await page(client, "/leaf/")
+        code = weakref.ref(sys.modules["carbontrack_plugin_leaf"])
+        assert code() is not None
+
+        (platform.folder / "plugins" / "leaf.py").unlink()
+        await platform.reload()
+
+        gc.collect()
+        assert code() is None
 
     async def test_a_plugin_that_takes_the_place_of_another_shows_its_own_template(self, platform: Platform) -> None:
         client = await platform.portal.signed_in("hq@example.org")

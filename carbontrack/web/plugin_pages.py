@@ -11,7 +11,7 @@ from carbontrack.fence import HeldBack
 from carbontrack.hookspecs import Page, PortalRequest, PortalView
 from carbontrack.model import Unavailable
 from carbontrack.plugins import PluginHost
-from carbontrack.plugins.contributions import Contributions, FencedView
+from carbontrack.plugins.contributions import FencedView
 from carbontrack.web.access import NETWORK_ROLES, PAGE, USER, Handler, allow
 from carbontrack.web.errors import Problem
 from carbontrack.web.reader import Reader
@@ -32,15 +32,17 @@ class PluginPages:
     def __init__(self, plugins: PluginHost, environments: Environments) -> None:
         self._plugins = plugins
         self._environments = environments
-        self._shown: Contributions | None = None
         self._router = web.UrlDispatcher()
+        plugins.followers.append(self.follow)
+        self.follow()
+
+    def follow(self) -> None:
+        """Show the pages that the plugins bring now, and hold nothing of those that are gone."""
+        self._router = _router_of(self._plugins.contributions.portals.values())
+        self._environments.forget()
 
     async def find(self, request: web.Request) -> web.UrlMappingMatchInfo:
         """The page that a request is for; its ``http_exception`` says if there is none."""
-        brought = self._plugins.contributions
-        if brought is not self._shown:
-            self._shown, self._router = brought, _router_of(brought.portals.values())
-            self._environments.forget()
         return await self._router.resolve(request)
 
 

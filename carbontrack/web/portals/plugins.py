@@ -25,7 +25,7 @@ MANIFEST = Manifest(
     version=__version__,
     kinds=(Kind.PORTAL,),
     title="The page of the plugins",
-    documentation="docs/plugins/README.md",
+    documentation="docs/plugins/portals.md",
     codeowners=("Carbon Track",),
     tier=Tier.PLATINUM,
 )
