@@ -104,8 +104,7 @@ class Reader:
         return self._services.plugins.statuses() if self._user.role in NETWORK_ROLES else ()
 
     def last_reload(self) -> ReloadResult | None:
-        reloader = self._services.reloader
-        return reloader.last if reloader is not None and self._user.role in NETWORK_ROLES else None
+        return self._services.reloader.last if self._user.role in NETWORK_ROLES else None
 
     def storage(self) -> StorageStatus | None:
         return self._services.storage() if self._user.role in NETWORK_ROLES else None
