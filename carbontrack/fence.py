@@ -197,7 +197,7 @@ class Fence:
         self._long: deque[tuple[str, float]] = deque(maxlen=FAILURES)
         self._watch = watch
         self._count = count
-        self._hide = hide
+        self.hide = hide
         self._clock = clock
 
     # --- what is called
@@ -349,7 +349,7 @@ class Fence:
         self._in_trouble = bool(self.troubles or self.whole.until)
 
     def _note(self, key: str, text: str, kind: str, *, at_once: bool) -> None:
-        text = self._hide(text)
+        text = self.hide(text)
         self.errors += 1
         self._in_trouble = True
         self._count(kind)

@@ -169,6 +169,7 @@ class TestPages:
 
         (platform.folder / "plugins" / "leaf.py").unlink()
         await platform.reload()
+        await page(client, "/leaf/", 404)  # a connection keeps its last request
 
         gc.collect()
         assert code() is None
@@ -708,6 +709,37 @@ class TestSecrets:
             assert secret not in told
         assert "a@example.org" in told
         assert f"{MASK} was refused by smtp://core:{MASK}@mail" in told
+
+    async def test_an_error_of_a_page_tells_none_neither_there_nor_in_the_log(
+        self, platform: Platform, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        source = """
+            class Options(BaseModel):
+                model_config = ConfigDict(extra="forbid")
+                word: str
+
+            import dataclasses
+            MANIFEST = dataclasses.replace(MANIFEST, options_model=Options)
+
+            @hookimpl
+            def register_portals(plugin):
+                async def show(request):
+                    raise ConnectionError(f"mail refused {plugin.options.word}")
+
+                return [PortalView("{name}", "Page", "{path}", frozenset(Role), show)]
+        """
+        platform.write("told", source)
+        platform.configure("options:\n  told:\n    word: !secret word\n", "word: word-of-the-mail\n")
+        await platform.reload()
+        client = await platform.portal.signed_in("hq@example.org")
+
+        for status in (500, 500, 500, 503):
+            text = await page(client, "/told/", status)
+            assert f"ConnectionError: mail refused {MASK}" in text
+
+        log = capsys.readouterr().out
+        assert f"ConnectionError: mail refused {MASK}" in log
+        assert "word-of-the-mail" not in log
 
     @given(st.text(min_size=1), st.text(max_size=5), st.text(max_size=5))
     def test_a_secret_is_masked_wherever_a_plugin_puts_it(self, secret: str, before: str, after: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Sequence
 
 import structlog
@@ -83,21 +84,21 @@ def _page_of(view: FencedView) -> Handler:
             raise
         except HeldBack as error:
             text = "This page failed several times and is held back. It is tried again by itself after a while."
-            raise Problem(503, f"{text} {_for_operators(request, error)}".strip()) from error
+            raise Problem(503, _with_details(request, text, str(error))) from error
         except Exception as error:
-            log.exception("page failed", page=view.name, plugin=view.fence.name, path=request.path)
-            text = f"The plugin {view.fence.name}, which brings this page, failed. The log says how."
-            raise Problem(500, f"{text} {_for_operators(request, error)}".strip()) from error
+            whose, told = view.fence.name, view.fence.hide(traceback.format_exc())
+            log.error("page failed", page=view.name, plugin=whose, path=request.path, traceback=told)  # noqa: TRY400  # with the exception it would tell secrets
+            text = f"The plugin {whose}, which brings this page, failed. The log says how."
+            details = view.fence.hide(f"{type(error).__name__}: {error}")
+            raise Problem(500, _with_details(request, text, details)) from error
         raise web.HTTPNotFound(text="There is no such page for you. Perhaps the address is mistyped.")
 
     return page
 
 
-def _for_operators(request: web.Request, error: Exception) -> str:
-    """What an error says, for whoever can do something about it."""
-    if request[USER].role not in NETWORK_ROLES:
-        return ""
-    return str(error) if isinstance(error, HeldBack) else f"{type(error).__name__}: {error}"
+def _with_details(request: web.Request, text: str, details: str) -> str:
+    """A text with what an error says, for whoever can do something about it."""
+    return f"{text} {details}" if request[USER].role in NETWORK_ROLES else text
 
 
 # --- addresses
