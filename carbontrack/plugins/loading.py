@@ -45,7 +45,11 @@ class Loaded:
 
 def load(found: Found, config: Config) -> Loaded:
     """Import a plugin and check all that it says. Slow, as imports are. Raises :class:`LoadError`."""
-    module = _imported(found)
+    return loaded_from(_imported(found), found, config)
+
+
+def loaded_from(module: Any, found: Found, config: Config) -> Loaded:
+    """Check all that a plugin says whose module is there. Raises :class:`LoadError`."""
     manifest = checked_manifest(module, found.name)
     for requirement in manifest.requirements:
         _check_requirement(requirement)
