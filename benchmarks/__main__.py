@@ -3,12 +3,13 @@
 import signal
 import sys
 
-from benchmarks import growth, ingest, peers, recompute, score
+from benchmarks import growth, ingest, peers, plugins, recompute, score
 
 BENCHMARKS = {
     "growth": growth.main,
     "ingest": ingest.main,
     "peers": peers.main,
+    "plugins": plugins.main,
     "recompute": recompute.main,
     "score": score.main,
 }

@@ -7,37 +7,37 @@ import contextlib
 import gc
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
+import msgspec
 import structlog
 from aiohttp import web
 
 from carbontrack import ingest as mqtt
-from carbontrack.alerts import RuleInstance
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor
-from carbontrack.config import Config, ConfigError, Problem, check_options
-from carbontrack.device import Hearing, Rules
+from carbontrack.config import Config
+from carbontrack.configured import notifier_instances, rule_instances
+from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
-from carbontrack.factory_watch import FactoryRules, FactoryWatch
+from carbontrack.factory_watch import FactoryWatch
 from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
-from carbontrack.hookspecs import AlertRule, FactoryRule, Notifier, ReloadResult
+from carbontrack.hookspecs import ReloadResult
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
-from carbontrack.notify import Notifications, NotifierInstance, notifications
+from carbontrack.notify import Notifications, notifications
 from carbontrack.overload import Drain
-from carbontrack.plugins import Contributions, Limits, PluginHost
+from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
@@ -154,7 +154,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         try:
             async with _kept_running(
                 ingest=ingest.consume,
-                registry=lambda: _follow_registry(store, fleet, devices.registry_poll_s),
+                registry=lambda: _follow_registry(store, fleet, reloader, devices.registry_poll_s),
                 upkeep=lambda: _tidy(upkeep),
                 looks=lambda: _look(upkeep),
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
@@ -328,56 +328,6 @@ def follow_plugins(
     return (*problems, *more_problems)
 
 
-def rule_instances(config: Config, brought: Contributions) -> tuple[Rules, FactoryRules, tuple[str, ...]]:
-    """The configured alerts of devices and of factories with their rules, and why some are left out."""
-    of_devices: list[RuleInstance[AlertRule]] = []
-    of_factories: list[RuleInstance[FactoryRule]] = []
-    problems: list[str] = []
-    for index, entry in enumerate(config.alerts):
-        found = _chosen(config, ("alerts", index), "rule", {**brought.alert_rules, **brought.factory_rules}, problems)
-        if found is None:
-            continue
-        rule, options = found
-        settings = entry.severity, entry.hold_s, entry.clear_after_s
-        if isinstance(rule, AlertRule):
-            of_devices.append(RuleInstance(entry.name, rule, options, *settings))
-        else:
-            of_factories.append(RuleInstance(entry.name, rule, options, *settings))
-    return tuple(of_devices), tuple(of_factories), tuple(problems)
-
-
-def notifier_instances(config: Config, brought: Contributions) -> tuple[tuple[NotifierInstance, ...], tuple[str, ...]]:
-    """The configured notifications with their notifiers, and why some are left out."""
-    instances = []
-    problems: list[str] = []
-    for index, entry in enumerate(config.notifications):
-        found = _chosen(config, ("notifications", index), "notifier", brought.notifiers, problems)
-        if found is not None:
-            instances.append(NotifierInstance(entry.name, *found, entry.min_severity))
-    return tuple(instances), tuple(problems)
-
-
-Family = TypeVar("Family", bound=AlertRule | FactoryRule | Notifier)
-
-
-def _chosen(
-    config: Config, key: tuple[str, int], field: str, known: Mapping[str, Family], problems: list[str]
-) -> tuple[Family, Any] | None:
-    """What an entry of a list asks for, and its options; None with a problem more where it cannot be used."""
-    entry = getattr(config, key[0])[key[1]]
-    name = getattr(entry, field)
-    family = known.get(name)
-    if family is None:
-        text = f"no plugin that runs brings the {field} {name!r}; there are: {', '.join(sorted(known))}"
-        problems.append(str(Problem(config.place((*key, field)), (*key, field), text)))
-        return None
-    try:
-        return family, check_options(config, (*key, "options"), family.options_model, entry.options)
-    except ConfigError as error:
-        problems += map(str, error.problems)
-        return None
-
-
 # --- what runs beside
 
 
@@ -405,14 +355,17 @@ async def _kept_running(**jobs: Callable[[], Awaitable[None]]) -> AsyncIterator[
         await end(*tasks)
 
 
-async def _follow_registry(store: Store, fleet: Fleet, every_s: float) -> None:
-    """Take changes of the registry that came by another process or the command line."""
+async def _follow_registry(store: Store, fleet: Fleet, reloader: Reloader, every_s: float) -> None:
+    """Take changes of the registry that came by another process or the command line, and requests to reload."""
     seen = -1  # whatever changed between the fleet's start and now is not missed
     while True:
         revision = await store.revision()
         if revision != seen:
             await fleet.sync(await store.sites())
             await store.forget_sessions(datetime.now(UTC))
+            if (number := await store.asked_reload()) is not None:
+                result = await reloader.reload("carbontrack reload")
+                await store.answer_reload(number, msgspec.json.encode(result).decode())
             seen = revision
         await asyncio.sleep(every_s)
 

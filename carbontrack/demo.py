@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from carbontrack.app import broker_settings, run_core, run_web, stop_signal
+from carbontrack.app import broker_settings, reload_signal, run_core, run_web, stop_signal
 from carbontrack.broker import BrokerStartError, embedded_broker
 from carbontrack.config import Config, load_config
 from carbontrack.ledger import Metric, Target
@@ -33,6 +33,9 @@ from carbontrack.web import DemoAccount
 from carbontrack.web.auth import hash_password
 
 DATABASE = "carbontrack.sqlite3"
+CONFIG = "carbontrack.yaml"
+MQTT = "mqtt.yaml"
+PLUGINS = "plugins"
 DEVICES = "devices"
 ARCHIVE = "archive"
 LOG = "simulator.log"
@@ -42,6 +45,22 @@ PASSWORD = "demo"  # noqa: S105  # of accounts that exist only in a demo, which 
 HISTORY_HOURS = 24.0
 """What the devices have measured before the demo's first start, so that no page begins empty."""
 STOP_PATIENCE_S = 10.0
+
+
+CONFIG_TEXT = f"""\
+# The configuration of this demo. Every command takes it: --config {CONFIG}
+# Change plugins or alerts while the demo runs, and say: carbontrack reload --config {CONFIG}
+# docs/configuration.md has all settings.
+
+database:
+  url: sqlite://{DATABASE}
+
+mqtt: !include {MQTT}
+
+plugins:
+  # A plugin is a file or a folder in here: carbontrack plugins new sensor my_sensor --into {PLUGINS}
+  folder: {PLUGINS}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +93,19 @@ async def run_demo(options: DemoOptions, say: Callable[[str], object] = _print) 
     fleet = demo_fleet(options.factories)
     async with stop_signal() as stop, embedded_broker() as mqtt_port:
         settings = _settings(folder, mqtt_port, options.port)
-        config = load_config(None, settings)
+        _write_config(folder, mqtt_port)
+
+        def read() -> Config:
+            return load_config(folder / CONFIG, settings)
+
+        config = read()
         await migrate(config.database.url)
         await _prepare(config, fleet, say)
         accounts = _accounts(fleet)
         async with (
-            run_core(config) as core,
+            run_core(config, read) as core,
             run_web(core, accounts) as url,
+            reload_signal(core),
             _simulator(options, folder, settings) as simulator,
         ):
             say(_banner(url, accounts, fleet, folder))
@@ -180,6 +205,17 @@ def _forget(folder: Path) -> None:
     for name in (DEVICES, ARCHIVE):
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
+
+
+def _write_config(folder: Path, mqtt_port: int) -> None:
+    """The demo's configuration as a file, for a person to change and for other commands to take.
+
+    What the demo finds out anew at each start is in a file of its own.
+    """
+    (folder / PLUGINS).mkdir(exist_ok=True)
+    (folder / MQTT).write_text(f"# The demo writes this at each start.\nport: {mqtt_port}\n", "utf-8")
+    if not (folder / CONFIG).exists():
+        (folder / CONFIG).write_text(CONFIG_TEXT, "utf-8")
 
 
 def _settings(folder: Path, mqtt_port: int, http_port: int) -> dict[str, str]:
@@ -285,5 +321,5 @@ def _banner(url: str, accounts: Sequence[DemoAccount], fleet: Sequence[DemoFacto
         f"\nCarbon Track is running with {len(fleet)} simulated factories and {devices} chimneys.\n\n"
         f"  Open  {url}\n\n  Sign in as\n{signs}\n\n"
         f"  The last 24 hours arrive from the devices' stores within about two minutes of the first start.\n"
-        f"  Data are kept in {folder}. Ctrl-C ends it; started again it goes on.\n"
+        f"  Data and configuration are kept in {folder}. Ctrl-C ends it; started again it goes on.\n"
     )

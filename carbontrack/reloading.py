@@ -73,13 +73,15 @@ class Reloader:
                     changes.removed,
                     changes.reloaded,
                     changes.failed,
+                    left_out=self.left_out,
                     needs_restart=needs_restart,
                 )
             )
 
     def _told(self, result: ReloadResult) -> ReloadResult:
         self.last = result
-        self._metrics.reloads.labels("refused" if result.problems else "failed" if result.failed else "done").inc()
+        kind = "refused" if result.problems else "failed" if result.failed or result.left_out else "done"
+        self._metrics.reloads.labels(kind).inc()
         log.info(
             "reloaded",
             by=result.by,
@@ -88,6 +90,7 @@ class Reloader:
             reloaded=result.reloaded,
             failed=dict(result.failed),
             problems=result.problems,
+            left_out=result.left_out,
             needs_restart=result.needs_restart,
         )
         return result

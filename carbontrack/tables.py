@@ -114,6 +114,9 @@ class DeviceRow(Model):
 class RegistryRow(Model):
     id = fields.IntField(primary_key=True)
     revision = fields.BigIntField(default=0)
+    reload_asked = fields.BigIntField(default=0, db_default=0)
+    reload_done = fields.BigIntField(default=0, db_default=0)
+    reload_answer = fields.TextField(default="", db_default="")
 
     class Meta:
         table = "registry"

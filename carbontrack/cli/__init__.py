@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
 from carbontrack.cli.registry import device_app, factory_app, user_app
+from carbontrack.cli.reload import reload
 from carbontrack.config import Config, load_config
 from carbontrack.store import Store
 
@@ -40,6 +42,7 @@ device_app.command("passwords")(device_passwords)
 
 add_accounting(app)
 add_backup(app)
+app.command()(reload)
 
 # --- running
 
@@ -133,12 +136,27 @@ def migrate(config: ConfigOption = None) -> None:
 
 @app.command("check-config")
 def check_config(config: ConfigOption = None) -> None:
-    """Read the configuration and say all that is wrong with it.
+    """Read the configuration and say all that is wrong with it, the options of plugins and alerts included.
 
     Example: carbontrack check-config --config config/carbontrack.yaml
     """
-    load(config)
+    from carbontrack.configured import problems_of  # noqa: PLC0415  # see run
+
+    if problems := problems_of(load(config)):
+        stop("\n".join(problems))
     typer.echo("The configuration is fine.")
+
+
+@app.command("config-schema")
+def show_config_schema(config: ConfigOption = None) -> None:
+    """Print the configuration's JSON Schema, with the options of the plugins that are there: for editors.
+
+    Example: carbontrack config-schema --config config/carbontrack.yaml > config/carbontrack.schema.json
+    """
+    from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
+    from carbontrack.plugins.schema import config_schema  # noqa: PLC0415  # see run
+
+    typer.echo(json.dumps(config_schema(load_plugins(load(config))), indent=2))
 
 
 # --- plugins and reports

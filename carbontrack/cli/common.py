@@ -48,6 +48,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     try:
         run_on_a_loop(main)
     except (
+        ConfigError,
         SchemaMismatch,
         StoreUnavailable,
         ArchiveError,

@@ -11,8 +11,6 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-
 from carbontrack.config import Config
 from carbontrack.fence import Fence, Watch
 from carbontrack.hookspecs import FrameDecoder, PluginState, PluginStatus
@@ -33,8 +31,6 @@ __all__ = [
     "collect_alone",
     "load_plugins",
 ]
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -91,9 +87,6 @@ def load_plugins(config: Config | None = None) -> Plugins:
         plugins.contributions = joined((plugins.contributions, brought))
         decoders.update(brought.frame_decoders)
     plugins.statuses = [statuses[name] for name in order]
-    for status in plugins.statuses:
-        if status.error:
-            log.error("plugin left out", plugin=status.name, origin=status.origin, error=status.error)
     return plugins
 
 

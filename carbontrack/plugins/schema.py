@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -12,13 +12,14 @@ from carbontrack.hookspecs import AlertRule, FactoryRule, Notifier
 from carbontrack.plugins import Plugins
 from carbontrack.plugins.loading import OPTIONS_VERSION
 
+Family = TypeVar("Family", bound=AlertRule | FactoryRule | Notifier)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def config_schema(plugins: Plugins) -> dict[str, Any]:
     """The schema of the whole configuration.
 
-    An editor checks what is written; ``!secret`` and ``!env_var`` stand for text there, and what they give is checked by
+    An editor checks what is written. ``!secret`` and ``!env_var`` stand for text there; what they give is checked by
     ``carbontrack check-config``.
     """
     schema = Config.model_json_schema()
@@ -40,7 +41,8 @@ def config_schema(plugins: Plugins) -> dict[str, Any]:
             if part.get("type") == "array":
                 part["items"] = {"type": "string", "enum": sorted(manifests)}
     brought = plugins.contributions
-    _choose(definitions["AlertEntry"], "rule", {**brought.alert_rules, **brought.factory_rules}, definitions)
+    rules: dict[str, AlertRule | FactoryRule] = {**brought.alert_rules, **brought.factory_rules}
+    _choose(definitions["AlertEntry"], "rule", rules, definitions)
     _choose(definitions["NotificationEntry"], "notifier", brought.notifiers, definitions)
     return {"$schema": DIALECT, **schema, "title": "Carbon Track"}
 
@@ -55,7 +57,7 @@ def _plugin_options(name: str, model: type[BaseModel], version: int, definitions
 def _choose(
     entry: dict[str, Any],
     key: str,
-    families: Mapping[str, AlertRule] | Mapping[str, AlertRule | FactoryRule] | Mapping[str, Notifier],
+    families: Mapping[str, Family],
     definitions: dict[str, Any],
 ) -> None:
     """Have the options of an entry be those of the family that its ``key`` names."""

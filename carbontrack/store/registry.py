@@ -82,6 +82,32 @@ class Registry:
         return revision
 
     @in_context
+    async def ask_reload(self) -> int:
+        """Ask the running core to read its configuration anew; the request's number."""
+        await RegistryRow.filter(id=1).update(reload_asked=F("reload_asked") + 1)
+        await _changed()  # so that the core looks
+        row = await RegistryRow.get(id=1)
+        number: int = row.reload_asked
+        return number
+
+    @in_context
+    async def asked_reload(self) -> int | None:
+        """The number of a request that no core has answered yet; None without one."""
+        row = await RegistryRow.get(id=1)
+        return row.reload_asked if row.reload_asked > row.reload_done else None
+
+    @in_context
+    async def answer_reload(self, number: int, answer: str) -> None:
+        """Answer a request, and those before it."""
+        await RegistryRow.filter(id=1).update(reload_done=number, reload_answer=answer)
+
+    @in_context
+    async def reload_answer(self, number: int) -> str | None:
+        """What a core answered to a request; None while it has not."""
+        row = await RegistryRow.get(id=1)
+        return row.reload_answer if row.reload_done >= number else None
+
+    @in_context
     async def factories(self) -> list[Factory]:
         return [_factory(row) for row in await FactoryRow.all().order_by("name")]
 
