@@ -45,7 +45,7 @@ class Loaded:
 
 def load(found: Found, config: Config) -> Loaded:
     """Import a plugin and check all that it says. Slow, as imports are. Raises :class:`LoadError`."""
-    return loaded_from(_imported(found), found, config)
+    return loaded_from(imported(found), found, config)
 
 
 def loaded_from(module: Any, found: Found, config: Config) -> Loaded:
@@ -64,7 +64,8 @@ def loaded_from(module: Any, found: Found, config: Config) -> Loaded:
     return Loaded(found, manifest, manager, options, notes)
 
 
-def _imported(found: Found) -> Any:
+def imported(found: Found) -> Any:
+    """A plugin's module. Raises :class:`LoadError` for whatever its code raises."""
     try:
         return import_plugin(found)
     except ImportError as error:

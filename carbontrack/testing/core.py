@@ -24,6 +24,7 @@ from carbontrack.bookkeeping import Books
 from carbontrack.config import Config
 from carbontrack.device import Services as DeviceServices
 from carbontrack.factory_watch import FactoryWatch
+from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
 from carbontrack.hookspecs import ReloadResult
 from carbontrack.live import Live
@@ -33,6 +34,7 @@ from carbontrack.notify import Notifications, notifications
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.store import Store, migrate, open_store
+from carbontrack.tasks import end
 from carbontrack.testing.examples import FACTORY, report
 from carbontrack.testing.loading import as_installed
 from carbontrack.web import Services as WebServices
@@ -40,6 +42,7 @@ from carbontrack.web import create_app
 from carbontrack.web.auth import hash_password
 
 PATIENCE_S = 20.0
+BEAT_S = 0.2
 ALWAYS = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 PASSWORD = "correct horse battery staple"  # noqa: S105  # of people in a database that is thrown away
 OF_A_FACTORY = frozenset({Role.FACTORY_MANAGER, Role.FACTORY_CLERK})
@@ -206,6 +209,7 @@ async def running_core(
     alerts: Sequence[Mapping[str, Any]] = (),
     notify: Sequence[Mapping[str, Any]] = (),
     sensor: str = "ct_v1",
+    watch: Watch | None = None,
 ) -> AsyncIterator[RunningCore]:
     """A core with one factory and its device ``dev-001``, which is registered with ``sensor``.
 
@@ -229,12 +233,12 @@ async def running_core(
         with tempfile.TemporaryDirectory(prefix="carbontrack-test-") as home:
             database = Path(home, "carbontrack.sqlite3")
             await make_database(database)
-            async with _core(config, f"sqlite://{database}", sensor) as core:
+            async with _core(config, f"sqlite://{database}", sensor, watch) as core:
                 yield core
 
 
 @asynccontextmanager
-async def _core(config: Config, url: str, sensor: str) -> AsyncIterator[RunningCore]:
+async def _core(config: Config, url: str, sensor: str, watch: Watch | None) -> AsyncIterator[RunningCore]:
     metrics = Metrics()
     receipts: dict[tuple[str, str], int] = {}
 
@@ -243,25 +247,34 @@ async def _core(config: Config, url: str, sensor: str) -> AsyncIterator[RunningC
 
     async with (
         open_store(url, metrics) as store,
-        running_plugins(config, metrics) as plugins,
+        running_plugins(config, metrics, watch) as plugins,
         notifications(metrics) as notices,
         AsyncExitStack() as stack,
     ):
+        beating = asyncio.create_task(_beat(plugins.watch), name="core:beat")
+        stack.push_async_callback(end, beating)
         live = Live()
         services = DeviceServices(store, live, metrics, told, will_after_s=0.0, notify=notices.tell)
         fleet = Fleet(services, plugins.contributions.sensors)
         stack.push_async_callback(fleet.close)
         books = books_of(config, store)
-        watch = FactoryWatch(store, books, metrics, notices.tell)
+        factories = FactoryWatch(store, books, metrics, notices.tell)
         reloader = Reloader(config, plugins, metrics)
-        reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, watch, notices))
+        reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, factories, notices))
         factory = await store.add_factory(FACTORY)
         website = _web_services(config, store, books, fleet, live, plugins, metrics, reloader)
         core = RunningCore(
-            config, store, fleet, plugins, reloader, watch, notices, factory, website, stack, receipts=receipts
+            config, store, fleet, plugins, reloader, factories, notices, factory, website, stack, receipts=receipts
         )
         await core.register("dev-001", sensor)
         yield core
+
+
+async def _beat(watch: Watch) -> None:
+    """Tell the watch that the loop turns."""
+    while True:
+        watch.beat()
+        await asyncio.sleep(BEAT_S)
 
 
 def _web_services(

@@ -24,6 +24,7 @@ from carbontrack.plugins.finding import Found, find_plugins
 from carbontrack.plugins.loading import Loaded, load, loaded_from
 
 ORIGIN = "a test"
+POOLS = ("asyncio_", "uvloop_")
 PATIENCE_S = 5.0
 """For how long what should end may take until it counts as left behind."""
 
@@ -170,8 +171,8 @@ class Held:
 
     @classmethod
     def now(cls) -> Held:
-        """Tasks, threads and open files; a pool's threads, which wait for work, are nobody's."""
-        threads = frozenset(thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_"))
+        """Tasks, threads and open files; the threads of the loop's own pool, which wait for work, are nobody's."""
+        threads = frozenset(thread for thread in threading.enumerate() if not thread.name.startswith(POOLS))
         return cls(frozenset(asyncio.all_tasks()), threads, frozenset(_open_files()))
 
     def beyond(self, other: Held) -> list[str]:
@@ -192,7 +193,9 @@ def _open_files() -> Iterator[tuple[str, str]]:
         return
     for number in numbers:
         with suppress(OSError):  # the one that the listing itself used
-            yield number, os.readlink(folder / number)
+            target = os.readlink(folder / number)
+            if not target.startswith("/dev/"):  # null and urandom, which libraries open once
+                yield number, target
 
 
 @asynccontextmanager
