@@ -148,15 +148,24 @@ def check_config(config: ConfigOption = None) -> None:
 
 
 @app.command("config-schema")
-def show_config_schema(config: ConfigOption = None) -> None:
-    """Print the configuration's JSON Schema, with the options of the plugins that are there: for editors.
+def show_config_schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; without it, it is printed.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give the configuration's JSON Schema, with the options of the plugins that are there: for editors.
 
-    Example: carbontrack config-schema --config config/carbontrack.yaml > config/carbontrack.schema.json
+    Example: carbontrack config-schema --config config/carbontrack.yaml --output config/carbontrack.schema.json
     """
     from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
     from carbontrack.plugins.schema import config_schema  # noqa: PLC0415  # see run
 
-    typer.echo(json.dumps(config_schema(load_plugins(load(config))), indent=2))
+    text = json.dumps(config_schema(load_plugins(load(config))), indent=2)
+    if output is None:
+        typer.echo(text)
+    else:
+        output.write_text(f"{text}\n", "utf-8")
 
 
 # --- reports

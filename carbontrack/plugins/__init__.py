@@ -82,7 +82,9 @@ def load_plugins(config: Config | None = None) -> Plugins:
         try:
             loaded = load(found, config)
         except LoadError as error:
-            statuses[name] = PluginStatus(name, found.origin, PluginState.PARKED, error=str(error), advice=error.advice)
+            statuses[name] = PluginStatus(
+                name, found.origin, PluginState.PARKED, error.manifest, error=str(error), advice=error.advice
+            )
             continue
         statuses[name], brought = _collected(loaded, plugins.contributions, decoders)
         plugins.found[name] = found

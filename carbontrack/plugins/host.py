@@ -349,7 +349,8 @@ class PluginHost:
             log.error("plugin left out", plugin=name, origin=item.origin, error=text)  # noqa: TRY400  # the text says all
             if before is None or before.state is not PluginState.RUNNING:
                 await self._unload(name)
-                status = PluginStatus(name, item.origin, PluginState.PARKED, error=text, advice=advice)
+                manifest = error.manifest if isinstance(error, LoadError) else None
+                status = PluginStatus(name, item.origin, PluginState.PARKED, manifest, error=text, advice=advice)
                 self._out[name] = status
             else:
                 before.notes = [*before.loaded.notes, f"It runs as it was: its reload failed. {text} {advice}"]

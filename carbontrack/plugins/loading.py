@@ -25,11 +25,12 @@ OPTIONS_VERSION = "options_version"
 
 
 class LoadError(Exception):
-    """A plugin cannot be loaded; ``advice`` says what a person can do."""
+    """A plugin cannot be loaded; ``advice`` says what a person can do. Its ``manifest`` may be known all the same."""
 
     def __init__(self, error: str, advice: str) -> None:
         super().__init__(error)
         self.advice = advice
+        self.manifest: Manifest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +52,26 @@ def load(found: Found, config: Config) -> Loaded:
 def loaded_from(module: Any, found: Found, config: Config) -> Loaded:
     """Check all that a plugin says whose module is there. Raises :class:`LoadError`."""
     manifest = checked_manifest(module, found.name)
-    for requirement in manifest.requirements:
-        _check_requirement(requirement)
+    try:
+        for requirement in manifest.requirements:
+            _check_requirement(requirement)
+        manager = _managed(module, found.name)
+        options, notes = _options(found, manifest, manager, config)
+    except LoadError as error:
+        error.manifest = manifest
+        raise
+    return Loaded(found, manifest, manager, options, notes)
+
+
+def _managed(module: Any, name: str) -> pluggy.PluginManager:
     manager = pluggy.PluginManager(PROJECT)
     manager.add_hookspecs(hookspecs)
     try:
-        manager.register(module, name=found.name)
+        manager.register(module, name=name)
         manager.check_pending()
     except (pluggy.PluginValidationError, ValueError, TypeError) as error:
         raise LoadError(str(error), f"The hooks are: {', '.join([*HOOKS, 'set_up', 'migrate_options'])}.") from error
-    options, notes = _options(found, manifest, manager, config)
-    return Loaded(found, manifest, manager, options, notes)
+    return manager
 
 
 def imported(found: Found) -> Any:

@@ -24,6 +24,9 @@ def config_schema(plugins: Plugins) -> dict[str, Any]:
     """
     schema = Config.model_json_schema()
     definitions: dict[str, Any] = schema["$defs"]
+    for section in schema["properties"].values():
+        if "$ref" in section:  # a section whose keys are all commented out is null in YAML
+            definitions[section["$ref"].rsplit("/", 1)[1]]["type"] = ["object", "null"]
     settings = definitions["Plugins"]["properties"]
     manifests = {status.name: status.manifest for status in plugins.statuses}
     settings["options"] = {
@@ -44,7 +47,22 @@ def config_schema(plugins: Plugins) -> dict[str, Any]:
     rules: dict[str, AlertRule | FactoryRule] = {**brought.alert_rules, **brought.factory_rules}
     _choose(definitions["AlertEntry"], "rule", rules, definitions)
     _choose(definitions["NotificationEntry"], "notifier", brought.notifiers, definitions)
-    return {"$schema": DIALECT, **schema, "title": "Carbon Track"}
+    found = {"$schema": DIALECT, **schema, "title": "Carbon Track"}
+    _forget_forms(found)
+    return found
+
+
+def _forget_forms(part: Any) -> None:
+    """Take away what a text must look like: behind a tag stands a name, and not the text itself."""
+    if isinstance(part, list):
+        for item in part:
+            _forget_forms(item)
+    elif isinstance(part, dict):
+        if part.get("type") == "string":
+            for form in ("pattern", "minLength", "maxLength", "format"):
+                part.pop(form, None)
+        for item in part.values():
+            _forget_forms(item)
 
 
 def _plugin_options(name: str, model: type[BaseModel], version: int, definitions: dict[str, Any]) -> dict[str, Any]:

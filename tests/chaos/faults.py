@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiomqtt
@@ -279,6 +280,33 @@ async def plugin_is_slow(chaos: Chaos) -> str:
     return "a rule that holds the loop for 20 ms at each reading"
 
 
+async def plugin_hangs(chaos: Chaos) -> str:
+    """A call that never ends is ended, and whoever made it is held back: the loop turns again within seconds."""
+    platform = chaos.platform
+    name = 'carbontrack_plugin_errors_total{kind="blocked",plugin="troublesome"}'
+    before = await asyncio.to_thread(platform.metric, name)
+    platform.mode_file.write_text("hang")
+    await until(lambda: platform.metric(name) > before, 30, "the call that hangs was not ended")
+    await chaos.pause(5, 8)
+    platform.mode_file.write_text("")
+    return f"{await asyncio.to_thread(platform.metric, name) - before:.0f} calls ended"
+
+
+async def plugin_is_reloaded(chaos: Chaos) -> str:
+    """A plugin is replaced again and again, while it is used."""
+    platform = chaos.platform
+    done = partial(platform.metric, "carbontrack_reloads_total")
+    before = await asyncio.to_thread(done)
+    for number in range(5):
+        platform.reload()
+        await until(partial(_is_beyond, done, before + number), 30, "no reload came")
+    return "5 reloads with changed code"
+
+
+def _is_beyond(value: Callable[[], float], than: float) -> bool:
+    return value() > than
+
+
 async def disk_full(chaos: Chaos) -> str:
     platform = chaos.platform
     assert platform.disk is not None
@@ -329,5 +357,7 @@ FAULTS: Mapping[str, Fault] = {
     "poison payloads": poison,
     "crashing plugin": plugin_crashes,
     "slow plugin": plugin_is_slow,
+    "hanging plugin": plugin_hangs,
+    "reloaded plugin": plugin_is_reloaded,
     "disk full": disk_full,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -61,14 +62,16 @@ logging:
   format: json
 """
 PLUGIN = '''
-"""An alert rule that does what a file says: nothing, raise an error, or hold everybody up."""
+"""An alert rule that does what a file says: nothing, raise an error, hold everybody up, or never come back."""
 
 import os
 import time
 
 from pydantic import BaseModel
 
-from carbontrack import AlertRule, Verdict, hookimpl
+from carbontrack import AlertRule, Kind, Manifest, Verdict, hookimpl
+
+MANIFEST = Manifest(name="troublesome", version="1.0", kinds=(Kind.ALERT,), title="Trouble on demand")
 
 
 class Options(BaseModel):
@@ -80,6 +83,8 @@ def evaluate(options, seen):
         mode = file.read()
     if mode == "crash":
         raise RuntimeError("a rule that crashes")
+    while mode == "hang":
+        time.sleep(1)
     if mode == "slow":
         time.sleep(0.02)
     return Verdict(breached=False, cleared=True)
@@ -105,6 +110,7 @@ class Platform:
     disk: Path | None
     """The small volume that the database is on, where there is one."""
     mode_file: Path
+    plugin: Path
 
     @property
     def settings(self) -> BrokerSettings:
@@ -122,6 +128,12 @@ class Platform:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.2)
+
+    def reload(self) -> None:
+        """Change the plugin's code and have the core read its configuration anew."""
+        self.plugin.write_text(f"{self.plugin.read_text()}\n# {time.monotonic_ns()}\n")
+        assert self.core.process is not None
+        os.kill(self.core.process.pid, signal.SIGHUP)
 
     def get(self, path: str, token: str | None = None) -> tuple[int, str]:
         """A page of the core; status 0 when nobody answers."""
@@ -176,7 +188,7 @@ async def platform(folder: Path, devices: Sequence[str], disk_mb: int) -> AsyncI
             log=core_folder / "core.log",
             is_ready=lambda: _answers(f"{http}/healthz"),
         )
-        found = Platform(postgres, running, core, url, http, disk, mode_file)
+        found = Platform(postgres, running, core, url, http, disk, mode_file, plugins / "troublesome.py")
         await asyncio.to_thread(core.start)
         try:
             yield found
