@@ -212,9 +212,7 @@ async def reload_signal(core: Core) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def running_plugins(
-    config: Config, metrics: Metrics, watch: Watch | None = None
-) -> AsyncIterator[PluginHost]:
+async def running_plugins(config: Config, metrics: Metrics, watch: Watch | None = None) -> AsyncIterator[PluginHost]:
     """The plugins of the configuration, loaded and set up."""
     host = PluginHost(metrics, watch)
     with host.watch.on():

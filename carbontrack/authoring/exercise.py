@@ -1,4 +1,4 @@
-"""A plugin in a running core: set up, used in all that it brings, and unloaded, with a stopwatch and an eye on the rest."""
+"""A plugin in a running core: set up, used in all that it brings, and unloaded, with a stopwatch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from carbontrack.authoring.subject import Subject
 from carbontrack.config import Config
 from carbontrack.fence import Fence, Watch
-from carbontrack.hookspecs import PluginState, PluginStatus, PortalView
+from carbontrack.hookspecs import AlertRule, FactoryRule, PluginState, PluginStatus, PortalView
 from carbontrack.model import Role
 from carbontrack.testing.core import RunningCore, eventually, running_core
 from carbontrack.testing.examples import example_options
@@ -36,7 +36,7 @@ class Stopwatch(Watch):
         self.longest_s = 0.0
         super().__init__()
 
-    @property  # type: ignore[override]  # every change of who holds the loop is seen here
+    @property  # every change of who holds the loop is seen here
     def running(self) -> tuple[Fence, float] | None:
         return self._now
 
@@ -78,7 +78,10 @@ async def exercised(subject: Subject) -> Exercise:
 
 
 def _config(subject: Subject) -> Config:
-    rules = [*subject.brought.alert_rules.values(), *subject.brought.factory_rules.values()]
+    rules: list[AlertRule | FactoryRule] = [
+        *subject.brought.alert_rules.values(),
+        *subject.brought.factory_rules.values(),
+    ]
     alerts = []
     for rule in rules:
         with suppress(ValidationError):  # told by the rule "evaluates"
@@ -134,7 +137,7 @@ async def _look_at(core: RunningCore, view: PortalView, done: Exercise) -> None:
         head, _, tail = path.partition("{")
         path = head + "1" + tail.partition("}")[2]
     for role in Role:
-        status, text = await core.page(path, role)
+        status, _ = await core.page(path, role)
         done.pages += 1
         expected = {403, 404} if role not in view.roles else {200} if is_filled_in else NOT_FOR_ALL
         if status not in expected:

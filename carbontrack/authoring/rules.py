@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -15,7 +16,16 @@ from pydantic import BaseModel, ValidationError
 
 from carbontrack.authoring.exercise import Exercise, exercised
 from carbontrack.authoring.subject import Subject
-from carbontrack.hookspecs import DecodeError, FrameError, Kind, Observation, Tier
+from carbontrack.hookspecs import (
+    AlertRule,
+    DecodeError,
+    FactoryRule,
+    FrameError,
+    Kind,
+    Notifier,
+    Observation,
+    Tier,
+)
 from carbontrack.model import Report
 from carbontrack.plugins.contributions import HOOKS
 from carbontrack.plugins.loading import LoadError
@@ -25,7 +35,6 @@ from carbontrack.testing.examples import (
     empty_report,
     example_options,
     factory_facts,
-    notification,
     observation,
     payload,
     reading,
@@ -130,7 +139,9 @@ def loads(trial: Trial) -> Seen:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        advice = f"Give options_model an example (Field(examples=[...])), or name a configuration with --config: {place}."
+        advice = (
+            f"Give options_model an example (Field(examples=[...])), or name a configuration with --config: {place}."
+        )
         return failed(f"no options are known to try it with: {place}: {first['msg']}", advice)
     return passed(f"{manifest.name} {manifest.version}, {manifest.title!r}")
 
@@ -163,8 +174,7 @@ def vectors(trial: Trial) -> Seen:
             where = "tests/vectors/" + ("frames/" if is_frame and subject.found.is_ours else "") + f"{name}.json"
             problems.append(f"there are none for {name} ({where})")
         elif is_frame:
-            decoder = name
-            problems += frame_problems(lambda options, decoder=decoder: subject.decoder_with(decoder, options), found)
+            problems += frame_problems(partial(subject.decoder_with, name), found)
         else:
             problems += sensor_problems(subject.brought.sensors[name], found)
     advice = "Write what the sensor sends and what it says, as docs/plugins/sensors.md describes."
@@ -195,8 +205,10 @@ def _rule_problems(subject: Subject, seen: list[Observation], facts: list[Any]) 
         try:
             options = rule.options_model.model_validate(example_options(rule.options_model))
         except ValidationError as error:
-            problems.append(f"{rule.name}: no options are known to try it with ({error.error_count()} errors): give "
-                            f"{rule.options_model.__name__} an example, Field(examples=[...])")
+            problems.append(
+                f"{rule.name}: no options are known to try it with ({error.error_count()} errors): give "
+                f"{rule.options_model.__name__} an example, Field(examples=[...])"
+            )
             continue
         for item in shown:
             try:
@@ -350,10 +362,16 @@ def _noise(seeds: list[bytes]) -> Iterator[bytes]:
 
 
 def _odd_observations() -> list[Observation]:
-    nothing = dict.fromkeys(
+    nothing: dict[str, Any] = dict.fromkeys(
         ("measured_at", "received_at", "co2_ppm", "temperature_c", "velocity_ms", "flow_rate_m3s", "co2_kg_per_s")
     )
-    extreme = {"co2_ppm": 1e9, "temperature_c": -273.0, "velocity_ms": 0.0, "co2_kg_per_s": 0.0, "flags": 2**30 - 1}
+    extreme: dict[str, Any] = {
+        "co2_ppm": 1e9,
+        "temperature_c": -273.0,
+        "velocity_ms": 0.0,
+        "co2_kg_per_s": 0.0,
+        "flags": 2**30 - 1,
+    }
     return [
         observation(**nothing, online=False, silence_s=1e9),
         observation(co2_ppm=None, co2_kg_per_s=None, flow_rate_m3s=None),
@@ -362,7 +380,12 @@ def _odd_observations() -> list[Observation]:
 
 
 def _odd_facts() -> list[Any]:
-    unknown = {"monitored_since": None, "last_energy_on": None, "last_tea_on": None, "measured_over_fuel": None}
+    unknown: dict[str, Any] = {
+        "monitored_since": None,
+        "last_energy_on": None,
+        "last_tea_on": None,
+        "measured_over_fuel": None,
+    }
     return [factory_facts(**unknown), factory_facts(measured_over_fuel=0.0), factory_facts(measured_over_fuel=1e9)]
 
 
@@ -390,7 +413,9 @@ def documentation(trial: Trial) -> Seen:
     if not named.strip():
         return failed("none is named", 'Say where it is explained: documentation="README.md", or an address.')
     if "://" not in named and folder is not None and not (folder / named).is_file():
-        return failed(f"there is no file {named} in {folder}", "Correct documentation in the manifest, or write the file.")
+        return failed(
+            f"there is no file {named} in {folder}", "Correct documentation in the manifest, or write the file."
+        )
     return passed(named)
 
 
@@ -412,7 +437,7 @@ def explained(trial: Trial) -> Seen:
     document = trial.subject.document()
     if document is None:
         return failed("there is no README.md", "Write what it is for, how it is installed, and its options.")
-    if trial.subject.name not in document.read_text(encoding="utf-8"):
+    if not trial.subject.is_named_in(document):
         return failed(f"{document.name} does not name {trial.subject.name}", "Say how it is used.")
     return passed(document.name)
 
@@ -440,7 +465,12 @@ def _models(subject: Subject) -> Iterator[tuple[str, type[BaseModel]]]:
     if subject.loaded.manifest.options_model is not None:
         yield "options_model", subject.loaded.manifest.options_model
     brought = subject.brought
-    for item in (*brought.alert_rules.values(), *brought.factory_rules.values(), *brought.notifiers.values()):
+    families: list[AlertRule | FactoryRule | Notifier] = [
+        *brought.alert_rules.values(),
+        *brought.factory_rules.values(),
+        *brought.notifiers.values(),
+    ]
+    for item in families:
         yield item.name, item.options_model
 
 
@@ -461,18 +491,22 @@ def quick(trial: Trial) -> Seen:
         return not_for("sensor")
     problems, good = [], []
     for name, found, is_frame in _all_vectors(subject):
-        bodies = [vector.body for vector in found if not vector.is_refusal and not vector.options]
-        if not bodies:
+        good_ones = [vector for vector in found if not vector.is_refusal]
+        if not good_ones:
             problems.append(f"{name}: there is no vector to measure with")
             continue
+        options = good_ones[0].options
+        bodies = [vector.body for vector in good_ones if vector.options == options]
         decode: Callable[[Any], Any] = (
-            subject.brought.frame_decoders[name].decode if is_frame else subject.brought.sensors[name].decode
+            subject.decoder_with(name, options).decode if is_frame else subject.brought.sensors[name].decode
         )
         took_s = _median_s(decode, [body if is_frame else payload(body) for body in bodies])
         good.append(f"{name} {took_s * 1e6:.0f} us")
         if took_s > QUICK_S:
             problems.append(f"{name} takes {took_s * 1e3:.2f} ms for a payload, and may take {QUICK_S * 1e3:g}")
-    return told(problems, "It is called for every message of every device: do less, or do it once.", good=", ".join(good))
+    return told(
+        problems, "It is called for every message of every device: do less, or do it once.", good=", ".join(good)
+    )
 
 
 def _median_s(decode: Callable[[Any], Any], inputs: list[Any]) -> float:
@@ -505,7 +539,9 @@ def typed(trial: Trial) -> Seen:
     if package is None:
         return Seen(Outcome.NOT_APPLICABLE, "it is a single file")
     if not (package / "py.typed").is_file():
-        return failed(f"there is no py.typed in {package.name}", "Add an empty file py.typed, and to the package's data.")
+        return failed(
+            f"there is no py.typed in {package.name}", "Add an empty file py.typed, and to the package's data."
+        )
     return passed()
 
 

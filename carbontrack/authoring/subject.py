@@ -1,4 +1,4 @@
-"""What is checked: a plugin in a file, a folder or a project, or an installed one, with what its author keeps beside it."""
+"""What is checked: a plugin in a file, a folder or a project, or an installed one, and what is kept beside it."""
 
 from __future__ import annotations
 
@@ -98,8 +98,12 @@ class Subject:
         files = [file for place in (self.folder, self.folder / "tests") for file in sorted(place.glob("test_*.py"))]
         if self.is_project and not self.found.is_ours:
             return files
-        word = re.compile(rf"\b{re.escape(self.name)}\b")
-        return [file for file in files if self.name in file.stem or word.search(file.read_text(encoding="utf-8"))]
+        return [file for file in files if self.is_named_in(file)]
+
+    def is_named_in(self, file: Path) -> bool:
+        """Whether a file speaks of it, or of something that it brings."""
+        names = "|".join(re.escape(name) for name in (self.name, *self.brought.names()))
+        return re.search(rf"(?<![\w-])({names})(?![\w-])", file.read_text(encoding="utf-8")) is not None
 
     @property
     def is_project(self) -> bool:
@@ -138,9 +142,7 @@ def subjects(places: Sequence[str], config: Config) -> Iterator[list[Subject]]:
                 chosen += _at(path, stack)
             else:
                 chosen.append(_named(place, config))
-        yield [
-            Subject(found, folder, config.plugins.options.get(found.name, {}), others) for found, folder in chosen
-        ]
+        yield [Subject(found, folder, config.plugins.options.get(found.name, {}), others) for found, folder in chosen]
 
 
 def _with_examples() -> Config:

@@ -39,7 +39,9 @@ def plugins_new(
     kind: Annotated[Kind, typer.Argument(help="What it brings.")],
     name: Annotated[str, typer.Argument(help="The plugin's name: small letters, digits and underscores.")],
     into: Annotated[Path, typer.Option(help="The folder in which its folder is made.")] = Path(),
-    owner: Annotated[str, typer.Option(help="Who answers for it; without it, the name that you are logged in by.")] = "",
+    owner: Annotated[
+        str, typer.Option(help="Who answers for it; without it, the name that you are logged in by.")
+    ] = "",
 ) -> None:
     """Write a package with a plugin that works and passes its own tests, for you to change.
 
@@ -77,7 +79,8 @@ def _who() -> str:
 @plugins_app.command("check")
 def plugins_check(
     plugins: Annotated[
-        list[str], typer.Argument(help="A project's folder, a plugin's file or folder, or the name of one that is there.")
+        list[str],
+        typer.Argument(help="A project's folder, a plugin's file or folder, or the name of one that is there."),
     ],
     tier: Annotated[
         Tier | None, typer.Option(help="The tier that must be reached; without it, the one that the manifest claims.")

@@ -1,6 +1,6 @@
 """What plugin authors test with. It needs no pytest; fixtures for pytest are in ``carbontrack.testing.fixtures``.
 
-    pytest_plugins = ["carbontrack.testing.fixtures"]
+pytest_plugins = ["carbontrack.testing.fixtures"]
 """
 
 from carbontrack.testing.core import RunningCore, eventually, make_database, running_core
@@ -44,8 +44,8 @@ __all__ = [
     "notification",
     "observation",
     "payload",
-    "reading",
     "read_vectors",
+    "reading",
     "report",
     "running_core",
     "snapshot",

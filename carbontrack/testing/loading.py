@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import sys
 import tempfile
 import threading
@@ -186,16 +185,15 @@ class Held:
 
 def _open_files() -> Iterator[tuple[str, str]]:
     """Number and target of each open file; none on systems that do not tell."""
-    folder = Path("/proc/self/fd")
     try:
-        numbers = os.listdir(folder)
+        links = list(Path("/proc/self/fd").iterdir())
     except OSError:
         return
-    for number in numbers:
+    for link in links:
         with suppress(OSError):  # the one that the listing itself used
-            target = os.readlink(folder / number)
+            target = str(link.readlink())
             if not target.startswith("/dev/"):  # null and urandom, which libraries open once
-                yield number, target
+                yield link.name, target
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ MANIFEST = Manifest(
     version=__version__,
     kinds=(Kind.ALERT,),
     title="Alerts on a measured quantity above a limit",
-    documentation="docs/plugins/alerts.md",
+    documentation="docs/plugins/alerts-reference.md",
     codeowners=("Carbon Track",),
     tier=Tier.PLATINUM,
 )
@@ -41,11 +41,14 @@ UNITS = {
 class LimitOptions(BaseModel):
     """The two thresholds, in the quantity's own unit."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     quantity: Literal["co2_kg_per_s", "co2_ppm", "temperature_c", "velocity_ms"]
+    """What is watched."""
     raise_above: FiniteFloat
+    """A value above this raises the alert."""
     clear_below: FiniteFloat
+    """A value below this clears it; between the two nothing changes."""
 
     @model_validator(mode="after")
     def _thresholds_in_order(self) -> LimitOptions:
