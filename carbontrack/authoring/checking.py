@@ -56,12 +56,13 @@ async def judged(subjects: Sequence[Subject]) -> list[Judgement]:
     """Try every rule on every plugin."""
     complaints = strict_types(subjects)
     return [
-        await _judged(subject, complaints[number] if complaints is not None else None)
+        await judge(subject, complaints[number] if complaints is not None else None)
         for number, subject in enumerate(subjects)
     ]
 
 
-async def _judged(subject: Subject, complaints: list[str] | None) -> Judgement:
+async def judge(subject: Subject, complaints: list[str] | None) -> Judgement:
+    """Try every rule on one; ``complaints`` are those of :func:`strict_types`."""
     trial = Trial(subject, complaints)
     seen: list[tuple[Rule, Seen]] = []
     with subject.watch.on():

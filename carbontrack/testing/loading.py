@@ -172,7 +172,8 @@ class Held:
     def now(cls) -> Held:
         """Tasks, threads and open files; the threads of the loop's own pool, which wait for work, are nobody's."""
         threads = frozenset(thread for thread in threading.enumerate() if not thread.name.startswith(POOLS))
-        return cls(frozenset(asyncio.all_tasks()), threads, frozenset(_open_files()))
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}  # whoever looks may be another one at the end
+        return cls(frozenset(tasks), threads, frozenset(_open_files()))
 
     def beyond(self, other: Held) -> list[str]:
         """What is held here and was not there, in words."""
