@@ -43,7 +43,7 @@ from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
 from carbontrack.tiers import Summariser
 from carbontrack.upkeep import Upkeep
-from carbontrack.web import DemoAccount, create_app
+from carbontrack.web import DemoAccount, check_pages, create_app
 from carbontrack.web import Services as WebServices
 
 log = structlog.get_logger(__name__)
@@ -214,7 +214,7 @@ async def reload_signal(core: Core) -> AsyncIterator[None]:
 @asynccontextmanager
 async def running_plugins(config: Config, metrics: Metrics, watch: Watch | None = None) -> AsyncIterator[PluginHost]:
     """The plugins of the configuration, loaded and set up."""
-    host = PluginHost(metrics, watch)
+    host = PluginHost(metrics, watch, check_pages=check_pages)
     with host.watch.on():
         try:
             await host.apply(config)

@@ -125,7 +125,8 @@ class Watch:
         finally:
             self._ended.set()
             thread.join()
-            if before is not None and _WAKE is not None:
+            # By default the signal would end the process, and the last one may still be on its way.
+            if before not in {None, signal.SIG_DFL} and _WAKE is not None:
                 signal.signal(_WAKE, before)
 
     def _interrupt(self, *_: object) -> None:
@@ -267,7 +268,14 @@ class Fence:
         elif self._in_trouble:
             self.succeeded(key_of(*args))
 
-    async def run(self, work: Coroutine[Any, Any, T], key: str, *, timeout_s: float | None = None) -> T:
+    async def run(
+        self,
+        work: Coroutine[Any, Any, T],
+        key: str,
+        *,
+        timeout_s: float | None = None,
+        answers: tuple[type[Exception], ...] = (),
+    ) -> T:
         """Await a coroutine of the plugin. Raises as a guarded function does; cancelling it is no failure of it."""
         try:
             self.admit(key)
@@ -279,6 +287,8 @@ class Fence:
             async with timeout:
                 answer = await _steps(self, key, work)
         except asyncio.CancelledError:
+            raise
+        except answers:
             raise
         except BaseException as error:
             late = TimeoutError(f"it took longer than {timeout_s} s") if timeout.expired() else error

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from operator import attrgetter
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from carbontrack.emissions.hours import LAST_STEP_MS
 from carbontrack.emissions.rate import Rate, as_stored, emission_rate, plan_in_force, single, site_pressure_kpa
+from carbontrack.fence import HeldBack
 from carbontrack.hookspecs import DecodeError, SensorDriver
 from carbontrack.model import Flag, Message, Payload, Quarantined, Reading, Record, Sample, Site
 from carbontrack.store import TIER_MS, StreamState, Work
@@ -24,6 +26,8 @@ from carbontrack.streams import EARLIEST_MS, FUTURE_TOLERANCE_MS, Clock, Stream
 MOST_STREAMS = 50
 """Streams of one device that are kept in memory; a device that invents more is misbehaving."""
 LONGEST_SID = 32
+MOST_NUMBER = 2**53
+"""Beyond this a number is no longer whole in every language, nor in a column."""
 LONGEST_SPAN_MS = 366 * 24 * 3_600_000
 """The times of one message lie within a year: with more, one of them is nonsense."""
 STUCK_MIN_READINGS = 12
@@ -133,14 +137,16 @@ class Intake:
             batch.changed[stream.pk] = (stream, received_at)
 
     def _decode(self, payload: Payload) -> Message:
-        """The driver's answer, if it is one. Raises :class:`DecodeError`, whatever else the driver does."""
+        """The driver's answer. Raises :class:`DecodeError`, whatever else the driver does.
+
+        The driver is behind its fence, which has held the answer against :func:`check_message`.
+        """
         try:
             message = self.driver.decode(payload)
-            rows = len(message.samples) + len(message.records)
-            if rows != message.count or not rows or len(message.stream) > LONGEST_SID:
-                raise TypeError(f"it gave {rows} of {message.count} records of the stream {message.stream!r}")  # noqa: TRY301  # as all others
         except DecodeError:
             raise
+        except HeldBack as error:
+            raise DecodeError("driver_held_back", str(error)) from error
         except Exception as error:
             detail = f"{self.driver.name}: {type(error).__name__}: {error}"
             raise DecodeError("driver_failed", detail) from error
@@ -295,6 +301,42 @@ class Intake:
         batch.quarantined += number
         item = Quarantined(self.site.device.device_id, error.cause, str(error), received_at, payload.body)
         batch.work.quarantined.append(item)
+
+
+def check_message(message: Any) -> None:
+    """Raise TypeError or ValueError for what no driver may give: other types, and numbers that are none."""
+    if type(message) is not Message:
+        raise TypeError(f"decode gave {type(message).__name__}, not a Message")
+    if type(message.stream) is not str or not message.stream:
+        raise TypeError("the stream's name must be text")
+    _whole(message.boot, message.first_seq, message.count)
+    rows = len(message.samples) + len(message.records)
+    if rows != message.count or not rows or len(message.stream) > LONGEST_SID:
+        raise TypeError(f"it gave {rows} of {message.count} records of the stream {message.stream!r}")
+    for sample in message.samples:
+        if type(sample) is not Sample:
+            raise TypeError(f"a sample is a {type(sample).__name__}")
+        _whole(sample.seq, sample.device_time_ms, sample.clock, sample.status)
+        for value in (
+            sample.co2_ppm,
+            sample.temperature_c,
+            sample.velocity_ms,
+            sample.pressure_difference_pa,
+            sample.pressure_kpa,
+            sample.device_co2_kg_per_s,
+        ):
+            if value is not None and not -inf < value < inf:  # a TypeError for what is no number
+                raise ValueError(f"a value is {value!r}")
+    for record in message.records:
+        if type(record) is not Record or type(record.data) is not dict:
+            raise TypeError("a record must be a Record with a dict of data")
+        _whole(record.seq, record.device_time_ms, record.clock)
+
+
+def _whole(*numbers: Any) -> None:
+    for number in numbers:
+        if not isinstance(number, int) or not -MOST_NUMBER <= number <= MOST_NUMBER:
+            raise TypeError(f"{number!r} must be a whole number of at most 2**53")
 
 
 def _take_anchor(stream: Stream, record: Record, received_at_ms: int) -> None:

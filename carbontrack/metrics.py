@@ -199,7 +199,7 @@ class Metrics:
         )
         self.reloads = Counter(
             "carbontrack_reloads",
-            "Reloads of the configuration: done, with a plugin that failed, or refused for a bad configuration.",
+            "Reloads of the configuration: done, failed (something of it is not in force), or refused (it is bad).",
             ["result"],
             registry=registry,
         )

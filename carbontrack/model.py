@@ -18,6 +18,10 @@ import msgspec
 MIN_DATETIME = datetime(1, 1, 1, tzinfo=UTC)
 
 
+class Unavailable(Exception):
+    """Something that the core needs is away: no fault of whoever asked for it."""
+
+
 class Flag(IntFlag):
     """What is known about one reading beside its numbers.
 

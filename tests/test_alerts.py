@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydantic import ValidationError
 
 from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step
 from carbontrack.hookspecs import AlertRule, Observation, Verdict
-from carbontrack.model import AlertState, Device, Factory, MonitoringPlan, Site, Snapshot, Stack
+from carbontrack.model import AlertState, Device, Factory, Flag, MonitoringPlan, Site, Snapshot, Stack
 from carbontrack.plugins.alerts.limit import LIMIT, LimitOptions
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -113,6 +114,52 @@ class TestSteps:
                 assert after == "inactive"
 
 
+class TestClearing:
+    """All must be well for some time before an alert ends."""
+
+    def after(self, values: Sequence[float | None], *, every_s: float = 20.0) -> list[str]:
+        instance, standing, states = replace(rule(0), clear_after_s=60.0), INACTIVE, []
+        for number, value in enumerate(values):
+            standing = step(standing, instance, verdict_on(value), NOON + timedelta(seconds=number * every_s))
+            states.append(standing.state.value)
+        return states
+
+    def test_it_ends_when_it_has_been_well_long_enough(self) -> None:
+        assert self.after([ABOVE, BELOW, BELOW, BELOW, BELOW]) == ["firing"] * 4 + ["inactive"]
+
+    def test_a_breach_in_between_begins_the_wait_anew(self) -> None:
+        assert self.after([ABOVE, BELOW, BELOW, ABOVE, BELOW, BELOW, BELOW, BELOW])[-2:] == ["firing", "inactive"]
+
+    def test_a_value_that_is_missing_or_between_does_not(self) -> None:
+        assert self.after([ABOVE, BELOW, MISSING, BETWEEN, BELOW])[-1] == "inactive"
+
+    def test_a_device_that_sends_rarely_can_end_an_alert_too(self) -> None:
+        assert self.after([ABOVE, BELOW, BELOW], every_s=600) == ["firing", "firing", "inactive"]
+
+    @given(st.lists(st.sampled_from([ABOVE, BETWEEN, BELOW, MISSING]), max_size=60), st.floats(0, 200))
+    def test_it_never_ends_sooner_than_without_a_wait(self, values: list[float | None], clear_after_s: float) -> None:
+        at_once = states_after(values, hold_s=0)
+        instance, standing = replace(rule(0), clear_after_s=clear_after_s), INACTIVE
+        for number, (value, quick) in enumerate(zip(values, at_once, strict=True)):
+            standing = step(standing, instance, verdict_on(value), NOON + timedelta(seconds=number * 20.0))
+            if quick == "firing":
+                assert standing.state is AlertState.FIRING
+
+
+class TestOnTheTimer:
+    def test_a_hold_lasts_over_looks_that_are_further_apart(self) -> None:
+        looks = timedelta(seconds=900)
+        pending = step(INACTIVE, rule(400), verdict_on(ABOVE), NOON, looks)
+
+        assert step(pending, rule(400), verdict_on(ABOVE), NOON + timedelta(seconds=500), looks).state == "firing"
+        assert step(pending, rule(400), verdict_on(ABOVE), NOON + timedelta(seconds=500)).state == "pending"
+
+    def test_a_clock_that_is_set_back_ends_nothing_and_fires_nothing(self) -> None:
+        pending = step(INACTIVE, rule(), verdict_on(ABOVE), NOON)
+
+        assert step(pending, rule(), verdict_on(ABOVE), NOON - timedelta(hours=1)).state == "pending"
+
+
 class TestLimit:
     @pytest.mark.parametrize(
         ("value", "breached", "cleared"),
@@ -159,6 +206,13 @@ class TestLimit:
     def test_options_that_make_no_sense_are_refused(self, options: dict[str, Any]) -> None:
         with pytest.raises(ValidationError):
             LIMIT.options_model.model_validate(options)
+
+    @pytest.mark.parametrize("flag", [Flag.WARM_UP, Flag.MAINTENANCE, Flag.CALIBRATION])
+    def test_a_reading_of_a_calibration_and_its_like_changes_nothing(self, flag: Flag) -> None:
+        snapshot = msgspec.structs.replace(SNAPSHOT, co2_kg_per_s=0.7, flags=int(flag))
+        verdict = LIMIT.evaluate(OPTIONS, Observation(SITE, snapshot, NOON, 0.0, {}))
+
+        assert (verdict.breached, verdict.cleared) == (False, False)
 
     def test_one_limit_for_both_ways_is_allowed(self) -> None:
         options = LimitOptions(quantity="co2_ppm", raise_above=5.0, clear_below=5.0)

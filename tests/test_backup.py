@@ -120,6 +120,8 @@ async def filled(store: Store) -> Site:
     await store.add_target(target, "hq", NOON)
     await store.add_user("hq@example.org", "a hash", Role.HQ_MANAGER)
     await books(store).report(site.factory, NOON, NOON + 2 * HOUR, author="m", now=LATER)
+    await store.raise_alert("dev-001", "hot", "warning", "gas is hot", NOON)
+    await store.raise_factory_alert(site.factory.id, "late", "info", "no entries", NOON)
     await store.retire(ARCHIVED, LATER)
     return site
 
@@ -174,6 +176,7 @@ async def test_what_was_backed_up_comes_back_row_by_row_and_account_by_account(
         assert len(measured) == 60 + 720 + 1
         (statement,) = await new.statements(site.factory.id)
         assert not await books(new).is_outdated(statement, site.factory)
+        assert {alert.device_id for alert in await new.alerts(factory_id=site.factory.id)} == {"dev-001", None}
 
 
 async def test_the_manifest_says_what_is_in_it(store: Store, database_url: str, to: Path) -> None:

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import aiomqtt
 import pytest
 
+from carbontrack.tasks import end
 from tests.support.mosquitto import Broker
 from tests.support.system import free_port
 from tests.support.world import body, execute
 
+T = TypeVar("T")
 PATIENCE_S = 30.0
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -110,7 +115,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 async def test_an_operator_sets_up_a_site_and_its_first_reading_arrives(
     run: Run, config: Path, mosquitto: Broker
 ) -> None:
-    assert "6 migrations applied" in run("migrate").stdout
+    assert "8 migrations applied" in run("migrate").stdout
     assert "up to date" in run("migrate").stdout
     added = run("factory", "add", "Kangaita Tea Factory", "--altitude-m", "2036", "--county", "Kirinyaga")
     assert "/factory/kangaita/" in added.stdout, added.stderr
@@ -144,6 +149,144 @@ async def test_an_operator_sets_up_a_site_and_its_first_reading_arrives(
     assert "dev-001" in run("device", "list").stdout
     assert run("device", "remove", "dev-001").returncode == 0
     assert "dev-001" not in run("device", "list").stdout
+
+
+SEMICOLONS = """
+from carbontrack import Kind, Manifest, Message, Sample, SensorDriver, hookimpl
+
+MANIFEST = Manifest(name="semicolons", version="1.0", kinds=(Kind.SENSOR,), title="Numbers with semicolons")
+
+
+def decode(payload):
+    t = payload.received_at_ms
+    co2, temperature, velocity = (float(part) for part in payload.body.split(b"SEPARATOR"))
+    sample = Sample(t, t, co2_ppm=co2, temperature_c=temperature, velocity_ms=velocity)
+    return Message("semicolons", 0, t, 1, [sample], numbered=False)
+
+
+@hookimpl
+def register_sensors():
+    return [SensorDriver(name="semicolons", title="Numbers with semicolons", decode=decode)]
+"""
+
+
+async def test_plugins_come_change_and_go_while_readings_come_in(run: Run, config: Path, mosquitto: Broker) -> None:
+    """One device sends all the time and is told what is kept; beside it a driver is added, mended and removed."""
+    plugins = config.parent / "plugins"
+    plugins.mkdir()
+    run("migrate")
+    run("factory", "add", "Kangaita Tea Factory", "--altitude-m", "2036")
+    run("factory", "add-stack", "kangaita", "Boiler 1", "--diameter-m", "0.8")
+    assert run("device", "add", "dev-001", "--stack-id", "1").returncode == 0
+    refused = run("device", "add", "dev-002", "--stack-id", "1", "--sensor", "semicolons")
+    assert refused.returncode == 2, refused.stdout
+    assert "No core answered within 1 s" in run("reload", "--timeout", "1").stderr
+
+    with serving(config) as (process, url):
+        until(lambda: get(f"{url}/readyz")[0] == 200, "the core did not become ready")
+        reloads = partial(metric, url, "carbontrack_reloads_total")
+        until(lambda: reloads() == 1, "what was asked while no core ran is not done")
+        async with (
+            mosquitto.client("dev-001", protocol=aiomqtt.ProtocolVersion.V311) as steady,
+            mosquitto.client("dev-002", protocol=aiomqtt.ProtocolVersion.V311) as odd,
+            sending(steady, "dev-001") as sender,
+        ):
+            with config.open("a") as file:
+                file.write("plugins:\n  folder: plugins\n  disabled: [legacy]\nalerts: []\n")
+            (plugins / "semicolons.py").write_text(SEMICOLONS.replace("SEPARATOR", ":"))
+            added = await in_thread(run, "reload")
+            assert added.returncode == 0, added.stderr
+            assert "added: semicolons" in added.stdout
+            assert "removed: legacy" in added.stdout
+            added = await in_thread(run, "device", "add", "dev-002", "--stack-id", "1", "--sensor", "semicolons")
+            assert added.returncode == 0, added.stderr
+            await in_thread(until, lambda: 'actors{state="running"} 2.0' in text(f"{url}/metrics"), "no second device")
+            await odd.publish("ct/v1/dev-002/up/data", b"98000;183;4", qos=1)
+            failed = partial(metric, url, "carbontrack_plugin_errors_total{")
+            await in_thread(until, lambda: failed() == 1, "the driver's error was not counted")
+
+            (plugins / "semicolons.py").write_text(SEMICOLONS.replace("SEPARATOR", ";"))
+            process.send_signal(signal.SIGHUP)
+            await in_thread(until, lambda: reloads() == 3, "SIGHUP did not reload")
+            await odd.publish("ct/v1/dev-002/up/data", b"98000;183;4", qos=1)
+            kept = partial(metric, url, 'carbontrack_readings_total{outcome="quarantined"}')
+            await in_thread(until, lambda: kept() == 1, "what the driver could not read is not in quarantine")
+
+            (plugins / "semicolons.py").write_text("def (")
+            broken = await in_thread(run, "reload")
+            assert broken.returncode == 1
+            assert "failed: semicolons: SyntaxError" in broken.stderr
+
+            (plugins / "semicolons.py").unlink()
+            assert "removed: semicolons" in (await in_thread(run, "reload")).stdout
+            config.write_text(config.read_text().replace("plugins:", "plugin:"))
+            wrong = await in_thread(run, "reload")
+            assert wrong.returncode == 2
+            assert "plugin: unknown key" in wrong.stderr
+            await sender.keeps_up()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE_S)
+
+    config.write_text(config.read_text().replace("plugin:", "plugins:"))
+    report = run("report", "create", "--factory", "kangaita", "--output", str(config.parent / "report.csv"))
+    assert f"{sender.sent + 1} readings of Kangaita" in report.stdout, report.stderr
+
+
+@dataclass
+class Sender:
+    """A device that sends every 20 ms, and remembers how long it waited for its receipts."""
+
+    sent: int = 0
+    kept: int = 0
+    longest_s: float = 0.0
+
+    async def keeps_up(self) -> None:
+        """Everything is kept, and nothing ever waited for long."""
+        deadline = time.monotonic() + PATIENCE_S
+        sent = self.sent
+        while self.kept < sent:
+            assert time.monotonic() < deadline, f"only {self.kept} of {sent} are kept"
+            await asyncio.sleep(0.05)
+        assert sent > 100
+        assert self.longest_s < 5.0, f"a receipt took {self.longest_s:.1f} s"
+
+
+@asynccontextmanager
+async def sending(device: aiomqtt.Client, device_id: str) -> AsyncIterator[Sender]:
+    """A device that sends readings until the block ends."""
+    sender = Sender()
+    at: dict[int, float] = {}
+
+    async def send() -> None:
+        while True:
+            number = sender.sent + 1
+            at[number] = time.monotonic()
+            await device.publish(f"ct/v1/{device_id}/up/data", body(number, at_ms=time.time_ns() // 1_000_000), qos=1)
+            sender.sent = number
+            await asyncio.sleep(0.1)
+
+    async def listen() -> None:
+        async for message in device.messages:
+            kept = json.loads(bytes(message.payload))["seq"]
+            for number in range(sender.kept + 1, kept + 1):
+                sender.longest_s = max(sender.longest_s, time.monotonic() - at.pop(number))
+            sender.kept = kept
+
+    await device.subscribe(f"ct/v1/{device_id}/dn/ack", qos=1)
+    tasks = [asyncio.create_task(send()), asyncio.create_task(listen())]
+    try:
+        yield sender
+    finally:
+        await end(*tasks)
+
+
+async def in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.to_thread(function, *arguments)
+
+
+def metric(url: str, name: str) -> float:
+    """The sum of a metric over its labels."""
+    return sum(float(line.rsplit(" ", 1)[1]) for line in text(f"{url}/metrics").splitlines() if line.startswith(name))
 
 
 def text(url: str) -> str:

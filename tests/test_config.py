@@ -77,16 +77,28 @@ class TestDefaults:
         assert config.logging.level == "info"
         assert config.site.time_zone == "Africa/Nairobi"
 
-    def test_the_default_alert_watches_the_rate(self) -> None:
-        assert load_config(None, {}).alerts == (
-            AlertEntry(
-                name="co2-rate-high",
-                rule="limit",
-                severity="warning",
-                hold_s=60,
-                options={"quantity": "co2_kg_per_s", "raise_above": 0.6, "clear_below": 0.55},
-            ),
+    def test_the_default_alerts_watch_the_rate_the_instruments_and_the_entries(self) -> None:
+        alerts = load_config(None, {}).alerts
+
+        assert alerts[0] == AlertEntry(
+            name="co2-rate-high",
+            rule="limit",
+            severity="warning",
+            hold_s=60,
+            options={"quantity": "co2_kg_per_s", "raise_above": 0.6, "clear_below": 0.55},
         )
+        assert [alert.rule for alert in alerts[1:]] == [
+            "silence",
+            "sensor-fault",
+            "over-range",
+            "stuck",
+            "implausible",
+            "corroboration",
+            "missing-entries",
+        ]
+
+    def test_nobody_is_told_of_alerts_by_default(self) -> None:
+        assert load_config(None, {}).notifications == ()
 
     @pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n", "mqtt:\nhttp: ~\n", "\ufeffmqtt: {}\n"])
     def test_an_empty_file_or_section_gives_the_defaults(self, load: Load, text: str) -> None:
@@ -394,7 +406,7 @@ class TestErrors:
             ("plugins: {options: {a: 5}}", "plugins.options.a: must be a mapping"),
             ("plugins: {options: 5}", "plugins.options: must be a mapping"),
             ("alerts: {name: a, rule: b}", "alerts: must be a list of mappings"),
-            ("alerts: [5]", "alerts[0]: must be a mapping of name, rule, severity, hold_s, options"),
+            ("alerts: [5]", "alerts[0]: must be a mapping of name, rule, severity, hold_s, clear_after_s, options"),
             ("alerts: [{rule: limit}]", "alerts[0].name: is missing; it must be text that is not empty"),
             (
                 "alerts: [{name: a, rule: b, severity: Critical}]",

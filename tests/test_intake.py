@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, NoReturn
@@ -12,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carbontrack.fence import Fence, Watch
 from carbontrack.hookspecs import DecodeError, SensorDriver
-from carbontrack.intake import MOST_STREAMS, Batch, Intake
+from carbontrack.intake import MOST_STREAMS, Batch, Intake, check_message
 from carbontrack.model import (
     Device,
     Factory,
@@ -80,7 +82,9 @@ class Desk:
 
     def __init__(self, driver: SensorDriver = CT_V1, site: Site = SITE) -> None:
         self.opened = count(1)
-        self.intake = Intake(site, driver, self._open, stuck_after_s=600)
+        fence = Fence(driver.name, Watch())
+        decode = fence.guard(driver.decode, lambda one: one.device_id, check=check_message, answers=(DecodeError,))
+        self.intake = Intake(site, replace(driver, decode=decode), self._open, stuck_after_s=600)
 
     async def _open(self, device_id: str, sid: str) -> Stream:
         return Stream(next(self.opened), sid)

@@ -137,6 +137,40 @@ async def test_the_accounting_can_be_taken_back_and_comes_again(database_url: st
         assert await store.factories() == []
 
 
+ALERTS = (
+    (
+        "INSERT INTO device (id, device_id, factory_id, stack_id, sensor, status, registered_at) "
+        "VALUES (1, 'dev-001', 1, 1, 'ct_v1', 'active', '2026-03-01 12:00:00+00:00')"
+    ),
+    (
+        "INSERT INTO alert (id, rule, severity, message, raised_at, cleared_at, device_id) "
+        "VALUES (5, 'hot', 'warning', 'gas is hot', '2026-03-01 12:00:00+00:00', NULL, 1)"
+    ),
+)
+
+
+async def test_alerts_of_before_the_factories_had_their_own_are_kept_there_and_back(
+    database_url: str, metrics: Metrics
+) -> None:
+    await migrate_to(database_url, "0006_device_passwords")
+    for statement in (OLD_DATA[0], OLD_DATA[1], ALERTS[0], ALERTS[1]):
+        await execute(database_url, statement)
+
+    assert await migrate(database_url) == EVERY[6:]
+    async with open_store(database_url, metrics) as store:
+        (before,) = await store.alerts()
+        assert (before.id, before.device_id, before.rule, before.raised_at) == (5, "dev-001", "hot", NOON)
+        await store.raise_factory_alert(1, "late", "info", "", NOON)
+        assert len(await store.alerts()) == 2
+
+    await migrate_to(database_url, "0006_device_passwords")
+    await migrate(database_url)
+    async with open_store(database_url, metrics) as store:
+        assert await store.alerts() == [before], "a factory's alert has no place in the older schema"
+        await store.raise_alert("dev-001", "hot", "warning", "again", NOON)
+        assert await store.alerts() == [before], "one open alert for a device and a rule"
+
+
 async def test_a_newer_database_is_refused_with_what_to_do(database_url: str, metrics: Metrics) -> None:
     await migrate(database_url)
     await execute(database_url, NEWER)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,9 +19,11 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import DeviceStatus, MonitoringPlan, Role
 from carbontrack.store import RegistryError, Store, open_store
 from tests.support.postgres import Postgres
-from tests.support.world import NOON, factory, migrated_store, register
+from tests.support.world import NOON, execute, factory, migrated_store, register
 
 pytest_plugins = ["tests.support.world"]
+
+LATER = NOON + timedelta(minutes=5)
 
 _examples = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 _names = (f"name {number}" for number in count(1))
@@ -399,6 +403,47 @@ class TestAlerts:
             await store.raise_alert(device_id, "hot", "warning", "", NOON)
 
         assert [alert.device_id for alert in await store.alerts(factory_id=one.factory.id)] == ["dev-001"]
+
+    async def test_a_factory_as_a_whole_has_alerts_without_a_device(self, store: Store) -> None:
+        (one,) = await register(store, "dev-001", factory_name="One")
+        (other,) = await register(store, "dev-002", factory_name="Other")
+        await store.raise_alert("dev-001", "late", "warning", "", NOON)
+        raised = await store.raise_factory_alert(one.factory.id, "late", "info", "no entries", LATER)
+
+        found = await store.alerts(factory_id=one.factory.id)
+        assert [(alert.device_id, alert.stack_id, alert.factory_id) for alert in found] == [
+            (None, None, one.factory.id),
+            ("dev-001", one.stack.id, one.factory.id),
+        ]
+        assert found[0] == raised
+        assert await store.alerts(factory_id=other.factory.id) == []
+
+        cleared = await store.clear_factory_alert(one.factory.id, "late", LATER)
+        assert cleared is not None
+        assert (cleared.id, cleared.cleared_at) == (found[0].id, LATER)
+        assert await store.clear_factory_alert(one.factory.id, "late", LATER) is None
+        assert [alert.device_id for alert in await store.alerts()] == ["dev-001"]
+
+    async def test_a_rule_has_one_open_alert_for_a_factory(self, store: Store) -> None:
+        (site,) = await register(store, "dev-001")
+
+        raised = await asyncio.gather(
+            *(store.raise_factory_alert(site.factory.id, "late", "info", str(number), NOON) for number in range(5))
+        )
+
+        (alert,) = await store.alerts(only_open=False)
+        assert raised == [alert] * 5, "whoever comes late is given the one that is open"
+
+    async def test_a_factory_that_is_not_there_raises_nothing(self, store: Store) -> None:
+        assert await store.raise_factory_alert(4711, "late", "info", "", NOON) is None
+
+    async def test_an_alert_is_of_a_device_or_of_a_factory(self, store: Store, database_url: str) -> None:
+        await register(store, "dev-001")
+        columns = "INSERT INTO alert (rule, severity, message, raised_at, device_id, factory_id) VALUES"
+
+        for whose in ("NULL, NULL", "1, 1"):
+            with pytest.raises((sqlite3.IntegrityError, asyncpg.CheckViolationError)):
+                await execute(database_url, f"{columns} ('r', 'info', '', '2026-03-01 12:00:00+00:00', {whose})")
 
 
 async def test_two_engines_work_in_one_process(tmp_path: Path, postgres: Postgres) -> None:

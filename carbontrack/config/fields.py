@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, SecretStr, ValidationInfo
 
 MASK = "**********"
+SHORTEST_SECRET = 4
+"""Characters. A shorter one is masked where it stands alone: within a longer text it would be found by chance."""
 
 
 class SecretText(str):
@@ -98,19 +100,46 @@ _SECRET_KEY = re.compile(r"secret|passw|token|credential|dsn|(^|_)key$", re.IGNO
 
 
 def masked(given: Any, validated: BaseModel | None) -> dict[str, Any]:
-    """A plugin's options as they may be shown: what is secret by its source, its type or its key is masked."""
+    """A plugin's options as they may be shown: what is secret by its source, its type or its key is masked.
+
+    ``given`` are the options as the configuration has them: their secrets are found by their text wherever the plugin
+    put it, as its model may rename, join and convert what it is given.
+    """
     shown = validated.model_dump(mode="json", fallback=str) if validated is not None else {}
-    return {key: _shown(key, value, given.get(key)) for key, value in shown.items()}
+    secrets = frozenset(secrets_in(given))
+    return {key: _shown(key, value, secrets) for key, value in shown.items()}
 
 
-def _shown(key: str, value: Any, given: Any) -> Any:
-    if isinstance(value, dict):
-        given = given if isinstance(given, dict) else {}
-        return {inner: _shown(str(inner), part, given.get(inner)) for inner, part in value.items()}
-    is_secret = isinstance(given, SecretText) or (value is not None and _SECRET_KEY.search(key))
-    if is_secret or (isinstance(given, list) and any(isinstance(part, SecretText) for part in given)):
+def secrets_in(given: Any) -> Iterator[str]:
+    """The texts of options that are from ``!secret`` or the environment, at any depth."""
+    if isinstance(given, SecretText):
+        yield str(given)
+    elif isinstance(given, Mapping):
+        for part in given.values():
+            yield from secrets_in(part)
+    elif isinstance(given, list | tuple):
+        for part in given:
+            yield from secrets_in(part)
+
+
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
+    """A text that a plugin wrote, such as an error, as it may be shown."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        if text == secret or len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, MASK)
+    return without_password(text)
+
+
+def _shown(key: str, value: Any, secrets: frozenset[str]) -> Any:
+    if value is not None and _SECRET_KEY.search(key):
         return MASK
-    return without_password(value) if isinstance(value, str) else value
+    if isinstance(value, dict):
+        return {inner: _shown(str(inner), part, secrets) for inner, part in value.items()}
+    if isinstance(value, list):
+        return [_shown("", part, secrets) for part in value]
+    if isinstance(value, str):
+        return without_secrets(value, secrets)
+    return MASK if str(value) in secrets else value
 
 
 def _masked(value: Any) -> Any:

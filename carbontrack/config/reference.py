@@ -137,8 +137,11 @@ def _show(value: Any) -> str:
     """A default as one would write it in YAML."""
     if value is None:
         return "none"
-    if isinstance(value, BaseModel | dict):
-        return "{" + ", ".join(f"{name}: {_show(inner)}" for name, inner in dict(value).items()) + "}"
+    if isinstance(value, BaseModel):  # an entry of a list: what it leaves at its default is not repeated
+        fields = type(value).model_fields
+        value = {name: inner for name, inner in value if fields[name].is_required() or inner != _default(fields[name])}
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_show(inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(_show, value))}]"
     if isinstance(value, float):

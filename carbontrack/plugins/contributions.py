@@ -6,7 +6,6 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from math import inf
 from operator import attrgetter
 from typing import Any
 
@@ -23,21 +22,33 @@ from carbontrack.hookspecs import (
     FrameError,
     Kind,
     Manifest,
+    Notification,
     Notifier,
     Page,
     Plugin,
+    PortalRequest,
     PortalView,
     ReportFormat,
     SensorDriver,
     Verdict,
 )
-from carbontrack.model import Message, Record, Role, Sample
+from carbontrack.intake import check_message
+from carbontrack.model import Role, Unavailable
 
 Item = SensorDriver | FrameDecoder | AlertRule | FactoryRule | Notifier | ReportFormat | PortalView
 
 SEND_TIMEOUT_S = 30.0
 SHOW_TIMEOUT_S = 10.0
+LONGEST_PART = 60
+"""Characters of a part of an address that are remembered and shown when its page fails."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class FencedView(PortalView):
+    """A portal view whose ``show`` is behind its plugin's fence; whoever draws its template does that behind it too."""
+
+    fence: Fence = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +82,7 @@ class Contributions:
     factory_rules: Mapping[str, FactoryRule] = field(default_factory=dict)
     notifiers: Mapping[str, Notifier] = field(default_factory=dict)
     report_formats: Mapping[str, ReportFormat] = field(default_factory=dict)
-    portals: Mapping[str, PortalView] = field(default_factory=dict)
+    portals: Mapping[str, FencedView] = field(default_factory=dict)
 
     def named(self) -> tuple[str, ...]:
         """``sensor ct_v1``, ``page hq``: what there is, in the order of the hooks."""
@@ -167,67 +178,42 @@ def _fenced(item: Item, fence: Fence) -> Item:
             watched = fence.guard(item.evaluate, lambda _, facts: key(facts.factory.slug), check=_check_verdict)
             item = replace(item, evaluate=watched)
         case Notifier():
-            item = replace(item, send=_awaited(fence, item.send, f"notifier {item.name}", SEND_TIMEOUT_S))
+            item = replace(item, send=_sending(fence, item))
         case PortalView():
-            show = _awaited(fence, item.show, f"page {item.name}", SHOW_TIMEOUT_S, _check_page)
-            item = replace(item, show=show)
+            values = {part.name: getattr(item, part.name) for part in fields(PortalView)}
+            item = FencedView(**values | {"show": _showing(fence, item)}, fence=fence)
         case ReportFormat():
             pass  # it runs in a process of its own
     return item
 
 
-def _awaited(
-    fence: Fence,
-    function: Callable[..., Awaitable[Any]],
-    key: str,
-    timeout_s: float,
-    check: Callable[[Any], None] = lambda answer: None,  # noqa: ARG005  # whatever it is
-) -> Callable[..., Awaitable[Any]]:
-    async def call(*args: Any) -> Any:
-        answer = await function(*args)
-        check(answer)
-        return answer
+def _sending(fence: Fence, notifier: Notifier) -> Callable[[Any, Notification], Awaitable[None]]:
+    async def call(options: Any, notification: Notification) -> None:
+        await notifier.send(options, notification)
 
-    async def fenced(*args: Any) -> Any:
-        return await fence.run(call(*args), key, timeout_s=timeout_s)
+    async def send(options: Any, notification: Notification) -> None:
+        await fence.run(call(options, notification), f"notifier {notifier.name}", timeout_s=SEND_TIMEOUT_S)
 
-    return fenced
+    return send
 
 
-_MOST_INT = 2**53
+def _showing(fence: Fence, view: PortalView) -> Callable[[PortalRequest], Awaitable[Page | None]]:
+    async def call(asked: PortalRequest) -> Page | None:
+        page = await view.show(asked)
+        _check_page(page)
+        return page
+
+    async def show(asked: PortalRequest) -> Page | None:
+        return await fence.run(
+            call(asked), _page_key(view, asked.path), timeout_s=SHOW_TIMEOUT_S, answers=(Unavailable,)
+        )
+
+    return show
 
 
-def check_message(message: Any) -> None:
-    """Raise TypeError or ValueError for what no driver may give: other types, and numbers that are none."""
-    if type(message) is not Message:
-        raise TypeError(f"decode gave {type(message).__name__}, not a Message")
-    if type(message.stream) is not str or not message.stream:
-        raise TypeError("the stream's name must be text")
-    _whole(message.boot, message.first_seq, message.count)
-    for sample in message.samples:
-        if type(sample) is not Sample:
-            raise TypeError(f"a sample is a {type(sample).__name__}")
-        _whole(sample.seq, sample.device_time_ms, sample.clock, sample.status)
-        for value in (
-            sample.co2_ppm,
-            sample.temperature_c,
-            sample.velocity_ms,
-            sample.pressure_difference_pa,
-            sample.pressure_kpa,
-            sample.device_co2_kg_per_s,
-        ):
-            if value is not None and not -inf < value < inf:  # a TypeError for what is no number
-                raise ValueError(f"a value is {value!r}")
-    for record in message.records:
-        if type(record) is not Record or type(record.data) is not dict:
-            raise TypeError("a record must be a Record with a dict of data")
-        _whole(record.seq, record.device_time_ms, record.clock)
-
-
-def _whole(*numbers: Any) -> None:
-    for number in numbers:
-        if not isinstance(number, int) or not -_MOST_INT <= number <= _MOST_INT:
-            raise TypeError(f"{number!r} must be a whole number of at most 2**53")
+def _page_key(view: PortalView, path: Mapping[str, str]) -> str:
+    """What a page is held back by: what fails for one factory goes on for the others."""
+    return " ".join(("page", view.name, *(value[:LONGEST_PART] for value in path.values())))
 
 
 def _check_frame(frame: Any) -> None:
@@ -241,5 +227,9 @@ def _check_verdict(verdict: Any) -> None:
 
 
 def _check_page(page: Any) -> None:
-    if page is not None and type(page) is not Page:
+    if page is None:
+        return
+    if type(page) is not Page:
         raise TypeError(f"show gave {type(page).__name__}, not a Page")
+    if type(page.template) is not str or not isinstance(page.values, Mapping):
+        raise TypeError("a Page takes the name of a template and a mapping of values")

@@ -41,6 +41,7 @@ FIRST_PARTY: Mapping[str, str] = {
     "csv": "carbontrack.plugins.reports.readings_csv",
     "portal_factory": "carbontrack.web.portals.factory",
     "portal_hq": "carbontrack.web.portals.hq",
+    "portal_plugins": "carbontrack.web.portals.plugins",
 }
 """Plugin name -> module of what ships with Carbon Track."""
 

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import structlog
 
 from carbontrack.config import Config
-from carbontrack.config.fields import masked
+from carbontrack.config.fields import masked, secrets_in, without_secrets
 from carbontrack.fence import Fence, HeldBack, Watch
-from carbontrack.hookspecs import FrameDecoder, NotReady, PluginState, PluginStatus
+from carbontrack.hookspecs import FrameDecoder, NotReady, PluginState, PluginStatus, PortalView
 from carbontrack.metrics import Metrics
 from carbontrack.model import Report
 from carbontrack.plugins.contributions import Contributions, collect, joined
@@ -43,6 +43,9 @@ RENDERS_AT_ONCE = 2
 """Reports that are made at the same time; the others wait."""
 RETRIES_S = (5.0, 10.0, 20.0, 40.0, 80.0)
 """Between attempts to set up what is not ready; the last one for ever."""
+
+
+CheckPages = Callable[[Sequence[PortalView], Sequence[PortalView]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ class Life:
     async def settled(self, timeout_s: float) -> None:
         """Wait until it runs, waits for its next attempt, or is parked."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._settled.wait()), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._settled.wait()
 
     async def end(self) -> None:
         """Unload it: its jobs end, what it set up is left, nothing of it stays."""
@@ -198,16 +202,22 @@ class Life:
 
     async def _end_leftovers(self) -> None:
         """End tasks that the plugin began by itself and left behind."""
-        mine = asyncio.current_task()
-        prefixes = tuple(map(str, self.loaded.found.places()))
+        found, mine = self.loaded.found, asyncio.current_task()
+        if found.is_ours or self._host.has_another_of(found):
+            return  # whose task it is cannot be told from its code
+        prefixes = tuple(map(str, found.places()))
         left = [task for task in asyncio.all_tasks() if task is not mine and _is_from(task, prefixes)]
-        if left and not self.loaded.found.is_ours:
+        if left:
             names = ", ".join(sorted(task.get_name() for task in left))
             log.warning("plugin left tasks behind, ending them", plugin=self.name, tasks=names)
             self._host.note_leak(self.name, f"It left tasks behind, which were ended: {names}. Use plugin.start().")
             await end(*left)
 
     # --- how it stands
+
+    def shown(self, text: str) -> str:
+        """What the plugin wrote, such as an error, without the secrets among its options."""
+        return without_secrets(text, secrets_in(self.raw_options))
 
     def status(self) -> PluginStatus:
         """How it stands, for operators."""
@@ -230,9 +240,9 @@ class Life:
             state=state,
             manifest=self.loaded.manifest,
             brings=self.contributions.named(),
-            error=error,
+            error=self.shown(error),
             advice=advice,
-            notes=tuple(notes),
+            notes=tuple(map(self.shown, notes)),
             errors=self.fence.errors,
             retry_at=retry_at,
             options=masked(self.raw_options, self.options),
@@ -240,20 +250,25 @@ class Life:
 
 
 class PluginHost:
-    """All plugins of a running core. ``followers`` are called when what they bring has become another."""
+    """All plugins of a running core. ``followers`` are called when what they bring has become another.
 
-    def __init__(self, metrics: Metrics, watch: Watch | None = None) -> None:
+    ``check_pages`` raises ValueError for addresses of pages that cannot be beside those of other pages.
+    """
+
+    def __init__(self, metrics: Metrics, watch: Watch | None = None, check_pages: CheckPages | None = None) -> None:
         self.watch = watch or Watch()
         self.contributions = Contributions()
         self.followers: list[Callable[[], None]] = []
         self.leaks: dict[str, list[str]] = {}
         """What a plugin did not clean up when it was unloaded last."""
         self._metrics = metrics
+        self._check_pages = check_pages
         self._lives: dict[str, Life] = {}
         self._brought: dict[str, Contributions] = {}
         self._out: dict[str, PluginStatus] = {}
         """Those that are disabled or could not be loaded."""
         self._order: list[str] = []
+        self._chosen: Mapping[str, Found] = {}
         self._lock = asyncio.Lock()
         self._renders = asyncio.Semaphore(RENDERS_AT_ONCE)
 
@@ -261,8 +276,12 @@ class PluginHost:
 
     def statuses(self) -> list[PluginStatus]:
         """Every plugin there is, in the order in which they were found."""
-        lives = {name: life.status() for name, life in self._lives.items()}
-        return [(lives | self._out)[name] for name in self._order]
+        known = {name: life.status() for name, life in self._lives.items()} | self._out
+        # What is just being loaded has no life yet.
+        return [
+            known.get(name) or PluginStatus(name, self._chosen[name].origin, PluginState.SETTING_UP)
+            for name in self._order
+        ]
 
     def problems(self) -> list[str]:
         """What is wrong with plugins, in sentences."""
@@ -317,7 +336,7 @@ class PluginHost:
                     (added if life is None else reloaded).append(name)
             starting = [self._lives[name] for name in (*added, *reloaded)]
             await asyncio.gather(*(life.settled(FIRST_WAIT_S) for life in starting))
-            failed |= {life.name: life.error for life in starting if life.error}
+            failed |= {life.name: life.shown(life.error) for life in starting if life.error}
             return Changes(
                 tuple(name for name in added if name not in failed),
                 tuple(removed),
@@ -332,10 +351,10 @@ class PluginHost:
             for name in reversed(list(self._lives)):
                 await self._unload(name)
 
-    def _wanted(self, config: Config) -> dict[str, Found]:
+    def _wanted(self, config: Config) -> Mapping[str, Found]:
         """Those that are there and enabled; the others are listed as they are."""
-        chosen, self._out, self._order = choose(config)
-        return chosen
+        self._chosen, self._out, self._order = choose(config)
+        return self._chosen
 
     async def _load(self, item: Found, config: Config) -> str:
         """Load, or reload, one plugin. The error if that failed; then one that runs goes on as it was."""
@@ -345,6 +364,7 @@ class PluginHost:
             loaded = await in_thread(lambda: load(item, config), LOAD_TIMEOUT_S)
         except (LoadError, TimeoutError) as error:
             text = str(error) or f"its import did not end within {LOAD_TIMEOUT_S:g} s"
+            text = without_secrets(text, secrets_in(config.plugins.options.get(name, {})))
             advice = error.advice if isinstance(error, LoadError) else "It does too much while it is imported."
             log.error("plugin left out", plugin=name, origin=item.origin, error=text)  # noqa: TRY400  # the text says all
             if before is None or before.state is not PluginState.RUNNING:
@@ -380,10 +400,12 @@ class PluginHost:
     # --- what the lives tell
 
     def publish(self, name: str, contributions: Contributions) -> None:
-        """Take what a plugin brings now. Raises ValueError if a name is taken."""
+        """Take what a plugin brings now. Raises ValueError if a name or an address is taken, or cannot be one."""
         others = joined(part for other, part in self._brought.items() if other != name)
         if clash := contributions.clash(others):
             raise ValueError(f"the name of its {clash} is taken by another plugin")
+        if self._check_pages is not None:
+            self._check_pages(tuple(contributions.portals.values()), tuple(others.portals.values()))
         if contributions == self._brought.get(name, Contributions()):
             return
         self._brought[name] = contributions
@@ -391,6 +413,14 @@ class PluginHost:
         self.contributions = joined(self._brought[known] for known in in_order)
         for follow in self.followers:
             follow()
+
+    def has_another_of(self, found: Found) -> bool:
+        """Whether another plugin that is loaded has its code in the same places."""
+        places = set(found.places())
+        return any(
+            life.name != found.name and not places.isdisjoint(life.loaded.found.places())
+            for life in self._lives.values()
+        )
 
     def counter(self, name: str) -> Callable[[str], None]:
         """What counts a plugin's errors."""

@@ -12,7 +12,7 @@ from typing import Any
 from asyncpg import InterfaceError, PostgresError
 from tortoise.exceptions import BaseORMException, DoesNotExist, IntegrityError
 
-from carbontrack.model import Quarantined, Reading, Record
+from carbontrack.model import Quarantined, Reading, Record, Unavailable
 from carbontrack.streams import Anchor, Stream
 
 TIER_MS = 300_000
@@ -20,7 +20,7 @@ TIER_MS = 300_000
 LONGEST_CAUSE = 40
 
 
-class StoreUnavailable(Exception):
+class StoreUnavailable(Unavailable):
     """The database is away or refuses everything: nothing was kept; try again later."""
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+
 from aiohttp import web
 
-from carbontrack.web import api, ledger_api, ledger_pages, ops, pages, templating
-from carbontrack.web.access import PAGES, check_access, public
+from carbontrack.hookspecs import PortalView
+from carbontrack.web import api, ledger_api, ledger_pages, ops, pages, plugin_api, plugin_pages, templating
+from carbontrack.web.access import check_access, public
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.errors import answer_errors
-from carbontrack.web.plugin_pages import PluginPages
+from carbontrack.web.plugin_pages import PLUGIN_PAGES, PluginPages, find_plugin_page
 from carbontrack.web.services import SERVICES, DemoAccount, Services
 
-__all__ = ["DemoAccount", "Services", "create_app"]
+__all__ = ["DemoAccount", "Services", "check_pages", "create_app"]
 
 LARGEST_BODY = 1024 * 1024
 STATIC_MAX_AGE_S = 31_536_000
@@ -19,19 +23,33 @@ STATIC_MAX_AGE_S = 31_536_000
 
 def create_app(services: Services) -> web.Application:
     """The application. Its routes are closed unless they say who may come in (:mod:`carbontrack.web.access`)."""
-    app = web.Application(middlewares=[answer_errors, check_access], client_max_size=LARGEST_BODY)
+    middlewares = [answer_errors, find_plugin_page, check_access]
+    app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)
     templating.set_up(app, services)
-    app[PAGES] = PluginPages(services).find
-    pages.add_routes(app)
-    api.add_routes(app)
-    ledger_api.add_routes(app)
-    ledger_pages.add_routes(app)
-    ops.add_routes(app)
-    app.router.add_get("/static/{path:.+}", _static)
+    app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
+    _add_routes(app)
     app.on_shutdown.append(_stop_streams)
     return app
+
+
+def check_pages(pages: Sequence[PortalView], others: Sequence[PortalView]) -> None:
+    """Raise ValueError for a plugin's page whose address cannot be one, or is ours or another plugin's."""
+    plugin_pages.check_addresses(pages, others, _our_addresses())
+
+
+@cache
+def _our_addresses() -> tuple[web.AbstractResource, ...]:
+    app = web.Application()
+    _add_routes(app)
+    return tuple(app.router.resources())
+
+
+def _add_routes(app: web.Application) -> None:
+    for part in (pages, api, plugin_api, ledger_api, ledger_pages, ops):
+        part.add_routes(app)
+    app.router.add_get("/static/{path:.+}", _static)
 
 
 @public

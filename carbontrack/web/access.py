@@ -24,10 +24,8 @@ EVERYBODY = frozenset(Role)
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 USER = web.RequestKey("user", User)
-MATCH = web.RequestKey("match", web.UrlMappingMatchInfo)
-"""What of a plugin's page the address says."""
-PAGES: web.AppKey[Callable[[web.Request], Awaitable[web.UrlMappingMatchInfo]]] = web.AppKey("pages", Callable)  # type: ignore[arg-type]  # for its text only
-"""Finds a plugin's page behind our own routes; the answer's ``http_exception`` says if there is none."""
+PAGE = web.RequestKey("page", web.UrlMappingMatchInfo)
+"""The plugin's page that is asked for, where the address is none of ours (:mod:`carbontrack.web.plugin_pages`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,10 @@ def for_canary(handler: H) -> H:
 @web.middleware
 async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through to its handler if the route is open to whoever asks."""
-    handler, access = await _asked_for(request, handler)
+    match = request.get(PAGE, request.match_info)
+    if match.http_exception is not None:
+        raise match.http_exception
+    access = getattr(match.handler, "access", None)
     if access is None:
         raise web.HTTPForbidden(text="This address is open to nobody.")
     if request.method not in SAFE_METHODS and not _is_from_here(request):
@@ -92,18 +93,7 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
             raise web.HTTPUnauthorized(text="Sign in first.", headers={"WWW-Authenticate": "Bearer"})
         if user.role not in access.roles:
             raise web.HTTPForbidden(text="Your role does not allow this.")
-    return await handler(request)
-
-
-async def _asked_for(request: web.Request, handler: Handler) -> tuple[Handler, _Access | None]:
-    """The handler of a route of ours, or else of a plugin's page, and who may come in."""
-    match: web.UrlMappingMatchInfo = request.match_info
-    if match.http_exception is not None and match.http_exception.status == 404:
-        match = request[MATCH] = await request.app[PAGES](request)
-        handler = match.handler
-    if match.http_exception is not None:
-        raise match.http_exception
-    return handler, getattr(match.handler, "access", None)
+    return await (match.handler if PAGE in request else handler)(request)
 
 
 def may_see(user: User, factory_id: int) -> bool:

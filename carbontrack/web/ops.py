@@ -35,5 +35,6 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     """Prometheus text."""
     services = request.app[SERVICES]
     services.fleet.measure()
+    services.plugins.measure()
     services.metrics.live_watchers.set(services.live.watchers)
     return web.Response(body=generate_latest(services.metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -16,6 +16,7 @@ from carbontrack.store import TIER_MS
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, public
 from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, set_cookie, token_hash
 from carbontrack.web.errors import Problem
+from carbontrack.web.plugin_api import reload_for
 from carbontrack.web.reader import Reader
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
@@ -35,6 +36,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/factory/{slug}/trend.json", trend)
     app.router.add_get("/factory/{slug}/report", report)
     app.router.add_post("/hq/unpark/", unpark)
+    app.router.add_post("/hq/plugins/reload", reload_plugins)
 
 
 # --- signing in and out
@@ -204,3 +206,11 @@ async def unpark(request: web.Request) -> web.StreamResponse:
     form = await request.post()
     await request.app[SERVICES].fleet.unpark(str(form.get("device_id", "")))
     raise web.HTTPSeeOther("/hq/")
+
+
+@allow(REGISTRY_ROLES)
+async def reload_plugins(request: web.Request) -> web.StreamResponse:
+    """Reload the configuration, and a plugin in any case where one is named; the page of plugins shows the result."""
+    form = await request.post()
+    await reload_for(request, str(form.get("name", "")))
+    raise web.HTTPSeeOther("/hq/plugins/#last-reload")

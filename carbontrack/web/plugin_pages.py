@@ -2,59 +2,142 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import structlog
 from aiohttp import web
 
 from carbontrack.fence import HeldBack
-from carbontrack.hookspecs import PortalRequest, PortalView
-from carbontrack.web.access import MATCH, USER, Handler, allow
+from carbontrack.hookspecs import Page, PortalRequest, PortalView
+from carbontrack.model import Unavailable
+from carbontrack.plugins import PluginHost
+from carbontrack.plugins.contributions import Contributions, FencedView
+from carbontrack.web.access import NETWORK_ROLES, PAGE, USER, Handler, allow
+from carbontrack.web.errors import Problem
 from carbontrack.web.reader import Reader
-from carbontrack.web.services import SERVICES, Services
-from carbontrack.web.templating import render
+from carbontrack.web.services import SERVICES
+from carbontrack.web.templating import Environments, render
 
 log = structlog.get_logger(__name__)
+
+RESERVED = ("/api/", "/static/")
+"""Below these is nothing of a plugin's: whoever mistypes an address there is a program."""
+SAMPLES = ("x", "1")
+"""What a variable part of an address may be, to see whose page it would be."""
 
 
 class PluginPages:
     """The pages of all plugins, behind our own routes."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._shown: tuple[PortalView, ...] | None = None
+    def __init__(self, plugins: PluginHost, environments: Environments) -> None:
+        self._plugins = plugins
+        self._environments = environments
+        self._shown: Contributions | None = None
         self._router = web.UrlDispatcher()
 
     async def find(self, request: web.Request) -> web.UrlMappingMatchInfo:
         """The page that a request is for; its ``http_exception`` says if there is none."""
-        views = tuple(self._services.plugins.contributions.portals.values())
-        if views != self._shown:
-            self._shown, self._router = views, _router_of(views)
+        brought = self._plugins.contributions
+        if brought is not self._shown:
+            self._shown, self._router = brought, _router_of(brought.portals.values())
+            self._environments.forget()
         return await self._router.resolve(request)
 
 
-def _router_of(views: tuple[PortalView, ...]) -> web.UrlDispatcher:
+PLUGIN_PAGES = web.AppKey("plugin_pages", PluginPages)
+
+
+@web.middleware
+async def find_plugin_page(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Where an address is none of ours, look whether it is a plugin's."""
+    unknown = request.match_info.http_exception
+    if unknown is not None and unknown.status == 404 and not request.path.startswith(RESERVED):
+        request[PAGE] = await request.app[PLUGIN_PAGES].find(request)
+    return await handler(request)
+
+
+def _router_of(views: Iterable[FencedView]) -> web.UrlDispatcher:
     router = web.UrlDispatcher()
     for view in views:
-        try:
-            router.add_get(view.path, _page_of(view))
-        except (ValueError, TypeError, RuntimeError) as error:  # a plugin's path; the other pages go on
-            log.error(  # noqa: TRY400  # the traceback would say nothing more
-                "page left out: its path cannot be one", view=view.name, path=view.path, error=str(error)
-            )
+        router.add_get(view.path, _page_of(view))
     return router
 
 
-def _page_of(view: PortalView) -> Handler:
+def _page_of(view: FencedView) -> Handler:
+    draw = view.fence.guard(render, lambda _, template, *__: f"template {template} of page {view.name}")
+
     @allow(view.roles)
     async def page(request: web.Request) -> web.StreamResponse:
         user = request[USER]
-        path = dict(request[MATCH].items())
-        asked = PortalRequest(user, path, dict(request.query), Reader(request.app[SERVICES], user))
+        asked = PortalRequest(
+            user, dict(request[PAGE].items()), dict(request.query), Reader(request.app[SERVICES], user)
+        )
         try:
-            answer = await view.show(asked)
+            answer: Page | None = await view.show(asked)
+            if answer is not None:
+                response: web.Response = draw(request, answer.template, answer.values, view.templates)
+                return response
+        except Unavailable:
+            raise
         except HeldBack as error:
-            raise web.HTTPServiceUnavailable(text=f"This page failed several times and rests. {error}") from error
-        if answer is None:
-            raise web.HTTPNotFound(text="There is no such page for you. Perhaps the address is mistyped.")
-        return render(request, answer.template, answer.values, view.templates)
+            text = "This page failed several times and is held back. It is tried again by itself after a while."
+            raise Problem(503, f"{text} {_for_operators(request, error)}".strip()) from error
+        except Exception as error:
+            log.exception("page failed", page=view.name, plugin=view.fence.name, path=request.path)
+            text = f"The plugin {view.fence.name}, which brings this page, failed. The log says how."
+            raise Problem(500, f"{text} {_for_operators(request, error)}".strip()) from error
+        raise web.HTTPNotFound(text="There is no such page for you. Perhaps the address is mistyped.")
 
     return page
+
+
+def _for_operators(request: web.Request, error: Exception) -> str:
+    """What an error says, for whoever can do something about it."""
+    if request[USER].role not in NETWORK_ROLES:
+        return ""
+    return str(error) if isinstance(error, HeldBack) else f"{type(error).__name__}: {error}"
+
+
+# --- addresses
+
+
+def check_addresses(
+    pages: Sequence[PortalView], others: Sequence[PortalView], ours: Sequence[web.AbstractResource]
+) -> None:
+    """Raise ValueError for the first page whose address cannot be one, or is taken: by ``ours``, or by other pages."""
+    taken = [("Carbon Track itself", resource) for resource in ours]
+    taken += [(f"the page {view.name}", resource) for view in others if (resource := _resource(view)) is not None]
+    for view in pages:
+        what = f"the path {view.path!r} of its page {view.name}"
+        resource = _resource(view)
+        if resource is None:
+            raise ValueError(f"{what} cannot be one: write it like '/quality/' or '/quality/{{slug}}/'")
+        samples = _samples(resource)
+        if view.path.startswith((*RESERVED, "/{")) or view.path == "/":
+            raise ValueError(f"{what} must begin with a name of its own, such as '/quality/', and not with '/api/'")
+        for whose, other in taken:
+            if any(_matches(other, sample) for sample in samples):
+                raise ValueError(f"{what} is taken by {whose}")
+        taken.append((f"the page {view.name}", resource))
+
+
+def _resource(view: PortalView) -> web.Resource | None:
+    try:
+        return web.UrlDispatcher().add_resource(view.path)
+    except (ValueError, TypeError, RuntimeError):
+        return None
+
+
+def _samples(resource: web.Resource) -> list[str]:
+    """Addresses of a page."""
+    info = resource.get_info()
+    if "path" in info:
+        return [info["path"]]
+    names = info["pattern"].groupindex
+    filled = [info["formatter"].format_map(dict.fromkeys(names, value)) for value in SAMPLES]
+    return [sample for sample in filled if info["pattern"].fullmatch(sample)]
+
+
+def _matches(resource: web.AbstractResource, path: str) -> bool:
+    info = resource.get_info()
+    return path == info["path"] if "path" in info else bool(info["pattern"].fullmatch(path))

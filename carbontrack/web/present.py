@@ -95,6 +95,7 @@ CAUSE_TEXTS: Mapping[str, str] = {
     "bad_state": "The presence message cannot be read.",
     "no_driver": "No plugin brings the device's sensor driver.",
     "driver_failed": "The sensor driver failed on this message.",
+    "driver_held_back": "The sensor driver failed again and again for this device, and rests for a while.",
     "database_refused": "The database refused the row.",
 }
 

@@ -26,6 +26,7 @@ from carbontrack.web.services import Services
 QUARANTINE_SHOWN = timedelta(hours=24)
 """What is older needs nobody's attention any more; it is kept all the same."""
 RECOVERIES_SHOWN = timedelta(hours=24)
+MOST_ALERTS = 1000
 
 
 class Reader:
@@ -67,7 +68,7 @@ class Reader:
         ]
 
     async def alerts(self, factory_id: int | None = None) -> Sequence[Alert]:
-        return await self._services.store.alerts(factory_id=self._scope(factory_id))
+        return await self._services.store.alerts(factory_id=self._scope(factory_id), limit=MOST_ALERTS)
 
     async def quarantine_counts(self, factory_id: int | None = None) -> Mapping[str, int]:
         since = self.now - QUARANTINE_SHOWN
@@ -103,8 +104,7 @@ class Reader:
         return self._services.plugins.statuses() if self._user.role in NETWORK_ROLES else ()
 
     def last_reload(self) -> ReloadResult | None:
-        reloader = self._services.reloader
-        return reloader.last if reloader is not None and self._user.role in NETWORK_ROLES else None
+        return self._services.reloader.last if self._user.role in NETWORK_ROLES else None
 
     def storage(self) -> StorageStatus | None:
         return self._services.storage() if self._user.role in NETWORK_ROLES else None

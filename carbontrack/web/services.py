@@ -41,6 +41,7 @@ class Services:
     live: Live
     metrics: Metrics
     plugins: PluginHost
+    reloader: Reloader
     report_limits: Limits
     readiness: Callable[[], Sequence[str]]
     time_zone: tzinfo
@@ -53,7 +54,6 @@ class Services:
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
     problems: Callable[[], Sequence[str]] = tuple
-    reloader: Reloader | None = None
 
 
 SERVICES = web.AppKey("services", Services)

@@ -21,7 +21,7 @@ STATIC = HERE / "static"
 
 
 class Environments:
-    """Our templates, and for each portal view of a plugin with templates of its own: those behind ours."""
+    """Our templates, and for each portal view of a plugin with templates of its own: those, with ours behind them."""
 
     def __init__(self, ours: jinja2.Environment) -> None:
         self._ours = ours
@@ -32,10 +32,14 @@ class Environments:
         if folder is None:
             return self._ours
         if folder not in self._of_folder:
-            loaders = [jinja2.FileSystemLoader(place) for place in (HERE / "templates", folder)]
+            loaders = [jinja2.FileSystemLoader(place) for place in (folder, HERE / "templates")]
             # An overlay shares filters and globals with ours, but not the cache of templates.
             self._of_folder[folder] = self._ours.overlay(loader=jinja2.ChoiceLoader(loaders), cache_size=50)
         return self._of_folder[folder]
+
+    def forget(self) -> None:
+        """Let go of what plugins have brought; what is still there is read anew."""
+        self._of_folder.clear()
 
 
 ENVIRONMENTS = web.AppKey("environments", Environments)
@@ -93,5 +97,5 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
         if view.in_menu and user.role in view.roles and "{" not in view.path
     ]
     if user.role in NETWORK_ROLES:
-        items.append(("Leaderboard", "/hq/leaderboard"))
+        items.insert(1, ("Leaderboard", "/hq/leaderboard"))
     return [{"title": title, "url": url, "current": request.path == url} for title, url in items]

@@ -22,7 +22,7 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import Role, Site
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
-from carbontrack.web import Services, create_app
+from carbontrack.web import Services, check_pages, create_app
 from carbontrack.web.auth import hash_password
 from tests.support.world import NOON, Core, core, migrated_store, register
 
@@ -105,7 +105,7 @@ async def running_portal(url: str, config: Config | None = None, **changed: Any)
         async with core(store, metrics) as running:
             portal: Portal
             config = config or Config()
-            plugins = PluginHost(metrics)
+            plugins = PluginHost(metrics, check_pages=check_pages)
             await plugins.apply(config)
             values: dict[str, Any] = {
                 "store": store,

@@ -8,7 +8,11 @@
         options: {quantity: co2_kg_per_s, raise_above: 0.6, clear_below: 0.55}
 
 The alert is raised when the quantity has been above ``raise_above`` for ``hold_s`` seconds, and cleared when it falls
-below ``clear_below``. Between the two nothing changes, so a value that hovers at the limit does not ring all day.
+below ``clear_below``. Between the two nothing changes, so a value that hovers at the limit does not ring all day. The
+same holds for readings that were taken during warm-up, maintenance or calibration: a span gas may be anything.
+
+What to do first: for a CO2 rate, see whether the boiler is fired harder than it should be, and whether the velocity is
+right; for the temperature, go and look at the boiler.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
-from carbontrack import AlertRule, Kind, Manifest, Observation, Tier, Verdict, __version__, hookimpl
+from carbontrack import AlertRule, Flag, Kind, Manifest, Observation, Tier, Verdict, __version__, hookimpl
 
 MANIFEST = Manifest(
     name="limit",
@@ -30,6 +34,7 @@ MANIFEST = Manifest(
     tier=Tier.PLATINUM,
 )
 
+NOT_AS_USUAL = Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION
 UNITS = {
     "co2_kg_per_s": "kg/s CO2",
     "co2_ppm": "ppm CO2",
@@ -46,7 +51,7 @@ class LimitOptions(BaseModel):
     quantity: Literal["co2_kg_per_s", "co2_ppm", "temperature_c", "velocity_ms"]
     """What is watched."""
     raise_above: FiniteFloat
-    """A value above this raises the alert."""
+    """A value above this raises the alert; in the quantity's own unit, which its name ends with."""
     clear_below: FiniteFloat
     """A value below this clears it; between the two nothing changes."""
 
@@ -60,7 +65,7 @@ class LimitOptions(BaseModel):
 def evaluate(options: LimitOptions, seen: Observation) -> Verdict:
     """Compare one snapshot; a value that is missing changes nothing."""
     value: float | None = getattr(seen.snapshot, options.quantity)
-    if value is None:
+    if value is None or seen.snapshot.flags & NOT_AS_USUAL:
         return Verdict(breached=False, cleared=False)
     return Verdict(
         breached=value > options.raise_above,

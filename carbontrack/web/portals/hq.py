@@ -13,6 +13,7 @@ from carbontrack import (
     Kind,
     Manifest,
     Page,
+    PluginState,
     PortalReader,
     PortalRequest,
     PortalView,
@@ -44,6 +45,7 @@ WHAT_TO_DO = {
     "offline": "Nothing comes from this device. Check its power and its network.",
     "no_data": "This device has not sent anything yet.",
 }
+TROUBLE = frozenset({PluginState.PARKED, PluginState.RETRYING, PluginState.TROUBLED})
 REFUSALS = {
     "unknown_topic": "On a topic that no device has.",
     "disabled_device": "From a disabled device.",
@@ -166,6 +168,7 @@ def _what_needs_somebody(data: PortalReader, sites: Sequence[Site]) -> dict[str,
             for stranger in data.strangers()
         ],
         "problems": data.problems(),
+        "has_plugin_trouble": any(status.state in TROUBLE for status in data.plugins()),
         "floods": [{"flood": flood, "factory": factories.get(flood.device_id)} for flood in data.floods()],
         "parked": [
             {"device_id": device_id, "error": error, "factory": factories.get(device_id)}
