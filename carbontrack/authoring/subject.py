@@ -141,7 +141,7 @@ def subjects(places: Sequence[str], config: Config) -> Iterator[list[Subject]]:
             if path.exists():
                 chosen += _at(path, stack)
             else:
-                chosen.append(_named(place, config))
+                chosen += _named(place, config, stack)
         yield [Subject(found, folder, config.plugins.options.get(found.name, {}), others) for found, folder in chosen]
 
 
@@ -175,14 +175,18 @@ def _at(path: Path, stack: ExitStack) -> list[tuple[Found, Path | None]]:
     return [(found, beside)]
 
 
-def _named(name: str, config: Config) -> tuple[Found, Path | None]:
+def _named(name: str, config: Config, stack: ExitStack) -> list[tuple[Found, Path | None]]:
     there = list(find_plugins(config.plugins.folder))
     for found in there:
         if found.name == name:
             if found.is_ours:
                 is_checkout = (REPOSITORY / "pyproject.toml").is_file() and (REPOSITORY / "tests").is_dir()
-                return found, REPOSITORY if is_checkout else None
-            return found, found.path.parent if found.path is not None else None
+                return [(found, REPOSITORY if is_checkout else None)]
+            if found.path is None:
+                return [(found, None)]
+            if found.origin != str(found.path):  # a project in the folder of plugins
+                return [(item, folder) for item, folder in _at(Path(found.origin), stack) if item.name == name]
+            return [(found, found.path.parent)]
     others = sorted({found.name for found in there} - FIRST_PARTY.keys())
     raise NothingToCheck(
         f"There is no file or folder {name!r}, and no plugin of this name. Those that ship with Carbon Track are "

@@ -43,6 +43,7 @@ from carbontrack.web.auth import hash_password
 
 PATIENCE_S = 20.0
 BEAT_S = 0.2
+MONITORED_FROM = datetime(2025, 12, 1, tzinfo=UTC)
 ALWAYS = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 PASSWORD = "correct horse battery staple"  # noqa: S105  # of people in a database that is thrown away
 OF_A_FACTORY = frozenset({Role.FACTORY_MANAGER, Role.FACTORY_CLERK})
@@ -100,7 +101,9 @@ class RunningCore:
 
     async def register(self, device_id: str, sensor: str = "ct_v1") -> Site:
         """One more device of the factory, on a stack of its own."""
-        stack = await self.store.add_stack(self.factory.id, f"Boiler of {device_id}", MonitoringPlan())
+        stack = await self.store.add_stack(
+            self.factory.id, f"Boiler of {device_id}", MonitoringPlan(valid_from=MONITORED_FROM)
+        )
         await self.store.add_device(device_id, stack.id, sensor)
         sites = await self.store.sites()
         await self.fleet.sync(sites)
