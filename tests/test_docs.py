@@ -314,6 +314,7 @@ class TestPlugins:
         text = section("plugins/README", "Testing")
 
         helpers = {name for name in testing.__all__ if name[0].islower()} - {"make_database", "snapshot"}
+        helpers |= {"LoadError"}
         documented = {name.partition("(")[0] for row in rows(text) for name in names(row[0])}
         assert documented == helpers
 

@@ -3,6 +3,7 @@
 pytest_plugins = ["carbontrack.testing.fixtures"]
 """
 
+from carbontrack.plugins.loading import LoadError
 from carbontrack.testing.core import RunningCore, eventually, make_database, running_core
 from carbontrack.testing.examples import (
     FACTORY,
@@ -27,6 +28,7 @@ __all__ = [
     "NOON",
     "SITE",
     "STACK",
+    "LoadError",
     "LoadedPlugin",
     "RunningCore",
     "Vector",
