@@ -14,7 +14,7 @@ import structlog
 
 from carbontrack.actor import Actor
 from carbontrack.alerts import INACTIVE, LONGEST_SILENCE, RuleInstance, Standing, step
-from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver
+from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver, Verdict
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
@@ -204,10 +204,7 @@ class DeviceActor(Actor[Payload]):
             await self._note_recovery()
         await self._clear_what_nobody_configures()
         if not is_late:
-            now = self._services.clock()
-            for instance in self.rules:
-                if instance.rule.on_timer:
-                    await self._check_rule(instance, now, now)
+            await self._check_rules()
         self.looks += 1
 
     def _is_gone(self, now_s: float) -> bool:
@@ -361,10 +358,7 @@ class DeviceActor(Actor[Payload]):
         if newest is not None and (before.measured_at is None or newest.measured_at >= before.measured_at):
             self._show(_snapshot(self.intake.site, newest, online))
             if not newest.flags & _BACKLOG:
-                # Live readings only: late data must not raise an alert about a past that nobody can change.
-                now = self._services.clock()
-                for instance in self.rules:
-                    await self._check_rule(instance, now, now if instance.rule.on_timer else newest.measured_at)
+                await self._check_rules(newest.measured_at)
         elif online != before.online:
             self._show(msgspec.structs.replace(before, online=online))
 
@@ -372,28 +366,42 @@ class DeviceActor(Actor[Payload]):
         self.snapshot = snapshot
         self._services.live.publish(snapshot)
 
-    async def _check_rule(self, instance: RuleInstance[AlertRule], now: datetime, at: datetime) -> None:
-        """Ask one rule; ``at`` is the time by which a breach holds: the reading's, or the core's for a timer."""
-        name = instance.name
-        standing = self._standings.get(name, INACTIVE)
-        memory = self._memories.setdefault(name, {})
+    async def _check_rules(self, measured_at: datetime | None = None) -> None:
+        """Ask every rule of a live reading; without one, those on the timer, which go by the core's clock.
+
+        Live readings only: late data must not raise an alert about a past that nobody can change.
+        """
+        now = self._services.clock()
         silence_s = max(0.0, self._services.hearing.silence_s(self._heard_at, self._services.monotonic()))
-        seen = Observation(self.intake.site, self.snapshot, now, silence_s, memory)
-        try:
-            verdict = instance.rule.evaluate(instance.options, seen)
-        except Exception:  # noqa: BLE001  # a rule is a plugin: the fence has counted it, and the device goes on
-            return
         looks_apart = max(LONGEST_SILENCE, timedelta(seconds=3 * self.idle_after_s))
-        after = step(standing, instance, verdict, at, looks_apart if instance.rule.on_timer else LONGEST_SILENCE)
-        if after == standing:
-            return
-        before, now_is = standing.state, after.state
-        if now_is is AlertState.FIRING and before is not AlertState.FIRING:
-            store = self._services.store
-            raised = await store.raise_alert(self.name, name, instance.severity, verdict.message, at)
-            self._notify("raised", raised)
-        elif before is AlertState.FIRING and now_is is not AlertState.FIRING:
-            self._notify("cleared", await self._services.store.clear_alert(self.name, name, at))
+        for instance in self.rules:
+            on_timer = instance.rule.on_timer
+            if measured_at is None and not on_timer:
+                continue
+            memory = self._memories.setdefault(instance.name, {})
+            seen = Observation(self.intake.site, self.snapshot, now, silence_s, memory)
+            try:
+                verdict = instance.rule.evaluate(instance.options, seen)
+            except Exception:  # noqa: BLE001, S112  # a rule is a plugin: the fence has counted it, and the device goes on
+                continue
+            standing = self._standings.get(instance.name, INACTIVE)
+            if measured_at is None or on_timer:
+                after, at = step(standing, instance, verdict, now, looks_apart), now
+            else:
+                after, at = step(standing, instance, verdict, measured_at), measured_at
+            if after is not standing:
+                await self._move_on(instance, standing, after, verdict, at)
+
+    async def _move_on(
+        self, instance: RuleInstance[AlertRule], before: Standing, after: Standing, verdict: Verdict, at: datetime
+    ) -> None:
+        """Open or end the alert in the database, where it comes to that, and only then stand elsewhere."""
+        store, name = self._services.store, instance.name
+        fired, fires = before.state is AlertState.FIRING, after.state is AlertState.FIRING
+        if fires and not fired:
+            self._notify("raised", await store.raise_alert(self.name, name, instance.severity, verdict.message, at))
+        elif fired and not fires:
+            self._notify("cleared", await store.clear_alert(self.name, name, at))
         self._standings[name] = after
 
     def _notify(self, event: Literal["raised", "cleared"], alert: Alert | None) -> None:

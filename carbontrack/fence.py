@@ -174,7 +174,7 @@ class Watch:
 
 
 class Fence:
-    """One plugin's. ``count`` is told of each failure: ``raised`` or ``blocked``."""
+    """One plugin's. ``count`` is told of each failure: ``raised`` or ``blocked``; ``hide`` takes out secrets."""
 
     def __init__(
         self,
@@ -182,6 +182,7 @@ class Fence:
         watch: Watch,
         *,
         count: Callable[[str], None] = lambda kind: None,  # noqa: ARG005  # whoever does not count
+        hide: Callable[[str], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -196,6 +197,7 @@ class Fence:
         self._long: deque[tuple[str, float]] = deque(maxlen=FAILURES)
         self._watch = watch
         self._count = count
+        self._hide = hide
         self._clock = clock
 
     # --- what is called
@@ -347,6 +349,7 @@ class Fence:
         self._in_trouble = bool(self.troubles or self.whole.until)
 
     def _note(self, key: str, text: str, kind: str, *, at_once: bool) -> None:
+        text = self._hide(text)
         self.errors += 1
         self._in_trouble = True
         self._count(kind)

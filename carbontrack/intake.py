@@ -309,34 +309,38 @@ def check_message(message: Any) -> None:
         raise TypeError(f"decode gave {type(message).__name__}, not a Message")
     if type(message.stream) is not str or not message.stream:
         raise TypeError("the stream's name must be text")
-    _whole(message.boot, message.first_seq, message.count)
+    _check_whole(message.boot | message.first_seq | message.count)
     rows = len(message.samples) + len(message.records)
     if rows != message.count or not rows or len(message.stream) > LONGEST_SID:
         raise TypeError(f"it gave {rows} of {message.count} records of the stream {message.stream!r}")
     for sample in message.samples:
         if type(sample) is not Sample:
             raise TypeError(f"a sample is a {type(sample).__name__}")
-        _whole(sample.seq, sample.device_time_ms, sample.clock, sample.status)
-        for value in (
-            sample.co2_ppm,
-            sample.temperature_c,
-            sample.velocity_ms,
-            sample.pressure_difference_pa,
-            sample.pressure_kpa,
-            sample.device_co2_kg_per_s,
+        _check_whole(sample.seq | sample.device_time_ms | sample.clock | sample.status)
+        if not (
+            _is_finite(sample.co2_ppm)
+            and _is_finite(sample.temperature_c)
+            and _is_finite(sample.velocity_ms)
+            and _is_finite(sample.pressure_difference_pa)
+            and _is_finite(sample.pressure_kpa)
+            and _is_finite(sample.device_co2_kg_per_s)
         ):
-            if value is not None and not -inf < value < inf:  # a TypeError for what is no number
-                raise ValueError(f"a value is {value!r}")
+            raise ValueError(f"a value is not finite: {sample}")
     for record in message.records:
         if type(record) is not Record or type(record.data) is not dict:
             raise TypeError("a record must be a Record with a dict of data")
-        _whole(record.seq, record.device_time_ms, record.clock)
+        _check_whole(record.seq | record.device_time_ms | record.clock)
 
 
-def _whole(*numbers: Any) -> None:
-    for number in numbers:
-        if not isinstance(number, int) or not -MOST_NUMBER <= number <= MOST_NUMBER:
-            raise TypeError(f"{number!r} must be a whole number of at most 2**53")
+def _check_whole(joined: int) -> None:
+    """Numbers joined by "or", which only whole ones can be: each is within the bounds if the whole is."""
+    if not 0 <= joined < MOST_NUMBER:
+        raise ValueError("numbers and times must be whole, from 0 to 2**53")
+
+
+def _is_finite(value: float | None) -> bool:
+    """Whether a value is missing or a number that is one; a TypeError for what is no number."""
+    return value is None or -inf < value < inf
 
 
 def _take_anchor(stream: Stream, record: Record, received_at_ms: int) -> None:

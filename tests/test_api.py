@@ -56,6 +56,32 @@ async def test_readings_come_with_their_rate_and_their_units_in_the_names(portal
     assert given["next"] is None
 
 
+async def test_an_alert_of_a_factory_as_a_whole_has_no_device(portal: Portal) -> None:
+    store, (one, other) = portal.core.store, (portal.kangaita.factory.id, portal.mungania.factory.id)
+    await store.raise_alert("dev-001", "hot", "warning", "gas is hot", NOON)
+    await store.raise_factory_alert(one, "late", "info", "no entries", NOON + timedelta(minutes=1))
+    await store.raise_factory_alert(other, "late", "info", "no entries", NOON)
+    client = await portal.signed_in("clerk@example.org")
+
+    given = await (await client.get("/api/alerts/")).json()
+
+    assert [(row["rule"], row["device_id"], row["stack_id"], row["factory_id"]) for row in given["results"]] == [
+        ("late", None, None, one),
+        ("hot", "dev-001", portal.kangaita.stack.id, one),
+    ]
+
+
+@pytest.mark.parametrize("path", ["/", "/factory/kangaita/"])
+async def test_the_pages_show_a_factory_s_alert_without_a_device(portal: Portal, path: str) -> None:
+    factory_id = portal.kangaita.factory.id
+    await portal.core.store.raise_factory_alert(factory_id, "late", "info", "nobody enters anything", NOON)
+
+    page = await (await (await portal.browser("hq@example.org")).get(path)).text()
+
+    assert "nobody enters anything" in page
+    assert "None" not in page
+
+
 async def test_a_long_answer_is_read_page_by_page_and_nothing_is_left_out(portal: Portal) -> None:
     portal.core.tell("dev-001", body(1, 25))
     portal.core.tell("dev-002", body(1, 10))

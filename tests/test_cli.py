@@ -170,6 +170,7 @@ def register_sensors():
 """
 
 
+@pytest.mark.timeout(300)  # many commands, each a start of Python
 async def test_plugins_come_change_and_go_while_readings_come_in(run: Run, config: Path, mosquitto: Broker) -> None:
     """One device sends all the time and is told what is kept; beside it a driver is added, mended and removed."""
     plugins = config.parent / "plugins"

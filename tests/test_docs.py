@@ -552,11 +552,19 @@ async def test_the_fields_of_the_answers_are_documented(portal: Portal) -> None:
         "/api/factories/": "Factories and stacks",
         "/api/stacks/": "Factories and stacks",
         "/api/mcu-devices/": "Devices",
+        "/api/plugins/": "Plugins",
+        "/api/plugins/ct_v1/": "Plugins",
     }.items():
         answer = await (await client.get(path)).json()
         (first, *_) = answer.get("results", [answer])
         fields = {*first, *first.get("plan", {})}
         assert fields <= set(names(section("api", heading))), path
+
+
+async def test_the_fields_of_a_reload_are_documented(portal: Portal) -> None:
+    client = await portal.signed_in("hq@example.org")
+    answer = await (await client.post("/api/plugins/reload/")).json()
+    assert answer.keys() <= set(names(section("api", "Plugins")))
 
 
 def test_the_fields_of_readings_and_of_the_live_stream_are_documented() -> None:

@@ -446,6 +446,25 @@ class TestOptions:
         assert "s3cret" not in str(status(host, "opted"))
         assert status(host, "opted").options == {"server": "**********", "port": 25, "password": "**********"}
 
+    @pytest.mark.parametrize("what", ["raise OSError", "raise NotReady"])
+    async def test_no_error_of_the_plugin_tells_a_secret(
+        self, host: PluginHost, folder: Path, what: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        source = f"""
+        @hookimpl
+        @asynccontextmanager
+        async def set_up(plugin):
+            {what}(f"no answer from mail://{{plugin.options.password.get_secret_value()}}@host")
+            yield
+        """
+        write(folder, "opted", self.OPTIONS + source)
+        text = "      options_version: 2\n      server: mail\n      password: !env_var MAIL_PASSWORD\n"
+
+        await host.apply(self.config(folder, text))
+
+        assert "no answer from mail" in status(host, "opted").error
+        assert "s3cret" not in str(status(host, "opted")) + str(host.problems()) + capsys.readouterr().out
+
     async def test_options_of_an_older_form_are_migrated_and_the_operator_is_told(
         self, host: PluginHost, folder: Path
     ) -> None:

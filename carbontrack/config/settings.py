@@ -247,7 +247,7 @@ CO2_RATE_HIGH = AlertEntry(
 
 DEVICE_SILENT = AlertEntry(name="device-silent", rule="silence", hold_s=0, options={"after_s": 900})
 SENSOR_FAULT = AlertEntry(name="sensor-fault", rule="sensor-fault", hold_s=300, clear_after_s=300)
-CO2_OVER_RANGE = AlertEntry(name="co2-over-range", rule="over-range", hold_s=300, clear_after_s=900)
+CO2_OVER_RANGE = AlertEntry(name="co2-over-range", rule="over-range", hold_s=120, clear_after_s=900)
 CO2_STUCK = AlertEntry(name="co2-stuck", rule="stuck", hold_s=0, options={"quantity": "co2_ppm", "for_s": 600})
 IMPLAUSIBLE = AlertEntry(name="implausible", rule="implausible", hold_s=300, clear_after_s=300)
 CORROBORATION_OFF = AlertEntry(

@@ -73,7 +73,7 @@ class Life:
         self.notes = list(loaded.notes)
         self.retry_at: datetime | None = None
         self.contributions = Contributions()
-        self.fence = Fence(self.name, host.watch, count=host.counter(self.name))
+        self.fence = Fence(self.name, host.watch, count=host.counter(self.name), hide=self.shown)
         self._host = host
         self._jobs: list[asyncio.Task[None]] = []
         self._broken: asyncio.Future[Exception] | None = None
@@ -134,6 +134,7 @@ class Life:
                 return
 
     def _wait_for(self, wait_s: float, error: str) -> None:
+        error = self.shown(error)
         if self.state is not PluginState.RETRYING:
             log.warning("plugin is not ready, trying again", plugin=self.name, error=error)
         self.state, self.error = PluginState.RETRYING, error
@@ -144,6 +145,7 @@ class Life:
 
     def park(self, error: str, advice: str) -> None:
         """Leave it out until a person has done something."""
+        error = self.shown(error)
         log.error("plugin parked", plugin=self.name, error=error)
         self.state, self.error, self.advice, self.retry_at = PluginState.PARKED, error, advice, None
         self._settled.set()
@@ -197,8 +199,9 @@ class Life:
         try:
             await self.fence.run(_leaving(context), "unload", timeout_s=LEAVE_TIMEOUT_S)
         except Exception as error:  # noqa: BLE001  # it is unloaded all the same
-            log.error("plugin failed to unload", plugin=self.name, error=f"{type(error).__name__}: {error}")  # noqa: TRY400  # the fence has told the rest
-            self._host.note_leak(self.name, f"When it was unloaded, it raised {type(error).__name__}: {error}")
+            text = self.shown(f"{type(error).__name__}: {error}")
+            log.error("plugin failed to unload", plugin=self.name, error=text)  # noqa: TRY400  # the fence has told the rest
+            self._host.note_leak(self.name, f"When it was unloaded, it raised {text}")
 
     async def _end_leftovers(self) -> None:
         """End tasks that the plugin began by itself and left behind."""
@@ -240,7 +243,7 @@ class Life:
             state=state,
             manifest=self.loaded.manifest,
             brings=self.contributions.named(),
-            error=self.shown(error),
+            error=error,
             advice=advice,
             notes=tuple(map(self.shown, notes)),
             errors=self.fence.errors,

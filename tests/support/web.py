@@ -5,7 +5,7 @@ PYTEST_DONT_REWRITE, as in ``tests.support.world``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -90,10 +90,12 @@ OTHER_SITE = {"Sec-Fetch-Site": "cross-site"}
 
 
 @asynccontextmanager
-async def running_portal(url: str, config: Config | None = None, **changed: Any) -> AsyncIterator[Portal]:
+async def running_portal(
+    url: str, config: Config | None = None, *, read: Callable[[], Config] | None = None, **changed: Any
+) -> AsyncIterator[Portal]:
     """A portal on an empty database, filled with the small world; ``changed`` are fields of the web's services.
 
-    ``config`` chooses the plugins; without it, all of ours run.
+    ``config`` chooses the plugins; without it, all of ours run. ``read`` gives it, now and for each reload.
     """
     metrics = Metrics()
     async with migrated_store(url, metrics) as store:
@@ -104,7 +106,7 @@ async def running_portal(url: str, config: Config | None = None, **changed: Any)
             await store.add_user(email, password_hash(), role, factory_id=own, first_name=role.value)
         async with core(store, metrics) as running:
             portal: Portal
-            config = config or Config()
+            config = read() if read is not None else config or Config()
             plugins = PluginHost(metrics, check_pages=check_pages)
             await plugins.apply(config)
             values: dict[str, Any] = {
@@ -115,7 +117,8 @@ async def running_portal(url: str, config: Config | None = None, **changed: Any)
                 "metrics": metrics,
                 "plugins": plugins,
                 "report_limits": Limits(60.0, 1024),
-                "reloader": Reloader(config, plugins, metrics),
+                "reloader": Reloader(config, plugins, metrics, read),
+                "problems": plugins.problems,
                 "readiness": lambda: portal.reasons,
                 "time_zone": ZoneInfo("Africa/Nairobi"),
                 "version": "test",

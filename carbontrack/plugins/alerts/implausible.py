@@ -18,6 +18,8 @@ readings during warm-up, maintenance or calibration, say nothing here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -45,10 +47,19 @@ MANIFEST = Manifest(
     tier=Tier.PLATINUM,
 )
 
-NOT_AS_USUAL = Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION
-BAD_CO2 = Flag.CO2_OVER_RANGE | Flag.CO2_FAULT | Flag.STALE | Flag.UNFIT_SENSOR | Flag.CO2_IMPLAUSIBLE
-BAD_TEMPERATURE = Flag.TEMPERATURE_OPEN | Flag.TEMPERATURE_FAULT | Flag.TEMPERATURE_IMPLAUSIBLE
-BAD_VELOCITY = Flag.VELOCITY_FAULT | Flag.PRESSURE_DIFFERENCE_NEGATIVE | Flag.VELOCITY_IMPLAUSIBLE
+NOT_AS_USUAL = int(Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION)
+BAD = int(
+    Flag.CO2_OVER_RANGE
+    | Flag.CO2_FAULT
+    | Flag.STALE
+    | Flag.UNFIT_SENSOR
+    | Flag.CO2_IMPLAUSIBLE
+    | Flag.TEMPERATURE_OPEN
+    | Flag.TEMPERATURE_FAULT
+    | Flag.TEMPERATURE_IMPLAUSIBLE
+)
+"""With these nothing is known of CO2 and heat together."""
+BAD_VELOCITY = int(Flag.VELOCITY_FAULT | Flag.PRESSURE_DIFFERENCE_NEGATIVE | Flag.VELOCITY_IMPLAUSIBLE)
 LONGEST_GAP_S = 300.0
 """After a longer gap nobody knows that a combination held meanwhile."""
 
@@ -63,6 +74,7 @@ SINGLE_VALUES: dict[Flag, tuple[str, Flag]] = {
     Flag.PRESSURE_IMPLAUSIBLE: ("no place on earth has this pressure; the site's is used", Flag(0)),
 }
 """What a flag says, and the faults that say it already."""
+ANY_VALUE = int(reduce(or_, SINGLE_VALUES))
 
 
 class ImplausibleOptions(BaseModel):
@@ -79,9 +91,7 @@ def evaluate(options: ImplausibleOptions, seen: Observation) -> Verdict:
     snapshot = seen.snapshot
     if snapshot.measured_at is None or snapshot.flags & NOT_AS_USUAL:
         return Verdict(breached=False, cleared=False)
-    found = [
-        text for flag, (text, said) in SINGLE_VALUES.items() if snapshot.flags & flag and not snapshot.flags & said
-    ]
+    found = _single_values(snapshot.flags) if snapshot.flags & ANY_VALUE else []
     combination = _combination(seen)
     if combination is None:  # too little is known: one that lasts already is not over for that
         is_over = not seen.memory.get("combination", ("",))[0]
@@ -89,11 +99,18 @@ def evaluate(options: ImplausibleOptions, seen: Observation) -> Verdict:
         is_over = not combination
         if _lasts_s(seen, combination) >= options.combination_for_s and combination:
             found.append(combination)
+    if not found:
+        return Verdict(breached=False, cleared=is_over)
     return Verdict(
-        breached=bool(found),
-        cleared=not found and is_over,
+        breached=True,
+        cleared=False,
         message=f"{seen.site.factory.name}, {seen.site.stack.name}: {' and '.join(found)}{_values(seen)}",
     )
+
+
+def _single_values(flags: int) -> list[str]:
+    """What each value that cannot be says, unless a fault says it already."""
+    return [text for flag, (text, said) in SINGLE_VALUES.items() if flags & flag and not flags & said]
 
 
 def _combination(seen: Observation) -> str | None:
@@ -102,16 +119,15 @@ def _combination(seen: Observation) -> str | None:
     flags, temperature_c, velocity_ms = snapshot.flags, snapshot.temperature_c, snapshot.velocity_ms
     if snapshot.measured_at is None or snapshot.co2_ppm is None or temperature_c is None or velocity_ms is None:
         return None
-    if flags & (BAD_CO2 | BAD_TEMPERATURE):
+    if flags & BAD:
         return None
     plan = plan_in_force(seen.site.stack.plans, snapshot.measured_at.timestamp())
     co2_ppm = co2_wet_fraction(snapshot.co2_ppm, plan) * 1e6
-    moves = velocity_ms >= plan.on_velocity_ms and not flags & BAD_VELOCITY
-    if temperature_c >= plan.on_temperature_c and moves and co2_ppm < plan.off_co2_ppm:
-        return "the gas is hot and moves, and has no CO2"
-    if temperature_c < plan.off_temperature_c and co2_ppm >= plan.on_co2_ppm:
-        return "there is CO2 as of a fire, and no heat"
-    return ""
+    if co2_ppm < plan.off_co2_ppm:
+        moves = velocity_ms >= plan.on_velocity_ms and not flags & BAD_VELOCITY
+        return "the gas is hot and moves, and has no CO2" if moves and temperature_c >= plan.on_temperature_c else ""
+    is_cold = temperature_c < plan.off_temperature_c
+    return "there is CO2 as of a fire, and no heat" if is_cold and co2_ppm >= plan.on_co2_ppm else ""
 
 
 def _lasts_s(seen: Observation, combination: str) -> float:

@@ -34,7 +34,7 @@ MANIFEST = Manifest(
     tier=Tier.PLATINUM,
 )
 
-NOT_AS_USUAL = Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION
+NOT_AS_USUAL = int(Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION)
 UNITS = {
     "co2_kg_per_s": "kg/s CO2",
     "co2_ppm": "ppm CO2",
@@ -67,9 +67,11 @@ def evaluate(options: LimitOptions, seen: Observation) -> Verdict:
     value: float | None = getattr(seen.snapshot, options.quantity)
     if value is None or seen.snapshot.flags & NOT_AS_USUAL:
         return Verdict(breached=False, cleared=False)
+    if value <= options.raise_above:
+        return Verdict(breached=False, cleared=value < options.clear_below)
     return Verdict(
-        breached=value > options.raise_above,
-        cleared=value < options.clear_below,
+        breached=True,
+        cleared=False,
         message=(
             f"{seen.site.factory.name}, {seen.site.stack.name}: {value:.4g} {UNITS[options.quantity]}, "
             f"the limit is {options.raise_above:.4g}"

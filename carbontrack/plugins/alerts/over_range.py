@@ -43,8 +43,9 @@ MANIFEST = Manifest(
     tier=Tier.PLATINUM,
 )
 
-NOT_AS_USUAL = Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION
-OVER = Flag.CO2_OVER_RANGE | Flag.CO2_SATURATED
+NOT_AS_USUAL = int(Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION)
+OVER = int(Flag.CO2_OVER_RANGE | Flag.CO2_SATURATED)
+UNFIT = int(Flag.UNFIT_SENSOR)
 
 
 class OverRangeOptions(BaseModel):
@@ -59,13 +60,13 @@ class OverRangeOptions(BaseModel):
 def evaluate(options: OverRangeOptions, seen: Observation) -> Verdict:
     """Whether the newest reading is at the analyser's full scale, or comes from one that is unfit."""
     snapshot = seen.snapshot
-    unfit = bool(options.unfit and snapshot.flags & Flag.UNFIT_SENSOR)
-    over = bool(snapshot.flags & OVER)
+    unfit = options.unfit and snapshot.flags & UNFIT != 0
+    over = snapshot.flags & OVER != 0
     if snapshot.measured_at is None or snapshot.flags & NOT_AS_USUAL:
         return Verdict(breached=False, cleared=False)
-    if snapshot.co2_ppm is None and not (unfit or over):
-        return Verdict(breached=False, cleared=False)
-    return Verdict(breached=unfit or over, cleared=not (unfit or over), message=_message(seen, over=over))
+    if not (unfit or over):
+        return Verdict(breached=False, cleared=snapshot.co2_ppm is not None)
+    return Verdict(breached=True, cleared=False, message=_message(seen, over=over))
 
 
 def _message(seen: Observation, *, over: bool) -> str:

@@ -47,7 +47,7 @@ UNITS = {
     "temperature_c": ("gas temperature", "°C"),
     "velocity_ms": ("gas velocity", "m/s"),
 }
-NOT_AS_USUAL = Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION
+NOT_AS_USUAL = int(Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION)
 MOST_POINTS = 120
 """A window keeps no more readings than about this: of a device that sends more often some are left out."""
 FEWEST_POINTS = 3
@@ -96,10 +96,12 @@ def evaluate(options: RateOfChangeOptions, seen: Observation) -> Verdict:
     if rate is None:
         return Verdict(breached=False, cleared=False)
     size = {"rise": rate, "fall": -rate, "both": abs(rate)}[options.direction]
+    if size <= options.raise_above_per_min:
+        return Verdict(breached=False, cleared=size < options.clear_below_per_min)
     name, unit = UNITS[options.quantity]
     return Verdict(
-        breached=size > options.raise_above_per_min,
-        cleared=size < options.clear_below_per_min,
+        breached=True,
+        cleared=False,
         message=(
             f"{seen.site.factory.name}, {seen.site.stack.name}: the {name} changes by {rate:+.3g} {unit} per minute "
             f"over {options.window_s / 60:.3g} min, the limit is {options.raise_above_per_min:.4g}"

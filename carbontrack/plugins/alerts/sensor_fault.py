@@ -15,6 +15,8 @@ Warm-up, maintenance and calibration are no faults: while they last the alert st
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import or_
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -44,7 +46,8 @@ FAULTS: dict[Flag, tuple[Channel, str]] = {
     Flag.CLOCK_FUTURE: ("clock", "the device's clock is ahead"),
     Flag.CLOCK_JUMP: ("clock", "the device's clock has jumped"),
 }
-NOT_AS_USUAL = Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION
+ANY_FAULT = int(reduce(or_, FAULTS))
+NOT_AS_USUAL = int(Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION)
 
 
 class SensorFaultOptions(BaseModel):
@@ -61,6 +64,9 @@ def evaluate(options: SensorFaultOptions, seen: Observation) -> Verdict:
     snapshot = seen.snapshot
     if snapshot.measured_at is None or snapshot.flags & NOT_AS_USUAL:
         return Verdict(breached=False, cleared=False)
+    is_whole = None not in (snapshot.co2_ppm, snapshot.temperature_c, snapshot.velocity_ms)
+    if is_whole and not snapshot.flags & ANY_FAULT:  # nearly always
+        return Verdict(breached=False, cleared=True)
     found = [text for channel, text in _faults(snapshot) if channel in options.channels]
     return Verdict(
         breached=bool(found),

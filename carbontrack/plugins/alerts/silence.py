@@ -48,10 +48,11 @@ def evaluate(options: SilenceOptions, seen: Observation) -> Verdict:
     snapshot = seen.snapshot
     if snapshot.measured_at is None or snapshot.received_at is None:
         return Verdict(breached=False, cleared=False)
-    breached = seen.silence_s >= options.after_s
+    if seen.silence_s < options.after_s:
+        return Verdict(breached=False, cleared=(seen.now - snapshot.received_at).total_seconds() < options.after_s)
     return Verdict(
-        breached=breached,
-        cleared=not breached and (seen.now - snapshot.received_at).total_seconds() < options.after_s,
+        breached=True,
+        cleared=False,
         message=(
             f"{seen.site.factory.name}, {seen.site.stack.name}: nothing was heard of {seen.site.device.device_id} for "
             f"{options.after_s / 60:.3g} min; its last reading is of {snapshot.measured_at:%Y-%m-%d %H:%M} UTC"

@@ -51,7 +51,8 @@ UNITS = {
     "temperature_c": ("the gas temperature", "°C"),
     "velocity_ms": ("the gas velocity", "m/s"),
 }
-NOT_AS_USUAL = Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION
+NOT_AS_USUAL = int(Flag.WARM_UP | Flag.MAINTENANCE | Flag.CALIBRATION)
+STUCK_FLAG = int(Flag.STUCK)
 LONGEST_GAP_S = 300.0
 """After a longer gap nobody knows that the value stood still meanwhile."""
 FEWEST_READINGS = 12
@@ -89,14 +90,15 @@ def evaluate(options: StuckOptions, seen: Observation) -> Verdict:
     memory["run"] = since_s, at_s, lowest, highest, count + 1
     stands_s = at_s - since_s
     stuck = stands_s >= options.for_s and count + 1 >= FEWEST_READINGS
-    if options.quantity == "co2_ppm" and snapshot.flags & Flag.STUCK:
+    if options.quantity == "co2_ppm" and snapshot.flags & STUCK_FLAG:
         stuck = True
-    if stuck:
-        memory["moves"] = 0
+    if not stuck:
+        return Verdict(breached=False, cleared=memory.get("moves", 0) >= MOVES_TO_CLEAR)
+    memory["moves"] = 0
     name, unit = UNITS[options.quantity]
     return Verdict(
-        breached=stuck,
-        cleared=not stuck and memory.get("moves", 0) >= MOVES_TO_CLEAR,
+        breached=True,
+        cleared=False,
         message=(
             f"{seen.site.factory.name}, {seen.site.stack.name}: {name} stands still at {value:.6g} {unit} while the "
             f"boiler fires, for {max(stands_s, options.for_s) / 60:.0f} min or longer"
@@ -110,9 +112,9 @@ def _fires(seen: Observation) -> bool:
     if snapshot.measured_at is None:
         return False
     plan = plan_in_force(seen.site.stack.plans, snapshot.measured_at.timestamp())
-    is_hot = snapshot.temperature_c is not None and snapshot.temperature_c >= plan.on_temperature_c
-    has_co2 = snapshot.co2_ppm is not None and co2_wet_fraction(snapshot.co2_ppm, plan) * 1e6 >= plan.on_co2_ppm
-    return is_hot or has_co2
+    if snapshot.temperature_c is not None and snapshot.temperature_c >= plan.on_temperature_c:
+        return True
+    return snapshot.co2_ppm is not None and co2_wet_fraction(snapshot.co2_ppm, plan) * 1e6 >= plan.on_co2_ppm
 
 
 STUCK = AlertRule(
