@@ -495,6 +495,16 @@ class TestCommandLine:
         said = (commands()[name].help or "").partition("Example: ")[2].strip()
         assert not said or example == f"$ {said}\n"
 
+    @pytest.mark.parametrize("page", [*PLUGIN_PAGES, "walkthrough"])
+    def test_the_commands_for_plugin_authors_are_ones_that_the_command_line_understands(self, page: str) -> None:
+        lines = [line for block in blocks(document(f"plugins/{page}"), "console") for line in block.splitlines()]
+        known = commands()
+        for line in lines:
+            if line.startswith("$ carbontrack "):
+                words = shlex.split(line.removeprefix("$ carbontrack "))
+                name = next(" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in known)
+                known[name].make_context(name, words[len(name.split()) :])
+
     def test_every_option_for_the_shell_is_named(self) -> None:
         general = {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
 

@@ -500,7 +500,11 @@ def quick(trial: Trial) -> Seen:
         decode: Callable[[Any], Any] = (
             subject.decoder_with(name, options).decode if is_frame else subject.brought.sensors[name].decode
         )
-        took_s = _median_s(decode, [body if is_frame else payload(body) for body in bodies])
+        try:
+            took_s = _median_s(decode, [body if is_frame else payload(body) for body in bodies])
+        except (DecodeError, FrameError) as error:
+            problems.append(f"{name}: a vector that should be taken is refused: {error}")
+            continue
         good.append(f"{name} {took_s * 1e6:.0f} us")
         if took_s > QUICK_S:
             problems.append(f"{name} takes {took_s * 1e3:.2f} ms for a payload, and may take {QUICK_S * 1e3:g}")

@@ -64,7 +64,7 @@ What to do next:
   cd {folder}
   python -m pytest                     # its own tests; needs pytest and pytest-asyncio
   carbontrack plugins check .          # how good it is, and what to do about it
-  python -m pip install --editable .   # into the environment of Carbon Track
+  python -m pip install --editable .   # into Carbon Track's environment; not needed in its folder of plugins
   carbontrack reload                   # a running core takes it"""
     )
 
