@@ -638,6 +638,14 @@ class TestJudge:
         with pytest.raises(NothingToCheck, match="ct_v1"), subjects(["no_such_plugin"], Config()):
             pass
 
+    def test_a_project_in_the_folder_of_plugins_is_checked_by_its_name_with_its_vectors(self, tmp_path: Path) -> None:
+        project, _ = write_package(Kind.SENSOR, "probe", tmp_path, "Wanjiru")
+        config = Config.model_validate({"plugins": {"folder": tmp_path}})
+
+        with subjects(["probe"], config) as (subject,):
+            assert subject.folder == project
+            assert len(subject.vectors("probe")) == 8
+
     def test_a_project_is_forgotten_when_its_check_has_ended(self, tmp_path: Path) -> None:
         folder, _ = write_package(Kind.SENSOR, "probe", tmp_path, "Wanjiru")
         before = list(sys.path), set(sys.modules)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from carbontrack.plugins import Contributions, collect_alone, load_plugins
 from carbontrack.plugins.finding import FIRST_PARTY, Found, find_plugins
 from carbontrack.plugins.loading import Loaded, checked_manifest, imported, load
 from carbontrack.testing.examples import example_options
-from carbontrack.testing.loading import ProjectError, as_installed, found_at
+from carbontrack.testing.loading import ProjectError, as_installed, found_at, read_project
 from carbontrack.testing.vectors import Vector, read_vectors
 
 REPOSITORY = Path(carbontrack.__file__).parent.parent
@@ -175,6 +175,16 @@ def _at(path: Path, stack: ExitStack) -> list[tuple[Found, Path | None]]:
     return [(found, beside)]
 
 
+def _project_of(found: Found) -> Path | None:
+    """The project that a plugin's code is in: one in the folder of plugins, or one that is installed as editable."""
+    for place in found.places():
+        for folder in list(place.parents)[:2]:
+            with suppress(ProjectError):
+                if found.name in read_project(folder).points:
+                    return folder
+    return None
+
+
 def _named(name: str, config: Config, stack: ExitStack) -> list[tuple[Found, Path | None]]:
     there = list(find_plugins(config.plugins.folder))
     for found in there:
@@ -182,11 +192,9 @@ def _named(name: str, config: Config, stack: ExitStack) -> list[tuple[Found, Pat
             if found.is_ours:
                 is_checkout = (REPOSITORY / "pyproject.toml").is_file() and (REPOSITORY / "tests").is_dir()
                 return [(found, REPOSITORY if is_checkout else None)]
-            if found.path is None:
-                return [(found, None)]
-            if found.origin != str(found.path):  # a project in the folder of plugins
-                return [(item, folder) for item, folder in _at(Path(found.origin), stack) if item.name == name]
-            return [(found, found.path.parent)]
+            if (project := _project_of(found)) is not None:
+                return [(item, folder) for item, folder in _at(project, stack) if item.name == name]
+            return [(found, found.path.parent if found.path is not None else None)]
     others = sorted({found.name for found in there} - FIRST_PARTY.keys())
     raise NothingToCheck(
         f"There is no file or folder {name!r}, and no plugin of this name. Those that ship with Carbon Track are "
