@@ -113,7 +113,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             max_batch_readings=database.max_batch_readings,
             archive_folder=config.retention.archive_folder,
         ) as store,
-        _running_plugins(config, metrics) as plugins,
+        running_plugins(config, metrics) as plugins,
         notifications(metrics) as notices,
     ):
         settings = broker_settings(config)
@@ -140,7 +140,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         books = books_of(config, store)
         watch = FactoryWatch(store, books, metrics, notices.tell)
         reloader = Reloader(config, plugins, metrics, read)
-        reloader.keep_following(lambda current: _follow_plugins(current, plugins, fleet, watch, notices))
+        reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, watch, notices))
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
         zone = ZoneInfo(config.site.time_zone)
@@ -212,9 +212,9 @@ async def reload_signal(core: Core) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _running_plugins(config: Config, metrics: Metrics) -> AsyncIterator[PluginHost]:
+async def running_plugins(config: Config, metrics: Metrics, watch: Watch | None = None) -> AsyncIterator[PluginHost]:
     """The plugins of the configuration, loaded and set up."""
-    host = PluginHost(metrics, check_pages=check_pages)
+    host = PluginHost(metrics, watch, check_pages=check_pages)
     with host.watch.on():
         try:
             await host.apply(config)
@@ -314,7 +314,7 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
     )
 
 
-def _follow_plugins(
+def follow_plugins(
     config: Config, plugins: PluginHost, fleet: Fleet, watch: FactoryWatch, notices: Notifications
 ) -> tuple[str, ...]:
     """Let everybody use what the plugins bring now; what of the configuration cannot be used."""

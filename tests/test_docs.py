@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import re
 import shlex
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import fields as dataclass_fields
-from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -22,28 +21,31 @@ import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-import carbontrack
 from carbontrack import (
     Flag,
     Frame,
+    Kind,
     Manifest,
     Message,
-    Observation,
     Payload,
+    PluginState,
     Reading,
-    Report,
     SensorDriver,
     Snapshot,
+    fence,
     hookspecs,
+    testing,
 )
+from carbontrack.authoring.rules import RULES
 from carbontrack.cli import app
 from carbontrack.config import Config, load_config
-from carbontrack.config import Plugins as PluginSettings
 from carbontrack.emissions.gas import co2_density_kg_m3, pressure_from_altitude_kpa
 from carbontrack.emissions.rate import INVALIDATING, emission_rate
 from carbontrack.metrics import DELIVERIES
 from carbontrack.model import Device, Factory, MonitoringPlan, Role, Sample, Site, Stack, TrendPoint
-from carbontrack.plugins import FIRST_PARTY, Plugins, load_plugins
+from carbontrack.plugins import FIRST_PARTY, load_plugins
+from carbontrack.plugins.contributions import SEND_TIMEOUT_S, SHOW_TIMEOUT_S
+from carbontrack.plugins.host import FIRST_WAIT_S, LOAD_TIMEOUT_S, RETRIES_S
 from carbontrack.plugins.sensors import ct_v1, flat_json, frames, legacy, modbus_meter
 from carbontrack.simulator import wire
 from carbontrack.web.present import CAUSE_TEXTS, ROLE_TITLES, live_row
@@ -73,7 +75,7 @@ def rows(text: str) -> list[list[str]]:
     """The cells of all table rows, without heads and rules."""
     lines = text.splitlines()
     return [
-        [cell.strip() for cell in line.strip("|").split("|")]
+        [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
         for line, after in zip(lines, [*lines[1:], ""], strict=True)
         if line.startswith("|") and not line.startswith("| ---") and not after.startswith("| ---")
     ]
@@ -277,71 +279,84 @@ def errors_by_altitude() -> list[list[str]]:
     return [row[1:] for row in rows(section("calculation", "Why the short formula is wrong"))]
 
 
+PLUGIN_PAGES = ("README", "sensors", "alerts", "notifiers", "reports", "portals")
+
+
 class TestPlugins:
-    @pytest.fixture
-    def loaded(self, tmp_path: Path) -> Iterator[Plugins]:
-        """The examples of the document, as files in a plugins folder."""
-        before = set(sys.modules)
-        for source in blocks(document("plugins/README"), "python"):
-            title = re.match(r'"""[A-Z][a-z ]+ "([\w-]+)"', source)
-            assert title, source[:80]
-            (tmp_path / f"{title[1].replace('-', '_')}.py").write_text(source, encoding="utf-8")
-        yield load_plugins(Config(plugins=PluginSettings(folder=tmp_path)))
-        for name in set(sys.modules) - before:
-            if name.startswith("carbontrack_plugin_"):
-                del sys.modules[name]
+    """The tutorials' own examples are run in tests/test_tutorials.py."""
 
-    def test_every_hook_is_documented_with_an_example_and_no_other(self) -> None:
-        text = document("plugins/README")
+    def test_every_hook_is_documented_as_it_is_and_no_other(self) -> None:
+        table = {row[0]: row[1] for row in rows(section("plugins/README", "The hooks"))}
 
-        assert {names(row[0])[0] for row in rows(text) if "register_" in row[0]} == HOOKS
-        assert Counter(re.findall(r"^def (register_\w+)", text, re.MULTILINE)) == Counter(HOOKS)
+        assert table == {f"`{signature}`": f"`{gives}`" for signature, gives in map(signature_of, sorted(HOOKS))}
 
-    def test_the_examples_load_without_errors(self, loaded: Plugins) -> None:
-        assert {status.name: status.error for status in loaded.statuses if status.error} == {}
+    def test_every_hook_has_an_example_and_no_other(self) -> None:
+        text = "\n".join(document(f"plugins/{name}") for name in PLUGIN_PAGES)
 
-    def test_the_examples_do_what_they_say(self, loaded: Plugins) -> None:
-        message = decoded(loaded.contributions.sensors["semicolons"], "98000;183.2;4.1")
-        assert message.samples[0].temperature_c == 183.2
-        assert decoded_end(loaded.contributions.sensors["semicolons"], "98000;183.2") == ("wrong_type", False)
+        assert set(re.findall(r"^@hookimpl\ndef (\w+)", text, re.MULTILINE)) == HOOKS
 
-        rule = loaded.contributions.alert_rules["no-rate"]
-        seen = Observation(SITE, Snapshot("dev-001", 1, 1, online=True), datetime.now(UTC), 0.0, {})
-        verdict = rule.evaluate(rule.options_model(), seen)
-        assert (verdict.breached, verdict.cleared) == (True, False)
+    def test_every_field_of_the_manifest_is_documented(self) -> None:
+        fields = {item.name for item in dataclass_fields(Manifest)}
 
-        moment = datetime(2026, 3, 1, tzinfo=UTC)
-        reading = Reading(1, 1, 1, moment, moment, None, None, None, None, None, 0.1, 0)
-        report = Report(SITE.factory, (SITE.stack,), moment, moment, (reading,))
-        assert "| Boiler 1 | 1 | 1 |" in loaded.contributions.report_formats["markdown"].render(report).decode()
+        assert {names(row[0])[0] for row in rows(section("plugins/README", "The manifest"))} == fields
 
-    async def test_the_example_page_is_shown_with_its_template(self, loaded: Plugins, tmp_path: Path) -> None:
-        (template,) = blocks(document("plugins/README"), "html")
-        (tmp_path / "templates").mkdir()
-        (tmp_path / "templates" / "quiet.html").write_text(template, encoding="utf-8")
+    def test_every_state_is_documented(self) -> None:
+        states = [names(row[0])[0] for row in rows(section("plugins/README", "Life and states"))]
 
-        config = Config(plugins=PluginSettings(folder=tmp_path))
-        async with running_portal(f"sqlite://{tmp_path / 'web.sqlite3'}", config) as portal:
-            answer = await (await portal.browser("hq@example.org")).get("/quiet/")
-            assert answer.status == 200
-            assert "<li>dev-001</li>" in await answer.text()
+        assert set(states) == set(PluginState)
+
+    def test_every_rule_of_every_tier_is_documented(self) -> None:
+        table = [(row[0], names(row[1])[0], row[2]) for row in rows(section("plugins/README", "Tiers"))]
+
+        assert table == [(rule.tier.value, rule.name, rule.says) for rule in RULES]
+
+    def test_what_authors_test_with_is_documented(self) -> None:
+        text = section("plugins/README", "Testing")
+
+        helpers = {name for name in testing.__all__ if name[0].islower()} - {"make_database", "snapshot"}
+        helpers |= {"LoadError"}
+        documented = {name.partition("(")[0] for row in rows(text) for name in names(row[0])}
+        assert documented == helpers
+
+    def test_the_kinds_have_a_tutorial_each(self) -> None:
+        table = {names(row[0])[0] for row in rows(section("plugins/README", "Tutorials"))}
+
+        assert table == set(Kind)
+
+    def test_the_limits_of_the_fence_are_those_of_the_code(self) -> None:
+        text = section("plugins/README", "The fence") + section("plugins/README", "Life and states")
+        for said in (
+            f"imported within {LOAD_TIMEOUT_S:g} s",
+            f"waits {FIRST_WAIT_S:g} s",
+            ", ".join(f"{wait_s:g}" for wait_s in RETRIES_S),
+            f"longer than {SEND_TIMEOUT_S:g} s",
+            f"longer than {SHOW_TIMEOUT_S:g} s",
+            f"the loop for longer than {fence.LONG_S:g} s",
+            f"the loop for longer than {fence.LONGEST_S:g} s",
+            f"more than {fence.MOST_SHARE:.0%} of the loop's time for {fence.SHARE_OVER_S:g} s".replace("%", " %"),
+        ):
+            assert said in text
 
     def test_every_plugin_of_ours_is_named(self) -> None:
-        assert set(FIRST_PARTY) <= set(names(section("plugins/README", "Loading")))
+        (ours, *_) = rows(section("plugins/README", "Where plugins are found"))
+
+        assert names(ours[1]) == list(FIRST_PARTY)
 
     def test_every_member_of_the_reader_is_in_its_table(self) -> None:
         reader = hookspecs.PortalReader
         members = {name for name in {*vars(reader), *reader.__annotations__} if not name.startswith("_")}
-        documented = {
-            name.partition("(")[0] for row in rows(section("plugins/README", "Portal views")) for name in names(row[0])
-        }
+        table = rows(section("plugins/portals", "What a page may read"))
+        documented = {name.partition("(")[0] for row in table for name in names(row[0])}
 
         assert documented == members
 
-    def test_what_the_examples_import_is_what_the_package_offers(self) -> None:
-        for source in blocks(document("plugins/README"), "python"):
-            (imported,) = re.findall(r"^from carbontrack import (.+)$", source, re.MULTILINE)
-            assert set(imported.split(", ")) <= set(carbontrack.__all__)
+
+def signature_of(hook: str) -> tuple[str, str]:
+    """A hook as the contract writes it, and what it gives."""
+    function = getattr(hookspecs, hook)
+    found = inspect.signature(function)
+    arguments = ", ".join(f"{name}: {parameter.annotation}" for name, parameter in found.parameters.items())
+    return f"{hook}({arguments})", str(found.return_annotation)
 
 
 class TestSensors:
@@ -480,6 +495,16 @@ class TestCommandLine:
         said = (commands()[name].help or "").partition("Example: ")[2].strip()
         assert not said or example == f"$ {said}\n"
 
+    @pytest.mark.parametrize("page", [*PLUGIN_PAGES, "walkthrough"])
+    def test_the_commands_for_plugin_authors_are_ones_that_the_command_line_understands(self, page: str) -> None:
+        lines = [line for block in blocks(document(f"plugins/{page}"), "console") for line in block.splitlines()]
+        known = commands()
+        for line in lines:
+            if line.startswith("$ carbontrack "):
+                words = shlex.split(line.removeprefix("$ carbontrack "))
+                name = next(" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in known)
+                known[name].make_context(name, words[len(name.split()) :])
+
     def test_every_option_for_the_shell_is_named(self) -> None:
         general = {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
 
@@ -571,10 +596,10 @@ def test_every_role_is_documented_with_the_title_that_the_pages_show() -> None:
 # --- all documents
 
 
-DOCUMENTS = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_relative_link_leads_to_a_file_and_to_a_heading_in_it(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     broken = []

@@ -138,6 +138,27 @@ class TestFolder:
 
         assert {status.origin for status in chosen(folder=folder).statuses} <= {"Carbon Track"}
 
+    def test_a_project_in_the_folder_brings_what_it_would_bring_if_it_were_installed(self, folder: Path) -> None:
+        project = folder / "carbontrack-tea"
+        (project / "src" / "tea").mkdir(parents=True)
+        points = '[project.entry-points.carbontrack]\nmine = "tea"\nother = "tea.other"\n'
+        (project / "pyproject.toml").write_text(points, encoding="utf-8")
+        write(project / "src" / "tea", "__init__", HEAD.replace("{name}", "mine") + good("mine"), manifest=False)
+        write(project / "src" / "tea", "other", HEAD.replace("{name}", "other") + good("other"), manifest=False)
+
+        plugins = load(folder, "mine", "other")
+
+        assert errors(plugins) == {}
+        assert set(plugins.contributions.sensors) == {"ct_v1", "flat_json", "mine", "other"}
+        assert of_name(plugins, "mine").origin == str(project)
+
+    @pytest.mark.parametrize("text", ["", "[", "project = 5", '[project.entry-points.other]\nx = "y"'])
+    def test_a_project_of_something_else_is_no_plugin(self, folder: Path, text: str) -> None:
+        (folder / "other").mkdir()
+        (folder / "other" / "pyproject.toml").write_text(text, encoding="utf-8")
+
+        assert {status.origin for status in chosen(folder=folder).statuses} <= {"Carbon Track"}
+
     def test_a_folder_that_is_not_there_is_empty(self, folder: Path) -> None:
         assert errors(load(folder / "nowhere")) == {}
 

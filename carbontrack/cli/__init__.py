@@ -16,6 +16,7 @@ from carbontrack.cli.archive import archive_app
 from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
+from carbontrack.cli.plugins import plugins_app
 from carbontrack.cli.registry import device_app, factory_app, user_app
 from carbontrack.cli.reload import reload
 from carbontrack.config import Config, load_config
@@ -28,7 +29,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals hold passwords
     rich_markup_mode=None,
 )
-plugins_app = typer.Typer(help="Look at plugins.", no_args_is_help=True)
 report_app = typer.Typer(help="Create reports.", no_args_is_help=True)
 app.add_typer(device_app, name="device")
 app.add_typer(factory_app, name="factory")
@@ -168,24 +168,7 @@ def show_config_schema(
         output.write_text(f"{text}\n", "utf-8")
 
 
-# --- plugins and reports
-
-
-@plugins_app.command("list")
-def plugins_list(config: ConfigOption = None) -> None:
-    """List the plugins, what they bring, and why one was left out."""
-    from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
-
-    statuses = load_plugins(load(config)).statuses
-    for status in statuses:
-        what = f"LEFT OUT: {status.error}" if status.error else ", ".join(status.brings) or status.state.value
-        version = status.manifest.version if status.manifest else "-"
-        typer.echo(f"{status.name:18} {version:8} {status.origin:24} {what}")
-        for line in (status.advice, *status.notes):
-            if line:
-                typer.echo(f"{'':18} {line}")
-    if any(status.error for status in statuses):
-        raise typer.Exit(1)
+# --- reports
 
 
 @report_app.command("create")

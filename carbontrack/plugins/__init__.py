@@ -63,9 +63,11 @@ class _Alone:
         raise RuntimeError(f"{self.name}: {name} was started by a register_ hook; start it in set_up")
 
 
-def collect_alone(loaded: Loaded, decoders: Mapping[str, FrameDecoder] | None = None) -> Contributions:
+def collect_alone(
+    loaded: Loaded, decoders: Mapping[str, FrameDecoder] | None = None, watch: Watch | None = None
+) -> Contributions:
     """What one loaded plugin brings, without its being set up. Raises what its hooks raise."""
-    fence = Fence(loaded.manifest.name, Watch())
+    fence = Fence(loaded.manifest.name, watch or Watch())
     return collect(loaded.manager, loaded.manifest, _Alone(loaded, decoders if decoders is not None else {}), fence)
 
 

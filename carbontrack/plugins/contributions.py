@@ -88,6 +88,10 @@ class Contributions:
         """``sensor ct_v1``, ``page hq``: what there is, in the order of the hooks."""
         return tuple(f"{hook.noun} {name}" for hook in HOOKS.values() for name in getattr(self, hook.field))
 
+    def names(self) -> tuple[str, ...]:
+        """The same without what each is."""
+        return tuple(name for hook in HOOKS.values() for name in getattr(self, hook.field))
+
     def clash(self, other: Contributions) -> str:
         """The first name that both have, as :meth:`named` says it; empty without one."""
         taken = set(other.named())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -116,8 +117,28 @@ def _in_folder(folder: Path) -> Iterator[Found]:
     for path in paths:
         if path.name.startswith(("_", ".")):
             continue
-        if path.suffix == ".py" or (path / "__init__.py").is_file():
+        if (path / "pyproject.toml").is_file():
+            yield from _in_project(path)
+        elif path.suffix == ".py" or (path / "__init__.py").is_file():
             yield Found(path.stem if path.suffix == ".py" else path.name, str(path), path=path)
+
+
+def _in_project(folder: Path) -> Iterator[Found]:
+    """What a project would bring if it were installed; its modules know each other by relative imports only."""
+    try:
+        points = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+        modules = {str(name): str(module).partition(":")[0] for name, module in points[PROJECT].items()}
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return  # a project, but none of a plugin
+    for name, module in modules.items():
+        for source in (folder / "src", folder):
+            place = source.joinpath(*module.split("."))
+            if (place / "__init__.py").is_file():
+                yield Found(name, str(folder), path=place)
+                break
+            if (file := place.with_suffix(".py")).is_file():
+                yield Found(name, str(folder), path=file)
+                break
 
 
 def import_plugin(found: Found) -> Any:

@@ -46,7 +46,11 @@ class Loaded:
 
 def load(found: Found, config: Config) -> Loaded:
     """Import a plugin and check all that it says. Slow, as imports are. Raises :class:`LoadError`."""
-    module = _imported(found)
+    return loaded_from(imported(found), found, config)
+
+
+def loaded_from(module: Any, found: Found, config: Config) -> Loaded:
+    """Check all that a plugin says whose module is there. Raises :class:`LoadError`."""
     manifest = checked_manifest(module, found.name)
     try:
         for requirement in manifest.requirements:
@@ -70,7 +74,8 @@ def _managed(module: Any, name: str) -> pluggy.PluginManager:
     return manager
 
 
-def _imported(found: Found) -> Any:
+def imported(found: Found) -> Any:
+    """A plugin's module. Raises :class:`LoadError` for whatever its code raises."""
     try:
         return import_plugin(found)
     except ImportError as error:

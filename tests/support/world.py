@@ -6,17 +6,11 @@ the module is there before pytest could rewrite it, which is said here: PYTEST_D
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import json
-import shutil
-import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,6 +20,7 @@ import asyncpg
 import pytest
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 
+from carbontrack import testing
 from carbontrack.config import Config, Plugins
 from carbontrack.device import Services
 from carbontrack.fleet import Fleet
@@ -42,7 +37,6 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOON_MS = round(NOON.timestamp() * 1000)
 SID = "9f3c21aa"
 COLUMNS = ("ds", "dt", "tq", "co2", "tg", "v", "pa", "st")
-PATIENCE_S = 20.0
 
 
 @pytest.fixture(params=ENGINES)
@@ -82,9 +76,7 @@ async def give_schema(url: str) -> None:
     if url.startswith("sqlite://"):
         path = Path(url.removeprefix("sqlite://"))
         if not path.exists():
-            await migrate(f"sqlite://{sqlite_template()}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(sqlite_template(), path)
+            await testing.make_database(path)
         return
     if await fetch(url, "SELECT to_regclass('stream')") is not None:
         return
@@ -95,13 +87,6 @@ async def give_schema(url: str) -> None:
     await migrate(template)
     await execute(f"{server}/postgres", f"DROP DATABASE {name}")
     await execute(f"{server}/postgres", f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-
-
-@cache
-def sqlite_template() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="carbontrack-template-"))
-    atexit.register(shutil.rmtree, folder)
-    return folder / "migrated.sqlite3"
 
 
 async def fetch(url: str, query: str) -> Any:
@@ -137,12 +122,7 @@ class Clock:
         return self.now
 
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], what: str = "") -> None:
-    """Return when a condition holds; fail when it never does."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (await held if isinstance(held := condition(), Awaitable) else held):
-        assert time.monotonic() < deadline, what or "what was waited for did not happen"
-        await asyncio.sleep(0.005)
+eventually = testing.eventually
 
 
 # --- the registry

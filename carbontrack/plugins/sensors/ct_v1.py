@@ -45,7 +45,7 @@ MANIFEST = Manifest(
     version=__version__,
     kinds=(Kind.SENSOR,),
     title="Carbon Track's own nodes, format ct/v1",
-    documentation="docs/plugins/sensors.md",
+    documentation="docs/plugins/sensors-reference.md",
     codeowners=("Carbon Track",),
     tier=Tier.PLATINUM,
 )

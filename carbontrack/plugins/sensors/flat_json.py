@@ -43,7 +43,7 @@ MANIFEST = Manifest(
     version=__version__,
     kinds=(Kind.SENSOR,),
     title="Simple boards that send flat JSON",
-    documentation="docs/plugins/sensors.md",
+    documentation="docs/plugins/sensors-reference.md",
     codeowners=("Carbon Track",),
     tier=Tier.PLATINUM,
 )

@@ -47,11 +47,12 @@ from carbontrack import (
 
 
 class LegacyOptions(BaseModel):
-    """``timestamp_zone``: the zone of timestamps that name none (``Africa/Nairobi``); without it they are refused."""
+    """How to read what these boards leave out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     timestamp_zone: str | None = None
+    """The zone of timestamps that name none, such as Africa/Nairobi; without it they are refused."""
 
     @field_validator("timestamp_zone")
     @classmethod

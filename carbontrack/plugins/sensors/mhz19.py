@@ -41,11 +41,12 @@ from carbontrack import (
 
 
 class Mhz19Options(BaseModel):
-    """``full_scale_ppm`` is what the head was ordered with: 2000, 5000, 10,000, or up to 50,000 for an MH-Z16."""
+    """What the head's answer does not say."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     full_scale_ppm: float = Field(default=5000.0, gt=0, le=65_535)
+    """What the head was ordered with: 2000, 5000, 10,000, or up to 50,000 for an MH-Z16."""
 
 
 MANIFEST = Manifest(

@@ -62,11 +62,12 @@ MapName = Literal["sdm", "sdm_import", "pzem004t"]
 
 
 class ModbusMeterOptions(BaseModel):
-    """``units``: a meter's address on the bus, and the name of its map or its registers."""
+    """Which meters are on the bus."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     units: dict[Unit, MapName | tuple[Register, ...]] = {1: "sdm"}
+    """A meter's address on the bus, and the name of its map or its registers."""
 
     @model_validator(mode="after")
     def _each_total_once(self) -> ModbusMeterOptions:

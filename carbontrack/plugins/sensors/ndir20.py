@@ -46,12 +46,14 @@ from carbontrack import (
 
 
 class Ndir20Options(BaseModel):
-    """``multiplier`` is what the head answers to ".": 10 for the 0-20 % version. It counts where a frame has none."""
+    """What the head's lines may leave out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     full_scale_ppm: float = Field(default=200_000.0, gt=0, le=1_000_000)
+    """What the head was ordered with."""
     multiplier: Literal[1, 10, 100] = 10
+    """What the head answers to ".": 10 for the 0-20 % version. It counts where a frame has none."""
 
 
 MANIFEST = Manifest(

@@ -46,13 +46,16 @@ from carbontrack import (
 
 
 class PulseAnemometerOptions(BaseModel):
-    """The calibration: ``ms_per_hz`` in m/s per Hz, ``offset_ms`` in m/s; below ``minimum_hz`` the rotor stands."""
+    """The calibration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    ms_per_hz: float | None = Field(default=None, gt=0, le=100)
+    ms_per_hz: float | None = Field(default=None, gt=0, le=100, examples=[0.1])
+    """m/s per Hz; without it there is no decoder."""
     offset_ms: float = Field(default=0.0, ge=-5, le=5)
+    """Added to what the rotor turns for, in m/s."""
     minimum_hz: float = Field(default=0.0, ge=0, le=1000)
+    """With fewer pulses the rotor stands: 0 m/s."""
 
 
 MANIFEST = Manifest(

@@ -1,0 +1,1 @@
+"""A flue gas probe and a summary by shifts, for Carbon Track."""
