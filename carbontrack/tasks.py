@@ -1,10 +1,14 @@
-"""Ending tasks for certain."""
+"""Ending tasks for certain, and doing slow things beside them."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 ASK_AGAIN_S = 0.2
 
 
@@ -29,3 +33,28 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
                 task.exception()  # fetched, so that nobody warns that it was not
     if interrupted:
         raise asyncio.CancelledError
+
+
+async def in_thread(work: Callable[[], T], timeout_s: float) -> T:
+    """Do something slow beside the loop. After the time-out its thread may go on; it ends with the process."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]  # there is no error, so there is a result
+
+    def run() -> None:
+        try:
+            result, error = work(), None
+        except BaseException as raised:  # noqa: BLE001  # it is the waiting task's to handle
+            result, error = None, raised
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="slow", daemon=True).start()
+    return await asyncio.wait_for(done, timeout_s)

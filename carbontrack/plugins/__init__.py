@@ -15,8 +15,8 @@ from carbontrack.config import Config
 from carbontrack.fence import Fence, Watch
 from carbontrack.hookspecs import FrameDecoder, PluginState, PluginStatus
 from carbontrack.plugins.contributions import Contributions, collect, joined
-from carbontrack.plugins.finding import FIRST_PARTY, Found
-from carbontrack.plugins.host import Changes, PluginHost, choose
+from carbontrack.plugins.finding import FIRST_PARTY, Found, choose
+from carbontrack.plugins.host import Changes, PluginHost
 from carbontrack.plugins.loading import Loaded, LoadError, load
 from carbontrack.plugins.rendering import Limits, RenderError
 

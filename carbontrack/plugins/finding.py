@@ -14,7 +14,12 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from carbontrack.hookspecs import PROJECT
+import structlog
+
+from carbontrack.config import Config
+from carbontrack.hookspecs import PROJECT, PluginState, PluginStatus
+
+log = structlog.get_logger(__name__)
 
 FIRST_PARTY: Mapping[str, str] = {
     "ct_v1": "carbontrack.plugins.sensors.ct_v1",
@@ -139,6 +144,35 @@ def _in_project(folder: Path) -> Iterator[Found]:
             if (file := place.with_suffix(".py")).is_file():
                 yield Found(name, str(folder), path=file)
                 break
+
+
+def choose(config: Config) -> tuple[dict[str, Found], dict[str, PluginStatus], list[str]]:
+    """The plugins to load, how the others stand, and all names in order."""
+    settings = config.plugins
+    chosen: dict[str, Found] = {}
+    out: dict[str, PluginStatus] = {}
+    order: list[str] = []
+    for found in find_plugins(settings.folder):
+        name = found.name
+        if name in chosen or name in out:
+            text = f"There is a second plugin of this name, which is not loaded: {found.origin}"
+            log.error("plugin left out: there is one of this name already", plugin=name, origin=found.origin)
+            clashing = f"{name} ({found.origin})"
+            out[clashing] = PluginStatus(clashing, found.origin, PluginState.PARKED, error=text, advice="Rename it.")
+            order.append(clashing)
+            continue
+        order.append(name)
+        if name in settings.disabled or (settings.enabled is not None and name not in settings.enabled):
+            out[name] = PluginStatus(name, found.origin, PluginState.DISABLED)
+        else:
+            chosen[name] = found
+    for name in sorted({*(settings.enabled or ()), *settings.options} - {*order} - {*settings.disabled}):
+        key = ("plugins", "enabled") if name in (settings.enabled or ()) else ("plugins", "options", name)
+        error = f"{config.place(key)}: there is no plugin {name!r}, installed, in the folder, or part of Carbon Track"
+        advice = "Correct the name, install the plugin, or remove it from the configuration."
+        out[name] = PluginStatus(name, "configuration", PluginState.PARKED, error=error, advice=advice)
+        order.append(name)
+    return chosen, out, order
 
 
 def import_plugin(found: Found) -> Any:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -26,13 +25,12 @@ from carbontrack.hookspecs import FrameDecoder, NotReady, PluginState, PluginSta
 from carbontrack.metrics import Metrics
 from carbontrack.model import Report
 from carbontrack.plugins.contributions import Contributions, collect, joined
-from carbontrack.plugins.finding import Found, find_plugins, forget
+from carbontrack.plugins.finding import Found, choose, forget
 from carbontrack.plugins.loading import Loaded, LoadError, load
 from carbontrack.plugins.rendering import Limits, RenderError, render
-from carbontrack.tasks import end
+from carbontrack.tasks import end, in_thread
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 LOAD_TIMEOUT_S = 30.0
 SET_UP_TIMEOUT_S = 60.0
@@ -451,35 +449,6 @@ class PluginHost:
             self._metrics.plugins.labels(state.value).set(count)
 
 
-def choose(config: Config) -> tuple[dict[str, Found], dict[str, PluginStatus], list[str]]:
-    """The plugins to load, how the others stand, and all names in order."""
-    settings = config.plugins
-    chosen: dict[str, Found] = {}
-    out: dict[str, PluginStatus] = {}
-    order: list[str] = []
-    for found in find_plugins(settings.folder):
-        name = found.name
-        if name in chosen or name in out:
-            text = f"There is a second plugin of this name, which is not loaded: {found.origin}"
-            log.error("plugin left out: there is one of this name already", plugin=name, origin=found.origin)
-            clashing = f"{name} ({found.origin})"
-            out[clashing] = PluginStatus(clashing, found.origin, PluginState.PARKED, error=text, advice="Rename it.")
-            order.append(clashing)
-            continue
-        order.append(name)
-        if name in settings.disabled or (settings.enabled is not None and name not in settings.enabled):
-            out[name] = PluginStatus(name, found.origin, PluginState.DISABLED)
-        else:
-            chosen[name] = found
-    for name in sorted({*(settings.enabled or ()), *settings.options} - {*order} - {*settings.disabled}):
-        key = ("plugins", "enabled") if name in (settings.enabled or ()) else ("plugins", "options", name)
-        error = f"{config.place(key)}: there is no plugin {name!r}, installed, in the folder, or part of Carbon Track"
-        advice = "Correct the name, install the plugin, or remove it from the configuration."
-        out[name] = PluginStatus(name, "configuration", PluginState.PARKED, error=error, advice=advice)
-        order.append(name)
-    return chosen, out, order
-
-
 def _has_changed(life: Life, found: Found, raw_options: Mapping[str, Any]) -> bool:
     """Whether it must be reloaded: other code, other options, or it is parked and somebody may have mended it."""
     return (
@@ -498,28 +467,3 @@ def _is_from(task: asyncio.Task[Any], prefixes: Sequence[str]) -> bool:
     """Whether a task runs a coroutine whose code is in one of these places."""
     code = getattr(task.get_coro(), "cr_code", None)
     return code is not None and bool(prefixes) and code.co_filename.startswith(tuple(prefixes))
-
-
-async def in_thread(work: Callable[[], T], timeout_s: float) -> T:
-    """Do something slow beside the loop. After the time-out its thread may go on; it ends with the process."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is not None:
-            done.set_exception(error)
-        else:
-            done.set_result(result)  # type: ignore[arg-type]  # there is no error, so there is a result
-
-    def run() -> None:
-        try:
-            result, error = work(), None
-        except BaseException as raised:  # noqa: BLE001  # it is the waiting task's to handle
-            result, error = None, raised
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, name="plugin-load", daemon=True).start()
-    return await asyncio.wait_for(done, timeout_s)
