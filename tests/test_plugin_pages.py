@@ -562,6 +562,7 @@ class TestButtons:
         await tab.keyboard.press("Enter")
         await expect(last).to_contain_text("the gateway does not answer")
         await expect(last).not_to_contain_text("leaf")
+        await tab.wait_for_load_state()  # with its style sheets
         assert await tab.evaluate("document.documentElement.scrollWidth") == 360
 
 
