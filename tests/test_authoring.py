@@ -288,7 +288,7 @@ class TestRunningCore:
 
 class TestNew:
     @pytest.mark.parametrize("kind", Kind)
-    def test_a_new_package_passes_its_own_tests_and_is_gold_and_typed(self, tmp_path: Path, kind: Kind) -> None:
+    def test_a_new_package_passes_its_own_tests_and_is_better_than_it_claims(self, tmp_path: Path, kind: Kind) -> None:
         made = command("-m", "carbontrack", "plugins", "new", kind, f"try_{kind}", "--owner", "Wanjiru", cwd=tmp_path)
         assert made.returncode == 0, made.stderr
         assert f"cd carbontrack-try-{kind}" in made.stdout
@@ -296,11 +296,7 @@ class TestNew:
 
         tested = command("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=folder)
         assert tested.returncode == 0, tested.stdout + tested.stderr
-        # Of an installed Carbon Track mypy would say nothing; of a checkout it would, without the checkout's settings.
-        ours_is_installed = ("--follow-imports=silent", "--cache-dir", ROOT / ".mypy_cache" / "authors")
-        typed = command("-m", "mypy", *ours_is_installed, "src", "tests", cwd=folder)
-        assert typed.returncode == 0, typed.stdout
-        checked = command("-m", "carbontrack", "plugins", "check", ".", "--tier", "gold", cwd=folder)
+        checked = command("-m", "carbontrack", "plugins", "check", ".", "--tier", "platinum", cwd=folder)
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert "Its manifest claims gold." in checked.stdout
 

@@ -24,7 +24,7 @@ import pytest
 from carbontrack.tasks import end
 from tests.support.mosquitto import Broker
 from tests.support.system import free_port
-from tests.support.world import body, execute
+from tests.support.world import body, execute, migrated_store, register
 
 T = TypeVar("T")
 PATIENCE_S = 30.0
@@ -171,14 +171,14 @@ def register_sensors():
 
 
 @pytest.mark.timeout(300)  # many commands, each a start of Python
-async def test_plugins_come_change_and_go_while_readings_come_in(run: Run, config: Path, mosquitto: Broker) -> None:
+async def test_plugins_come_change_and_go_while_readings_come_in(
+    run: Run, config: Path, mosquitto: Broker, postgres_url: str
+) -> None:
     """One device sends all the time and is told what is kept; beside it a driver is added, mended and removed."""
     plugins = config.parent / "plugins"
     plugins.mkdir()
-    run("migrate")
-    run("factory", "add", "Kangaita Tea Factory", "--altitude-m", "2036")
-    run("factory", "add-stack", "kangaita", "Boiler 1", "--diameter-m", "0.8")
-    assert run("device", "add", "dev-001", "--stack-id", "1").returncode == 0
+    async with migrated_store(postgres_url) as store:
+        await register(store, "dev-001")
     refused = run("device", "add", "dev-002", "--stack-id", "1", "--sensor", "semicolons")
     assert refused.returncode == 2, refused.stdout
     assert "No core answered within 1 s" in run("reload", "--timeout", "1").stderr

@@ -185,20 +185,6 @@ async def test_a_package_that_is_installed_while_the_core_runs_is_used_after_a_r
         assert " h measured" in report.decode()
 
 
-async def test_a_package_that_is_there_at_the_start_is_used_from_the_start(
-    installation: Installation, example: Path
-) -> None:
-    installation.run("migrate")
-    installation.install(example)
-    with installation.serving():
-        listed = installation.run("plugins", "list")
-        metrics = installation.get("/metrics")[1].decode()
-
-    assert "package carbontrack-kericho" in listed
-    assert "LEFT OUT" not in listed
-    assert 'plugins{state="parked"} 0.0' in metrics
-
-
 def test_the_example_s_own_tests_pass(installation: Installation, example: Path) -> None:
     words = (
         "-m",

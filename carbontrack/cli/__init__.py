@@ -6,7 +6,7 @@ import json
 import os
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -20,7 +20,9 @@ from carbontrack.cli.plugins import plugins_app
 from carbontrack.cli.registry import device_app, factory_app, user_app
 from carbontrack.cli.reload import reload
 from carbontrack.config import Config, load_config
-from carbontrack.store import Store
+
+if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
+    from carbontrack.store import Store
 
 app = typer.Typer(
     name="carbontrack",

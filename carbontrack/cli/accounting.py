@@ -13,7 +13,9 @@ import typer
 
 from carbontrack.cli.common import ConfigOption, day_named, factory_named, load, stop, with_store
 from carbontrack.model import MIN_DATETIME, MonitoringPlan, Stack
-from carbontrack.store import Store
+
+if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
+    from carbontrack.store import Store
 
 if TYPE_CHECKING:
     from carbontrack.emissions.accounts import Account, Figure

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from carbontrack.cli.common import ConfigOption, day_named, load, stop, with_store
-from carbontrack.store import Store
+
+if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
+    from carbontrack.store import Store
 
 archive_app = typer.Typer(
     help="Look at the archive of raw readings, check it, and bring days back.", no_args_is_help=True

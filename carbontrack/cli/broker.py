@@ -15,7 +15,9 @@ import typer
 from carbontrack.cli.common import ConfigOption, load, stop, with_store
 from carbontrack.config import Config
 from carbontrack.model import Device, DeviceStatus
-from carbontrack.store import Store
+
+if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
+    from carbontrack.store import Store
 
 if TYPE_CHECKING:
     from carbontrack.certificates import Pair

@@ -7,13 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from carbontrack.config import Config, ConfigError, load_config
 from carbontrack.model import Factory
-from carbontrack.store import ArchiveError, RegistryError, SchemaMismatch, Store, StoreUnavailable
+
+if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
+    from carbontrack.store import Store
 
 ConfigOption = Annotated[
     Path | None,
@@ -44,6 +46,12 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
     from carbontrack.backup import BackupError  # noqa: PLC0415  # as above
     from carbontrack.broker import BrokerStartError  # noqa: PLC0415  # as above
     from carbontrack.emissions.factors import FactorError, FactorMissing  # noqa: PLC0415  # as above
+    from carbontrack.store import (  # noqa: PLC0415  # as above
+        ArchiveError,
+        RegistryError,
+        SchemaMismatch,
+        StoreUnavailable,
+    )
 
     try:
         run_on_a_loop(main)

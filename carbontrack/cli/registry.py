@@ -7,14 +7,16 @@ import secrets
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
 
 from carbontrack.cli.common import ConfigOption, factory_named, load, stop, with_store
 from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, Role
-from carbontrack.store import Store
+
+if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
+    from carbontrack.store import Store
 
 device_app = typer.Typer(help="Register, list, disable, move and remove devices.", no_args_is_help=True)
 factory_app = typer.Typer(help="Add and list factories and their stacks.", no_args_is_help=True)

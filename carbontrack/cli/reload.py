@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
 from carbontrack.cli.common import ConfigOption, load, stop, with_store
 from carbontrack.hookspecs import ReloadResult
-from carbontrack.store import Store
+
+if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
+    from carbontrack.store import Store
 
 ASK_EVERY_S = 0.2
 
