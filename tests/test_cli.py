@@ -24,7 +24,7 @@ import pytest
 from carbontrack.tasks import end
 from tests.support.mosquitto import Broker
 from tests.support.system import free_port
-from tests.support.world import body, execute, migrated_store, register
+from tests.support.world import body, execute, give_schema, migrated_store, register
 
 T = TypeVar("T")
 PATIENCE_S = 30.0
@@ -304,7 +304,7 @@ def test_a_core_that_meets_an_empty_database_says_what_to_do_and_stops(run: Run)
 
 
 async def test_a_core_that_meets_a_newer_schema_says_so_and_stops(run: Run, postgres_url: str) -> None:
-    assert run("migrate").returncode == 0
+    await give_schema(postgres_url)
     await execute(
         postgres_url,
         "INSERT INTO tortoise_migrations (app, name, applied_at) VALUES ('carbontrack', '9999_of_the_future', now())",
@@ -326,10 +326,10 @@ async def test_a_core_that_meets_a_newer_schema_says_so_and_stops(run: Run, post
         (("report", "create", "--factory", "kangaita", "--day", "yesterday"), "2026-03-01"),
     ],
 )
-def test_a_mistake_is_answered_with_what_to_do_and_without_a_traceback(
-    run: Run, words: tuple[str, ...], says: str
+async def test_a_mistake_is_answered_with_what_to_do_and_without_a_traceback(
+    run: Run, words: tuple[str, ...], says: str, postgres_url: str
 ) -> None:
-    run("migrate")
+    await give_schema(postgres_url)
     ended = run(*words)
     assert ended.returncode == 2
     assert says in ended.stderr
