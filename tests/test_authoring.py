@@ -288,17 +288,27 @@ class TestRunningCore:
 
 class TestNew:
     @pytest.mark.parametrize("kind", Kind)
-    def test_a_new_package_passes_its_own_tests_and_is_better_than_it_claims(self, tmp_path: Path, kind: Kind) -> None:
-        made = command("-m", "carbontrack", "plugins", "new", kind, f"try_{kind}", "--owner", "Wanjiru", cwd=tmp_path)
-        assert made.returncode == 0, made.stderr
-        assert f"cd carbontrack-try-{kind}" in made.stdout
-        folder = tmp_path / f"carbontrack-try-{kind}"
+    def test_a_new_package_passes_its_own_tests(self, tmp_path: Path, kind: Kind) -> None:
+        folder, _ = write_package(kind, f"try_{kind}", tmp_path, "Wanjiru")
 
         tested = command("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=folder)
+
         assert tested.returncode == 0, tested.stdout + tested.stderr
-        checked = command("-m", "carbontrack", "plugins", "check", ".", "--tier", "platinum", cwd=folder)
+
+    def test_new_packages_of_all_kinds_are_better_than_they_claim(self, tmp_path: Path) -> None:
+        folders = [write_package(kind, f"try_{kind}", tmp_path, "Wanjiru")[0] for kind in Kind]
+
+        checked = command("-m", "carbontrack", "plugins", "check", *folders, "--tier", "platinum", cwd=tmp_path)
+
         assert checked.returncode == 0, checked.stdout + checked.stderr
-        assert "Its manifest claims gold." in checked.stdout
+        assert checked.stdout.count("Its manifest claims gold.") == len(Kind)
+
+    def test_the_command_says_where_it_is_and_what_to_do_next(self, tmp_path: Path) -> None:
+        made = command("-m", "carbontrack", "plugins", "new", "sensor", "probe", "--owner", "Wanjiru", cwd=tmp_path)
+
+        assert made.returncode == 0, made.stderr
+        assert "cd carbontrack-probe" in made.stdout
+        assert (tmp_path / "carbontrack-probe" / "pyproject.toml").exists()
 
     def test_a_new_package_is_written_in_good_style(self, tmp_path: Path) -> None:
         settings = ("--no-cache", "--config", "line-length = 120")

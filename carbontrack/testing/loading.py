@@ -198,11 +198,11 @@ def _open_files() -> Iterator[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def leaks(patience_s: float = PATIENCE_S) -> AsyncIterator[None]:
+async def leaks(patience_s: float | None = None) -> AsyncIterator[None]:
     """Fail with AssertionError if the block leaves a task, a thread or an open file behind."""
     before = Held.now()
     yield
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + (PATIENCE_S if patience_s is None else patience_s)
     while left := Held.now().beyond(before):
         assert time.monotonic() < deadline, f"left behind: {', '.join(left)}"
         await asyncio.sleep(0.01)
