@@ -208,16 +208,12 @@ class DeviceActor(Actor[Payload]):
         self.looks += 1
 
     def _is_gone(self, now_s: float) -> bool:
-        """Whether its last will counts by now: the core heard all the time, and nothing else came of the device.
-
-        Where the core itself has just come back, its broker has perhaps been restarted, and the wills of all devices
-        came at once: then silence alone counts, and each has its time to come back as well.
-        """
+        """Whether its last will counts by now: the core heard all the time, and nothing else came of the device."""
         gone_at = self._gone_at
         if gone_at is None or now_s - gone_at < self._services.will_after_s:
             return False
         self._gone_at = None
-        return self._services.hearing.is_unbroken_since(gone_at - self._services.offline_after_s)
+        return self._services.hearing.is_unbroken_since(gone_at)
 
     async def on_stop(self) -> None:
         with suppress(StoreUnavailable):  # then the late readings tell of it, and nobody else

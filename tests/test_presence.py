@@ -44,7 +44,7 @@ async def heard(store: Store, metrics: Metrics) -> AsyncIterator[tuple[Core, Hea
         for name in ("dev-001", "dev-002"):
             running.fleet._actors[name].idle_after_s = 0.01
             running.fleet._actors[name]._await_idle(asyncio.get_running_loop())
-        hearing.connected(clock() - 60)
+        hearing.connected(clock())
         hearing.heard(clock())
         running.tell("dev-001", body())
         running.tell("dev-002", body())
@@ -319,28 +319,6 @@ async def test_wills_of_a_broker_that_is_restarted_count_for_nothing(heard: tupl
 
     await looks(running)
     assert online(running) == {"dev-001", "dev-002"}
-
-
-async def test_wills_that_come_when_the_core_has_just_come_back_count_no_more_than_silence(
-    heard: tuple[Core, Hearing, Clock],
-) -> None:
-    running, hearing, clock = heard
-    patient(running)
-    hearing.cut_off()
-    clock.now += 2
-    hearing.connected(clock())
-    running.tell("dev-001", will(), "state")
-    await looks(running)
-    clock.now += 10
-    hearing.heard(clock())
-    await looks(running)
-    assert online(running) == {"dev-001", "dev-002"}
-
-    clock.now += 25
-    running.tell("dev-002", birth(conn=2), "state")
-    hearing.heard(clock())
-    await looks(running)
-    assert online(running) == {"dev-002"}
 
 
 async def test_a_device_that_says_goodbye_is_offline_at_once(heard: tuple[Core, Hearing, Clock]) -> None:
