@@ -10,6 +10,7 @@ timer runs by the core's clock.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
@@ -30,6 +31,12 @@ class RuleInstance(Generic[R]):
     severity: str
     hold_s: float
     clear_after_s: float = 0.0
+
+
+def unchanged(before: Iterable[RuleInstance[Any]], after: Iterable[RuleInstance[Any]]) -> set[str]:
+    """The names of the rules that are as they were: of the same family, with the same options."""
+    known = {instance.name: (instance.rule, instance.options) for instance in before}
+    return {instance.name for instance in after if known.get(instance.name) == (instance.rule, instance.options)}
 
 
 @dataclass(frozen=True, slots=True)

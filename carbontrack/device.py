@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from carbontrack.actor import Actor
-from carbontrack.alerts import INACTIVE, LONGEST_SILENCE, RuleInstance, Standing, step
+from carbontrack.alerts import INACTIVE, LONGEST_SILENCE, RuleInstance, Standing, step, unchanged
 from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver, Verdict
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
@@ -249,8 +249,7 @@ class DeviceActor(Actor[Payload]):
 
         A rule that is as it was keeps its memory and a hold that has begun; one with other options begins anew.
         """
-        before = {instance.name: (instance.rule, instance.options) for instance in self.rules}
-        same = {it.name for it in rules if before.get(it.name) == (it.rule, it.options)}
+        same = unchanged(self.rules, rules)
         self._memories = {name: memory for name, memory in self._memories.items() if name in same}
         self._standings = {
             name: standing

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step
+from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step, unchanged
 from carbontrack.bookkeeping import Books, month
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import LEAST_AVAILABILITY
@@ -60,8 +60,7 @@ class FactoryWatch:
 
     def follow(self, rules: FactoryRules, configured: Iterable[str]) -> None:
         """Use these rules from now on. What fires stays open while an alert of its name is ``configured``."""
-        before = {instance.name: (instance.rule, instance.options) for instance in self._rules}
-        same = {it.name for it in rules if before.get(it.name) == (it.rule, it.options)}
+        same = unchanged(self._rules, rules)
         self._standings = {
             key: standing
             for key, standing in self._standings.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -19,7 +19,11 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import Payload
 from carbontrack.plugins import Limits, PluginHost, RenderError
 from carbontrack.reloading import Reloader
-from tests.support.world import NOON_MS, SITE, choosing, eventually, report, sample
+from carbontrack.testing import report
+from carbontrack.testing.examples import FACTORY
+from tests.support.world import NOON_MS, choosing, eventually, sample
+
+pytest_plugins = ["tests.support.plugins"]
 
 HEAD = """
 import asyncio, builtins, os, sys, threading, time
@@ -50,16 +54,6 @@ def write(folder: Path, name: str, source: str, *, version: str = "1.0", more: s
 
 def sensor(name: str, value: float = 1.0) -> str:
     return SENSOR.replace("{name}", name).replace("{value}", repr(value))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A plugins folder; what it brought is forgotten afterwards."""
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if name.startswith("carbontrack_plugin_"):
-            del sys.modules[name]
 
 
 @pytest.fixture
@@ -570,7 +564,7 @@ class TestReports:
         assert int(await self.rendered(host, folder, body)) != os.getpid()
 
     async def test_it_gets_the_whole_report(self, host: PluginHost, folder: Path) -> None:
-        assert await self.rendered(host, folder, "pass") == SITE.factory.name.encode()
+        assert await self.rendered(host, folder, "pass") == FACTORY.name.encode()
 
     @pytest.mark.parametrize(
         ("body", "error"),

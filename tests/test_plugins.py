@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -15,6 +14,8 @@ from carbontrack.config import Plugins as PluginSettings
 from carbontrack.hookspecs import PluginState, PluginStatus
 from carbontrack.plugins import FIRST_PARTY, Contributions, load_plugins
 from carbontrack.plugins import Plugins as Loaded
+
+pytest_plugins = ["tests.support.plugins"]
 
 OURS = ["ct_v1", "flat_json", "limit", "csv"]
 
@@ -33,16 +34,6 @@ GOOD = """
     def register_sensors():
         return [SensorDriver(name="{name}", title="A sensor", decode=decode)]
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A plugins folder; what it brought is forgotten afterwards."""
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if name.startswith("carbontrack_plugin_"):
-            del sys.modules[name]
 
 
 def write(folder: Path, name: str, source: str, *, manifest: bool = True) -> None:

@@ -1,14 +1,31 @@
-"""Plugins by hand: one hook of one module, with options and with the frame decoders that others bring."""
+"""Plugins by hand: one hook of one module, with options and with the frame decoders that others bring.
+
+PYTEST_DONT_REWRITE, as in ``tests.support.world``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
+import sys
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
+
 from carbontrack import FrameDecoder, Manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A plugins folder; what it brought is forgotten afterwards."""
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("carbontrack_plugin_"):
+            del sys.modules[name]
 
 
 @dataclass

@@ -26,7 +26,7 @@ from carbontrack.device import Services
 from carbontrack.fleet import Fleet
 from carbontrack.live import Live
 from carbontrack.metrics import OUTCOMES, Metrics
-from carbontrack.model import Device, Factory, Flag, Measurement, MonitoringPlan, Payload, Reading, Report, Site, Stack
+from carbontrack.model import Factory, Flag, Measurement, MonitoringPlan, Payload, Reading, Site
 from carbontrack.plugins import load_plugins
 from carbontrack.store import Store, Work, migrate, open_store
 from carbontrack.tiers import Summariser
@@ -149,16 +149,6 @@ async def register(store: Store, *device_ids: str, factory_name: str = "Kangaita
         stack = await store.add_stack(added.id, f"Boiler of {device_id}", MonitoringPlan())
         await store.add_device(device_id, stack.id, sensor)
     return await store.sites(added.id)
-
-
-FACTORY = Factory(1, "Kangaita Tea Factory", "kangaita", "Kirinyaga", "3", None, None, 2036.0)
-SITE = Site(FACTORY, Stack(1, 1, "Boiler 1", (MonitoringPlan(),)), Device(1, "dev-001", 1, 1))
-
-
-def report(*readings: Reading) -> Report:
-    """A report of one factory over an hour."""
-    rows = readings or tuple(reading(seq) for seq in range(1, 13))
-    return Report(FACTORY, (SITE.stack,), NOON, NOON + timedelta(hours=1), rows)
 
 
 # --- what devices send
