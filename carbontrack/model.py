@@ -102,6 +102,46 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
+class Scope(StrEnum):
+    """What an API token may do: never more than the person whose token it is."""
+
+    READ = "read"
+    ENTRIES = "entries"
+    REPORTS = "reports"
+    REGISTRY = "registry"
+    EMISSIONS = "emissions"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who does something: an e-mail address, a device, ``command line``, or the platform itself.
+
+    ``address`` is where from; ``token`` the name of the API token that it came by.
+    """
+
+    name: str
+    address: str = ""
+    user_id: int | None = None
+    token: str = ""
+
+
+PLATFORM = Origin("carbontrack")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """A token that a person has made for a program."""
+
+    id: int
+    user_id: int
+    name: str
+    scopes: frozenset[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    prefix: str
+
+
 # --- the registry -----------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from functools import cache
 from aiohttp import web
 
 from carbontrack.hookspecs import PortalView
-from carbontrack.web import api, ledger_api, ledger_pages, ops, pages, plugin_api, plugin_pages, templating
+from carbontrack.web import api, ledger_pages, ops, pages, plugin_pages, templating
 from carbontrack.web.access import check_access, public
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.errors import answer_errors
@@ -47,7 +47,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 
 def _add_routes(app: web.Application) -> None:
-    for part in (pages, api, plugin_api, ledger_api, ledger_pages, ops):
+    for part in (pages, api, ledger_pages, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from carbontrack.model import Role, User
+from carbontrack.model import ApiToken, Role, Scope, User
 from carbontrack.web.auth import COOKIE, session_token, signed_in
 from carbontrack.web.services import SERVICES
 
@@ -20,10 +20,17 @@ NETWORK_ROLES = frozenset({Role.HQ_MANAGER, Role.AUDITOR, Role.OPERATOR})
 """Who sees every factory; all others see their own and nothing else."""
 REGISTRY_ROLES = frozenset({Role.HQ_MANAGER, Role.OPERATOR})
 """Who may register, change and remove devices, and take parked ones back to work."""
+WRITERS = frozenset({Role.HQ_MANAGER, Role.FACTORY_MANAGER, Role.FACTORY_CLERK})
+"""Who enters energy and tea."""
+REPORTERS = frozenset({Role.HQ_MANAGER, Role.FACTORY_MANAGER})
+"""Who reports a period."""
+HQ_ONLY = frozenset({Role.HQ_MANAGER})
 EVERYBODY = frozenset(Role)
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 USER = web.RequestKey("user", User)
+TOKEN = web.RequestKey("token", ApiToken)
+"""The API token that a request came with, where it came with one."""
 PAGE = web.RequestKey("page", web.UrlMappingMatchInfo)
 """The plugin's page that is asked for, where the address is none of ours (:mod:`carbontrack.web.plugin_pages`)."""
 
@@ -32,19 +39,21 @@ PAGE = web.RequestKey("page", web.UrlMappingMatchInfo)
 class _Access:
     """``roles`` None: nobody need sign in. ``metrics``: the bearer token of the metrics, where one is set.
 
-    ``canary``: the token that the core's own canary has, and nobody else.
+    ``canary``: the token that the core's own canary has, and nobody else. ``scope``: what an API token needs to come
+    in; None: reading is enough for what only reads, and all else is for people who have signed in.
     """
 
     roles: frozenset[Role] | None
+    scope: Scope | None = None
     metrics: bool = False
     canary: bool = False
 
 
-def allow(roles: frozenset[Role]) -> Callable[[H], H]:
-    """Open a handler to people of these roles."""
+def allow(roles: frozenset[Role], scope: Scope | None = None) -> Callable[[H], H]:
+    """Open a handler to people of these roles, and to API tokens that have the scope beside."""
 
     def mark(handler: H) -> H:
-        handler.__dict__["access"] = _Access(roles)
+        handler.__dict__["access"] = _Access(roles, scope)
         return handler
 
     return mark

@@ -14,9 +14,9 @@ from carbontrack.plugins import RenderError
 from carbontrack.reports import ReportTooLarge, gather
 from carbontrack.store import TIER_MS
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, public
+from carbontrack.web.api.plugins import reload_for
 from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, set_cookie, token_hash
 from carbontrack.web.errors import Problem
-from carbontrack.web.plugin_api import reload_for
 from carbontrack.web.reader import Reader
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render

@@ -1,0 +1,30 @@
+"""The REST API: JSON in and out, a trailing slash on every path, times in ISO 8601 with zone, units in the names."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from carbontrack.web.api import (
+    account,
+    accounting,
+    alerts,
+    compliance,
+    devices,
+    entries,
+    live,
+    plans,
+    plugins,
+    readings,
+    schema,
+)
+from carbontrack.web.api import registry as registry_routes
+
+PARTS = (
+    account, registry_routes, plans, devices, readings, entries, accounting, compliance, alerts, plugins, live, schema,
+)  # fmt: skip
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the API to the application."""
+    for part in PARTS:
+        part.add_routes(app)
