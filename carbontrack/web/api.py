@@ -17,7 +17,7 @@ from carbontrack.store import TIER_MS
 from carbontrack.tiers import local_day, readings
 from carbontrack.web import live_stream
 from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, allow, may_see, public, scope
-from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, token_hash
+from carbontrack.web.auth import AUTHENTICATOR, TooManyAttempts, delete_cookie, session_token, token_hash
 from carbontrack.web.errors import Problem
 from carbontrack.web.present import cause_text
 from carbontrack.web.rest import Input, answer, read_body, read_query, results, zoned
@@ -82,7 +82,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
     """End the session whose token the request carries."""
     await request.app[SERVICES].store.delete_session(token_hash(session_token(request) or ""))
     response = web.Response(status=204)
-    response.del_cookie(COOKIE, path="/")
+    delete_cookie(request, response)
     return response
 
 
