@@ -244,7 +244,7 @@ async def test_every_answer_carries_the_security_headers(portal: Portal) -> None
     client = await portal.signed_in("hq@example.org")
     for path in ("/hq/", "/login", "/nowhere", "/api/me/", "/api/nowhere/", "/healthz", "/static/app.css"):
         answer = await client.get(path, allow_redirects=False)
-        assert "default-src 'self'" in answer.headers["Content-Security-Policy"], path
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"], path
         assert "unsafe" not in answer.headers["Content-Security-Policy"], path
         assert answer.headers["X-Content-Type-Options"] == "nosniff", path
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from carbontrack.model import ApiToken, Role, Scope, User
-from carbontrack.web.auth import COOKIE, session_token, signed_in
+from carbontrack.web.auth import cookie_name, session_token, signed_in
 from carbontrack.web.services import SERVICES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -129,8 +129,9 @@ def _is_from_here(request: web.Request) -> bool:
         return site in {"same-origin", "none"}
     origin = request.headers.get("Origin")
     if origin is not None:
-        return origin.partition("://")[2] == request.host
-    return COOKIE not in request.cookies
+        scheme, _, host = origin.partition("://")
+        return host == request.host and (scheme == "https" or not request.secure)
+    return cookie_name(request) not in request.cookies
 
 
 def _check_token(request: web.Request, expected: str | None, whose: str) -> None:

@@ -16,9 +16,11 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from carbontrack.model import User
-from carbontrack.web.services import Services
+from carbontrack.web.services import SERVICES, Services
 
 COOKIE = "carbontrack_session"
+SECURE_COOKIE = f"__Host-{COOKIE}"
+"""A browser takes a cookie of this name by https only, and no other host of the domain can set one."""
 LONGEST_PASSWORD = 1024
 _hasher = PasswordHasher()
 
@@ -114,7 +116,7 @@ def session_token(request: web.Request) -> str | None:
     kind, _, value = request.headers.get("Authorization", "").partition(" ")
     if kind in {"Bearer", "Token"} and value:
         return value.strip()
-    return request.cookies.get(COOKIE)
+    return request.cookies.get(cookie_name(request))
 
 
 async def signed_in(services: Services, token: str) -> User | None:
@@ -122,17 +124,30 @@ async def signed_in(services: Services, token: str) -> User | None:
     return await services.store.session_user(token_hash(token), services.clock())
 
 
+def cookie_name(request: web.Request) -> str:
+    """The name of the session's cookie; by https the plain one counts for nothing, as anybody on the way can set it."""
+    return SECURE_COOKIE if _is_secure(request) else COOKIE
+
+
+def _is_secure(request: web.Request) -> bool:
+    secure = request.app[SERVICES].secure_cookies
+    return request.secure if secure == "auto" else secure
+
+
 def set_cookie(request: web.Request, response: web.StreamResponse, session: SignIn, services: Services) -> None:
-    secure = request.secure if services.secure_cookies == "auto" else services.secure_cookies
     response.set_cookie(
-        COOKIE,
+        cookie_name(request),
         session.token,
         max_age=services.session_hours * 3600,
         path="/",
-        secure=secure,
+        secure=_is_secure(request),
         httponly=True,
         samesite="Lax",
     )
+
+
+def delete_cookie(request: web.Request, response: web.StreamResponse) -> None:
+    response.del_cookie(cookie_name(request), path="/", secure=_is_secure(request), httponly=True, samesite="Lax")
 
 
 def _fits(password_hash: str, password: str) -> bool:

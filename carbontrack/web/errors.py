@@ -17,17 +17,6 @@ from carbontrack.web.templating import render
 
 log = structlog.get_logger(__name__)
 
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-        "form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
-
 
 class Problem(Exception):
     """An error of the API. ``errors`` are pairs of field and message."""
@@ -45,18 +34,11 @@ class Problem(Exception):
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a handler raises into an answer that says what to do."""
     try:
-        response = await handler(request)
-    except web.HTTPRedirection as redirection:
-        redirection.headers.update(HEADERS)
+        return await handler(request)
+    except web.HTTPRedirection:
         raise
     except Exception as error:  # noqa: BLE001  # the last place where it can be answered
-        response = _answer(request, _problem(request, error))
-    if not response.prepared:
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        if not request.path.startswith("/static/"):
-            response.headers.setdefault("Cache-Control", "no-store")
-    return response
+        return _answer(request, _problem(request, error))
 
 
 def _problem(request: web.Request, error: Exception) -> Problem:
@@ -99,7 +81,7 @@ def _answer(request: web.Request, problem: Problem) -> web.Response:
             headers=problem.headers,
         )
     if problem.status == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("Accept", ""):
-        raise web.HTTPSeeOther(_sign_in_url(request), headers=HEADERS)
+        raise web.HTTPSeeOther(_sign_in_url(request))
     page = render(request, "error.html", {"status": problem.status, "title": title, "detail": problem.detail})
     page.set_status(problem.status)
     page.headers.update(problem.headers)

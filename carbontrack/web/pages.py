@@ -15,7 +15,7 @@ from carbontrack.reports import ReportTooLarge, gather
 from carbontrack.store import TIER_MS
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, public
 from carbontrack.web.api.plugins import reload_for
-from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, set_cookie, token_hash
+from carbontrack.web.auth import AUTHENTICATOR, TooManyAttempts, delete_cookie, session_token, set_cookie, token_hash
 from carbontrack.web.errors import Problem
 from carbontrack.web.reader import Reader
 from carbontrack.web.services import SERVICES, Services
@@ -110,7 +110,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
     if token:
         await request.app[SERVICES].store.delete_session(token_hash(token))
     response = web.HTTPSeeOther("/login")
-    response.del_cookie(COOKIE, path="/")
+    delete_cookie(request, response)
     raise response
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from aiohttp import web
@@ -49,6 +50,9 @@ class Services:
     clock: Callable[[], datetime]
     session_hours: int = 12
     secure_cookies: bool | Literal["auto"] = "auto"
+    trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
+    hsts_s: int = 0
+    public_url: str | None = None
     metrics_token: str | None = None
     canary_token: str | None = None
     demo_accounts: Sequence[DemoAccount] = ()

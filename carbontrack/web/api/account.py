@@ -9,7 +9,7 @@ from pydantic import Field
 
 from carbontrack.model import Role, User
 from carbontrack.web.access import EVERYBODY, USER
-from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, token_hash
+from carbontrack.web.auth import AUTHENTICATOR, TooManyAttempts, delete_cookie, session_token, token_hash
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import Input, Output
@@ -72,7 +72,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
     """End the session whose token the request carries."""
     await request.app[SERVICES].store.delete_session(token_hash(session_token(request) or ""))
     response = web.Response(status=204)
-    response.del_cookie(COOKIE, path="/")
+    delete_cookie(request, response)
     return response
 
 
