@@ -207,7 +207,7 @@ def user_add(
 
     Example: carbontrack user add --email chief@example.org --role hq_manager --password-stdin < password.txt
     """
-    from carbontrack.web.auth import hash_password  # noqa: PLC0415  # see run
+    from carbontrack.passwords import hash_password  # noqa: PLC0415  # see run
 
     if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
         stop(f"{email!r} is not an e-mail address")

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from carbontrack.model import Role, User
+from carbontrack.model import Origin, Role, User
 from carbontrack.web.auth import COOKIE, session_token, signed_in
 from carbontrack.web.services import SERVICES
 
@@ -94,6 +94,12 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         if user.role not in access.roles:
             raise web.HTTPForbidden(text="Your role does not allow this.")
     return await (match.handler if PAGE in request else handler)(request)
+
+
+def origin(request: web.Request) -> Origin:
+    """Who asks, and from where, for the audit log."""
+    user = request.get(USER)
+    return Origin(user.email if user else "", request.remote or "", user.id if user else None)
 
 
 def may_see(user: User, factory_id: int) -> bool:

@@ -13,11 +13,12 @@ from pydantic import ConfigDict, Field
 
 from carbontrack.emissions.rate import plan_in_force, site_pressure_kpa
 from carbontrack.model import DeviceStatus, Factory, Reading, Role, Site, User
+from carbontrack.passwords import token_hash
 from carbontrack.store import TIER_MS
 from carbontrack.tiers import local_day, readings
 from carbontrack.web import live_stream
-from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, allow, may_see, public, scope
-from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, token_hash
+from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, allow, may_see, origin, public, scope
+from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token
 from carbontrack.web.errors import Problem
 from carbontrack.web.present import cause_text
 from carbontrack.web.rest import Input, answer, read_body, read_query, results, zoned
@@ -80,7 +81,7 @@ async def login(request: web.Request) -> web.StreamResponse:
 @allow(EVERYBODY)
 async def logout(request: web.Request) -> web.StreamResponse:
     """End the session whose token the request carries."""
-    await request.app[SERVICES].store.delete_session(token_hash(session_token(request) or ""))
+    await request.app[SERVICES].store.delete_session(token_hash(session_token(request) or ""), by=origin(request))
     response = web.Response(status=204)
     response.del_cookie(COOKIE, path="/")
     return response
@@ -201,7 +202,7 @@ async def add_device(request: web.Request) -> web.StreamResponse:
     services = request.app[SERVICES]
     given = await read_body(request, NewDevice)
     _check_sensor(given.sensor, services)
-    added = await services.store.add_device(given.device_id, given.stack_id, given.sensor)
+    added = await services.store.add_device(given.device_id, given.stack_id, given.sensor, by=origin(request))
     await _registry_changed(services)
     for site in await services.store.sites(added.factory_id):
         if site.device.id == added.id:
@@ -217,7 +218,11 @@ async def change_device(request: web.Request) -> web.StreamResponse:
     given = await read_body(request, DeviceChange)
     _check_sensor(given.sensor, services)
     await services.store.change_device(
-        site.device.device_id, status=given.status, stack_id=given.stack_id, sensor=given.sensor
+        site.device.device_id,
+        status=given.status,
+        stack_id=given.stack_id,
+        sensor=given.sensor,
+        by=origin(request),
     )
     await _registry_changed(services)
     return answer(_device(await _site(request), services))
@@ -227,7 +232,7 @@ async def change_device(request: web.Request) -> web.StreamResponse:
 async def remove_device(request: web.Request) -> web.StreamResponse:
     """Take a device off the registry. Its readings stay with their stack."""
     services = request.app[SERVICES]
-    await services.store.remove_device((await _site(request)).device.device_id)
+    await services.store.remove_device((await _site(request)).device.device_id, by=origin(request))
     await _registry_changed(services)
     return web.Response(status=204)
 

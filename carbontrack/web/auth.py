@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from aiohttp import web
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from carbontrack.model import User
+from carbontrack.passwords import hash_password, needs_rehash, new_token, password_fits, token_hash
 from carbontrack.web.services import Services
 
 COOKIE = "carbontrack_session"
-LONGEST_PASSWORD = 1024
-_hasher = PasswordHasher()
-
-
-def hash_password(password: str) -> str:
-    """The argon2id hash of a password, with its salt and cost (RFC 9106, low-memory setting)."""
-    return _hasher.hash(password)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +80,21 @@ class Authenticator:
         # Without an account a hash is checked all the same: the time must not say whether the account exists.
         known_hash = found[1] if found else self._nobody
         async with self._at_once:
-            fits = await asyncio.to_thread(_fits, known_hash, password[:LONGEST_PASSWORD])
+            fits = await asyncio.to_thread(password_fits, known_hash, password)
         if found is None or not fits:
             await self._attempts.failed(email, address)
             return None
         user, password_hash = found
-        if _hasher.check_needs_rehash(password_hash):
-            await store.set_password_hash(user.id, await asyncio.to_thread(hash_password, password))
-        token = secrets.token_urlsafe(32)
+        if needs_rehash(password_hash):
+            renewed = await asyncio.to_thread(hash_password, password)
+            await store.renew_password_hash(user.id, password_hash, renewed)
+        token = new_token()
         expires_at = now + timedelta(hours=self._services.session_hours)
         await store.add_session(token_hash(token), user.id, expires_at)
         return SignIn(user, token, expires_at)
 
 
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
-
-
-def token_hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def session_token(request: web.Request) -> str | None:
@@ -133,10 +121,3 @@ def set_cookie(request: web.Request, response: web.StreamResponse, session: Sign
         httponly=True,
         samesite="Lax",
     )
-
-
-def _fits(password_hash: str, password: str) -> bool:
-    try:
-        return _hasher.verify(password_hash, password)
-    except (VerificationError, InvalidHashError):
-        return False

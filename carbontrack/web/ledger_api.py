@@ -18,7 +18,7 @@ from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import METRIC_UNITS
 from carbontrack.ledger import EnergyEntry, Metric, ProductionEntry, Statement, Target, TargetStatus
 from carbontrack.model import Factory, MonitoringPlan, Role, Stack, User
-from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, may_see, scope
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, may_see, origin, scope
 from carbontrack.web.entries import (
     EnergyInput,
     ProductionInput,
@@ -161,7 +161,7 @@ async def add_energy_entry(request: web.Request) -> web.StreamResponse:
     await _check_stack(entry, services)
     if not given.confirmed and (question := await question_energy(entry, services)):
         raise questioned([("amount", question)])
-    kept = await services.store.add_energy_entry(entry, user.email, services.clock())
+    kept = await services.store.add_energy_entry(entry, origin(request), services.clock())
     return answer(show_energy(kept, services), status=201)
 
 
@@ -181,7 +181,7 @@ async def change_energy_entry(request: web.Request) -> web.StreamResponse:
 
     The version before stays in the history. An entry that was withdrawn is brought back.
     """
-    services, user, before = request.app[SERVICES], request[USER], await _energy(request)
+    services, before = request.app[SERVICES], await _energy(request)
     given, about = changed_input(EnergyInput, before, await read_object(request))
     changed = replace(
         energy_entry(given, before.factory_id, services), id=before.id, version=about.version or before.version
@@ -189,19 +189,19 @@ async def change_energy_entry(request: web.Request) -> web.StreamResponse:
     await _check_stack(changed, services)
     if not given.confirmed and (question := await question_energy(changed, services, before)):
         raise questioned([("amount", question)])
-    kept = await services.store.change_energy_entry(changed, user.email, services.clock(), about.reason)
+    kept = await services.store.change_energy_entry(changed, origin(request), services.clock(), about.reason)
     return answer(show_energy(kept, services))
 
 
 @allow(WRITERS)
 async def withdraw_energy_entry(request: web.Request) -> web.StreamResponse:
     """Take an entry out of the accounts; it stays in its history, and can be brought back by changing it."""
-    services, user, before = request.app[SERVICES], request[USER], await _energy(request)
+    services, before = request.app[SERVICES], await _energy(request)
     given = read_query(request, Withdrawal)
     if before.withdrawn:
         return answer(show_energy(before, services))
     gone = replace(before, withdrawn=True)
-    kept = await services.store.change_energy_entry(gone, user.email, services.clock(), given.reason)
+    kept = await services.store.change_energy_entry(gone, origin(request), services.clock(), given.reason)
     return answer(show_energy(kept, services))
 
 
@@ -242,7 +242,7 @@ async def add_production_entry(request: web.Request) -> web.StreamResponse:
     entry = production_entry(given, factory_id, services)
     if not given.confirmed and (questions := await question_production(entry, services)):
         raise questioned(questions)
-    kept = await services.store.add_production_entry(entry, user.email, services.clock())
+    kept = await services.store.add_production_entry(entry, origin(request), services.clock())
     return answer(show_production(kept), status=201)
 
 
@@ -255,26 +255,26 @@ async def one_production_entry(request: web.Request) -> web.StreamResponse:
 @allow(WRITERS)
 async def change_production_entry(request: web.Request) -> web.StreamResponse:
     """As for energy entries."""
-    services, user, before = request.app[SERVICES], request[USER], await _production(request)
+    services, before = request.app[SERVICES], await _production(request)
     given, about = changed_input(ProductionInput, before, await read_object(request))
     changed = replace(
         production_entry(given, before.factory_id, services), id=before.id, version=about.version or before.version
     )
     if not given.confirmed and (questions := await question_production(changed, services, before)):
         raise questioned(questions)
-    kept = await services.store.change_production_entry(changed, user.email, services.clock(), about.reason)
+    kept = await services.store.change_production_entry(changed, origin(request), services.clock(), about.reason)
     return answer(show_production(kept))
 
 
 @allow(WRITERS)
 async def withdraw_production_entry(request: web.Request) -> web.StreamResponse:
     """As for energy entries."""
-    services, user, before = request.app[SERVICES], request[USER], await _production(request)
+    services, before = request.app[SERVICES], await _production(request)
     given = read_query(request, Withdrawal)
     if before.withdrawn:
         return answer(show_production(before))
     gone = replace(before, withdrawn=True)
-    kept = await services.store.change_production_entry(gone, user.email, services.clock(), given.reason)
+    kept = await services.store.change_production_entry(gone, origin(request), services.clock(), given.reason)
     return answer(show_production(kept))
 
 
@@ -320,14 +320,14 @@ async def add_target(request: web.Request) -> web.StreamResponse:
     services, given = request.app[SERVICES], await read_body(request, NewTarget)
     await factory_for(request, given.factory_id)
     target = Target(id=0, **given.model_dump())
-    kept = await services.store.add_target(target, request[USER].email, services.clock())
+    kept = await services.store.add_target(target, origin(request), services.clock())
     return answer(_show_target(kept), status=201)
 
 
 @allow(HQ_ONLY)
 async def withdraw_target(request: web.Request) -> web.StreamResponse:
     """Take a target back."""
-    if not await request.app[SERVICES].store.withdraw_target(int(request.match_info["id"])):
+    if not await request.app[SERVICES].store.withdraw_target(int(request.match_info["id"]), by=origin(request)):
         raise Problem(404, "There is no such target.")
     return web.Response(status=204)
 
@@ -480,7 +480,7 @@ async def report(request: web.Request) -> web.StreamResponse:
         raise Problem(422, WRONG, (("period_end", "must be a year after period_start at most"),))
     try:
         kept = await services.books.report(
-            factory, start, end, author=user.email, now=services.clock(), reason=given.reason
+            factory, start, end, by=origin(request), now=services.clock(), reason=given.reason
         )
     except FactorMissing as error:
         raise Problem(409, str(error)) from None
@@ -531,7 +531,7 @@ async def add_plan(request: web.Request) -> web.StreamResponse:
     """
     services, stack = request.app[SERVICES], await _stack(request)
     plan = plan_from(await read_object(request), stack)
-    await services.store.add_plan(stack.id, plan)
+    await services.store.add_plan(stack.id, plan, by=origin(request))
     await services.fleet.sync(await services.store.sites())
     return answer(asdict(plan), status=201)
 

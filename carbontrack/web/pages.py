@@ -10,11 +10,12 @@ import structlog
 from aiohttp import web
 
 from carbontrack.model import Factory, TrendPoint, User
+from carbontrack.passwords import token_hash
 from carbontrack.plugins import RenderError
 from carbontrack.reports import ReportTooLarge, gather
 from carbontrack.store import TIER_MS
-from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, public
-from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, set_cookie, token_hash
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, origin, public
+from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, set_cookie
 from carbontrack.web.errors import Problem
 from carbontrack.web.plugin_api import reload_for
 from carbontrack.web.reader import Reader
@@ -108,7 +109,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
     """End the session."""
     token = session_token(request)
     if token:
-        await request.app[SERVICES].store.delete_session(token_hash(token))
+        await request.app[SERVICES].store.delete_session(token_hash(token), by=origin(request))
     response = web.HTTPSeeOther("/login")
     response.del_cookie(COOKIE, path="/")
     raise response
