@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from carbontrack.model import ApiToken, Role, Scope, User
-from carbontrack.web.auth import cookie_name, session_token, signed_in
+from carbontrack.model import ApiToken, Origin, Role, Scope, User
+from carbontrack.web.auth import Caller, caller_of, cookie_name, session_token
 from carbontrack.web.services import SERVICES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -94,15 +94,37 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
     if access.canary:
         _check_token(request, services.canary_token, "the core's own canary")
     token = session_token(request)
-    user = await signed_in(services, token) if token else None
-    if user is not None:
-        request[USER] = user
+    caller = await caller_of(services, token) if token else None
+    if caller is not None:
+        request[USER] = caller.user
+        if caller.token is not None:
+            request[TOKEN] = caller.token
     if access.roles is not None:
-        if user is None:
+        if caller is None:
             raise web.HTTPUnauthorized(text="Sign in first.", headers={"WWW-Authenticate": "Bearer"})
-        if user.role not in access.roles:
-            raise web.HTTPForbidden(text="Your role does not allow this.")
+        _check_rights(request, caller, access)
     return await (match.handler if PAGE in request else handler)(request)
+
+
+def _check_rights(request: web.Request, caller: Caller, access: _Access) -> None:
+    assert access.roles is not None
+    if caller.user.role not in access.roles:
+        raise web.HTTPForbidden(text="Your role does not allow this.")
+    if caller.token is None:
+        return
+    needed = access.scope or (Scope.READ if request.method in SAFE_METHODS else None)
+    if needed is None:
+        raise web.HTTPForbidden(text="This is for people who have signed in, and not for API tokens.")
+    if needed not in caller.token.scopes:
+        raise web.HTTPForbidden(text=f"This API token does not have the scope {needed}.")
+
+
+def origin(request: web.Request) -> Origin:
+    """Who asks, and from where, for the audit log."""
+    user, token = request.get(USER), request.get(TOKEN)
+    return Origin(
+        user.email if user else "", request.remote or "", user.id if user else None, token.name if token else ""
+    )
 
 
 def may_see(user: User, factory_id: int) -> bool:

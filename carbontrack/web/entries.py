@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from math import isfinite
-from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, create_model
 
@@ -76,9 +76,9 @@ class Changed(Input):
 def _changes_of(kind: type[Input], name: str) -> Any:
     """A model with every field of an entry, none of which need be given."""
     fields: dict[str, Any] = {}
+    hinted: Any = Annotated  # a type checker takes no type that is made at run time
     for field, info in kind.model_fields.items():
-        is_optional = Optional[Annotated[info.annotation, *info.metadata, None]]  # noqa: UP045  # made at run time
-        fields[field] = is_optional, Field(None, description=info.description)
+        fields[field] = hinted[info.annotation, *info.metadata, None] | None, Field(None, description=info.description)
     return create_model(name, __base__=Changed, __doc__="What is left out stays as it was.", **fields)
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from carbontrack.store import RegistryError, StoreUnavailable
 from carbontrack.web.access import Handler
+from carbontrack.web.attempts import TooManyAttempts
 from carbontrack.web.templating import render
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,10 @@ def _problem(request: web.Request, error: Exception) -> Problem:
         return problem
     if isinstance(error, ValidationError):
         return Problem(422, "Some values are wrong.", field_errors(error))
+    if isinstance(error, TooManyAttempts):
+        problem = Problem(429, str(error))
+        problem.headers["Retry-After"] = str(error.retry_after_s)
+        return problem
     if isinstance(error, RegistryError):
         return Problem(409, str(error))
     if isinstance(error, StoreUnavailable):

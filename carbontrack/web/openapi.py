@@ -133,7 +133,8 @@ def describe(app: web.Application, version: str) -> dict[str, Any]:
 def to_yaml(document: Mapping[str, Any]) -> str:
     """A document as YAML, in its own order."""
     yaml, text = YAML(typ="safe"), io.StringIO()
-    yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # its stub knows only None
     yaml.dump(document, text)
     return text.getvalue()
 

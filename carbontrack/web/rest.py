@@ -12,8 +12,6 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from carbontrack.model import Origin
-from carbontrack.web.access import TOKEN, USER
 from carbontrack.web.errors import Problem, field_errors
 
 WRONG = "Some values are wrong."
@@ -177,12 +175,6 @@ def read_query(request: web.Request, kind: type[InputT]) -> InputT:
 def path_id(request: web.Request) -> int:
     """The number in a path."""
     return int(request.match_info["id"])
-
-
-def origin(request: web.Request) -> Origin:
-    """Who asks, and where from: what the audit log keeps of a change."""
-    user, token = request[USER], request.get(TOKEN)
-    return Origin(user.email, request.remote or "", user.id, token.name if token else "")
 
 
 def zoned(name: str, moment: datetime) -> datetime:

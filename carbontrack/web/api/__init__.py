@@ -8,10 +8,12 @@ from carbontrack.web.api import (
     account,
     accounting,
     alerts,
+    audit,
     compliance,
     devices,
     entries,
     live,
+    people,
     plans,
     plugins,
     readings,
@@ -20,7 +22,8 @@ from carbontrack.web.api import (
 from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
-    account, registry_routes, plans, devices, readings, entries, accounting, compliance, alerts, plugins, live, schema,
+    account, people, registry_routes, plans, devices, readings, entries, accounting, compliance, alerts, plugins, audit,
+    live, schema,
 )  # fmt: skip
 
 

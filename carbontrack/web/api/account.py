@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -9,11 +11,12 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from carbontrack.model import ApiToken, Role, Scope, Session, User, UserStatus
-from carbontrack.web.access import EVERYBODY, USER, session_hash
-from carbontrack.web.auth import AUTHENTICATOR, delete_cookie
+from carbontrack.passwords import token_hash
+from carbontrack.web.access import EVERYBODY, USER, origin
+from carbontrack.web.auth import AUTHENTICATOR, WrongPassword, delete_cookie, session_token
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import Id, Input, Output, Page, origin, path_id, zoned
+from carbontrack.web.rest import WRONG, Id, Input, Output, Page, path_id, zoned
 from carbontrack.web.services import SERVICES
 
 Email = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s]+@[^@\s]+$", max_length=200)]
@@ -58,6 +61,15 @@ class PersonOut(Output):
         return cls.model_validate(user)
 
 
+@contextmanager
+def choosing(field: str) -> Iterator[None]:
+    """Whoever chooses a bad password is told why, at the field."""
+    try:
+        yield
+    except WrongPassword as error:
+        raise Problem(422, WRONG, ((field, str(error)),)) from None
+
+
 # --- asking for an account
 
 
@@ -85,16 +97,17 @@ async def register(request: web.Request, body: Registration) -> Registered:
 
     409: the address has an account already, or has asked for one.
     """
-    user = await request.app[AUTHENTICATOR].register(
-        email=body.email,
-        password=body.password,
-        role=body.requested_role,
-        factory_id=body.factory_id,
-        first_name=body.first_name,
-        last_name=body.last_name,
-        phone_number=body.phone_number,
-        address=request.remote or "",
-    )
+    with choosing("password"):
+        user = await request.app[AUTHENTICATOR].register(
+            email=body.email,
+            password=body.password,
+            role=body.requested_role,
+            factory_id=body.factory_id,
+            first_name=body.first_name,
+            last_name=body.last_name,
+            phone_number=body.phone_number,
+            address=request.remote or "",
+        )
     return Registered.model_validate(user)
 
 
@@ -128,7 +141,7 @@ async def login(request: web.Request, body: Login) -> SignedIn:
 @operation(Tag.ACCOUNT, EVERYBODY, status=204)
 async def logout(request: web.Request) -> web.StreamResponse:
     """End the session whose token the request carries."""
-    await request.app[SERVICES].store.delete_session(session_hash(request), by=origin(request))
+    await request.app[SERVICES].store.delete_session(token_hash(session_token(request) or ""), by=origin(request))
     response = web.Response(status=204)
     delete_cookie(request, response)
     return response
@@ -167,9 +180,10 @@ async def reset_password(request: web.Request, body: Reset) -> PersonOut:
 
     401: the code is wrong, was used, or is over.
     """
-    user = await request.app[AUTHENTICATOR].reset_password(
-        body.email, body.code, body.new_password, request.remote or ""
-    )
+    with choosing("new_password"):
+        user = await request.app[AUTHENTICATOR].reset_password(
+            body.email, body.code, body.new_password, request.remote or ""
+        )
     if user is None:
         raise Problem(401, "The code is wrong, was used already, or is over. Ask for a new one.")
     return PersonOut.of(user)
@@ -183,7 +197,10 @@ class PasswordChange(Input):
 @operation(Tag.ACCOUNT, EVERYBODY, problems=(429,))
 async def change_password(request: web.Request, body: PasswordChange) -> None:
     """Change the own password. All other sessions end. 403: the current password is another one."""
-    fits = await request.app[AUTHENTICATOR].change_password(request, body.current_password, body.new_password)
+    with choosing("new_password"):
+        fits = await request.app[AUTHENTICATOR].change_password(
+            request, request[USER], body.current_password, body.new_password
+        )
     if not fits:
         raise Problem(403, "The current password is another one.")
 

@@ -15,11 +15,11 @@ from carbontrack.emissions.accounts import Account, Corroboration, Figure, Recon
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import METRIC_UNITS, LeaderboardRow, Programme
 from carbontrack.ledger import Metric, Target, TargetStatus
-from carbontrack.web.access import EVERYBODY, HQ_ONLY, NETWORK_ROLES, USER, scope
+from carbontrack.web.access import EVERYBODY, HQ_ONLY, NETWORK_ROLES, USER, origin, scope
 from carbontrack.web.api.registry import factory_for
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, origin, page_of, path_id, zoned
+from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, page_of, path_id, zoned
 from carbontrack.web.services import SERVICES, Services
 
 

@@ -13,13 +13,13 @@ from pydantic import Field
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.ledger import Statement, TargetStatus
 from carbontrack.model import Scope
-from carbontrack.web.access import EVERYBODY, REPORTERS, USER, may_see
+from carbontrack.web.access import EVERYBODY, REPORTERS, USER, may_see, origin
 from carbontrack.web.api.entries import visible
 from carbontrack.web.api.registry import factory_for
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.entries import factory_to_write
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, origin, page_of, path_id, zoned
+from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, page_of, path_id, zoned
 from carbontrack.web.services import SERVICES
 
 LONGEST_REPORT = timedelta(days=367)

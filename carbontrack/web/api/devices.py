@@ -10,10 +10,11 @@ from aiohttp import web
 from pydantic import Field
 
 from carbontrack.model import DeviceStatus, Scope, Site
-from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, scope
+from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, origin, scope
+from carbontrack.web.api.registry import registry_changed
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, origin, page_of, path_id
+from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, page_of, path_id
 from carbontrack.web.services import SERVICES, Services
 
 
@@ -115,18 +116,13 @@ def _check_sensor(name: str | None, services: Services) -> None:
         raise Problem(422, WRONG, (("sensor", message),))
 
 
-async def _registry_changed(services: Services) -> None:
-    """The actors follow at once; other processes find the change by its revision."""
-    await services.fleet.sync(await services.store.sites())
-
-
 @operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201)
 async def add_device(request: web.Request, body: NewDevice) -> DeviceOut:
     """Register a device; its actor starts at once."""
     services = request.app[SERVICES]
     _check_sensor(body.sensor, services)
     added = await services.store.add_device(body.device_id, body.stack_id, body.sensor, by=origin(request))
-    await _registry_changed(services)
+    await registry_changed(services)
     for site in await services.store.sites(added.factory_id):
         if site.device.id == added.id:
             return DeviceOut.of(site, services)
@@ -142,7 +138,7 @@ async def change_device(request: web.Request, body: DeviceChange) -> DeviceOut:
     await services.store.change_device(
         site.device.device_id, status=body.status, stack_id=body.stack_id, sensor=body.sensor, by=origin(request)
     )
-    await _registry_changed(services)
+    await registry_changed(services)
     return DeviceOut.of(await _site(request), services)
 
 
@@ -151,4 +147,4 @@ async def remove_device(request: web.Request) -> None:
     """Take a device off the registry. Its readings stay with their stack."""
     services = request.app[SERVICES]
     await services.store.remove_device((await _site(request)).device.device_id, by=origin(request))
-    await _registry_changed(services)
+    await registry_changed(services)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from carbontrack.ledger import EnergyEntry, EnergyType, ProductionEntry
 from carbontrack.model import Scope, User
-from carbontrack.web.access import EVERYBODY, USER, WRITERS, may_see, scope
+from carbontrack.web.access import EVERYBODY, USER, WRITERS, may_see, origin, scope
 from carbontrack.web.api.registry import factory_for
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.entries import (
@@ -32,7 +32,7 @@ from carbontrack.web.entries import (
     show_production,
 )
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Id, Input, Page, Paged, Reason, origin, path_id, zoned
+from carbontrack.web.rest import WRONG, Id, Input, Page, Paged, Reason, path_id, zoned
 from carbontrack.web.services import SERVICES, Services
 
 LONGEST_LIST = timedelta(days=3660)

@@ -13,7 +13,7 @@ from aiohttp import web
 from carbontrack.live import CANARY_FACTORY_ID, Subscription
 from carbontrack.model import Snapshot
 from carbontrack.web.access import EVERYBODY, USER, for_canary, scope
-from carbontrack.web.auth import session_token, signed_in
+from carbontrack.web.auth import caller_of, session_token
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.present import live_row
 from carbontrack.web.reader import Reader
@@ -40,7 +40,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
     token = session_token(request) or ""
 
     async def is_signed_in() -> bool:
-        return await signed_in(services, token) is not None  # not signed out meanwhile, nor disabled
+        return await caller_of(services, token) is not None  # not signed out meanwhile, nor disabled
 
     with services.live.subscribe(scope(user)) as subscription:
         return await _send(request, subscription, Reader(services, user).snapshots(), is_signed_in)

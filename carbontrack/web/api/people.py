@@ -9,12 +9,12 @@ from aiohttp import web
 from pydantic import Field
 
 from carbontrack.model import Role, User, UserStatus
-from carbontrack.web.access import HQ_ONLY
+from carbontrack.web.access import HQ_ONLY, origin
 from carbontrack.web.api.account import Email, Name, PersonOut, Phone
 from carbontrack.web.auth import AUTHENTICATOR
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import Id, Input, Output, Page, Paged, origin, page_of, path_id
+from carbontrack.web.rest import Id, Input, Output, Page, Paged, page_of, path_id
 from carbontrack.web.services import SERVICES
 
 
@@ -47,9 +47,7 @@ class UserQuery(Paged):
 @operation(Tag.PEOPLE, HQ_ONLY)
 async def users(request: web.Request, query: UserQuery) -> Page[PersonOut]:
     """Everybody who may sign in, has asked to, or may no more."""
-    found = await request.app[SERVICES].store.users(
-        status=query.status, role=query.role, factory_id=query.factory_id
-    )
+    found = await request.app[SERVICES].store.users(status=query.status, role=query.role, factory_id=query.factory_id)
     return page_of([PersonOut.of(it) for it in found], query, query.sort)
 
 

@@ -11,10 +11,10 @@ from aiohttp import web
 from pydantic import Field
 
 from carbontrack.model import MonitoringPlan, Scope, Stack
-from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, scope
+from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, origin, scope
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Input, Output, Page, origin, path_id, zoned
+from carbontrack.web.rest import WRONG, Input, Output, Page, path_id, zoned
 from carbontrack.web.services import SERVICES
 
 

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Literal
+from datetime import datetime
+from typing import Annotated, Literal
 
 from aiohttp import web
+from pydantic import Field, StringConstraints, model_validator
 
 from carbontrack.emissions.rate import plan_in_force, site_pressure_kpa
-from carbontrack.model import Factory, Stack
-from carbontrack.web.access import EVERYBODY, USER, may_see, scope
-from carbontrack.web.api.plans import PlanOut
+from carbontrack.model import Factory, MonitoringPlan, Scope, Stack, slug_of
+from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, may_see, origin, scope
+from carbontrack.web.api.plans import PlanInput, PlanOut, planned
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import Id, Output, Page, Paged, page_of, path_id
+from carbontrack.web.rest import Id, Input, Output, Page, Paged, page_of, path_id, zoned
 from carbontrack.web.services import SERVICES, Services
 
 
 def add_routes(app: web.Application) -> None:
     """Add these routes to the application."""
     app.router.add_get("/api/factories/", factories)
+    app.router.add_post("/api/factories/", add_factory)
     app.router.add_get("/api/factories/{id:\\d{1,9}}/", factory)
+    app.router.add_patch("/api/factories/{id:\\d{1,9}}/", change_factory)
+    app.router.add_delete("/api/factories/{id:\\d{1,9}}/", remove_factory)
     app.router.add_get("/api/stacks/", stacks)
+    app.router.add_post("/api/stacks/", add_stack)
     app.router.add_get("/api/stacks/{id:\\d{1,9}}/", stack)
+    app.router.add_patch("/api/stacks/{id:\\d{1,9}}/", change_stack)
+    app.router.add_delete("/api/stacks/{id:\\d{1,9}}/", remove_stack)
+
+
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
+StackName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+
+
+async def registry_changed(services: Services) -> None:
+    """The actors follow at once; other processes find the change by its revision."""
+    await services.fleet.sync(await services.store.sites())
+
+
+# --- factories
 
 
 class FactoryOut(Output):
@@ -82,6 +102,71 @@ async def factory(request: web.Request) -> FactoryOut:
     return FactoryOut.of(await factory_for(request, path_id(request)))
 
 
+class NewFactory(Input):
+    name: Title = Field(examples=["Kangaita Tea Factory"])
+    county: str = Field("", max_length=80)
+    region: str = Field("", max_length=40)
+    latitude: float | None = Field(None, ge=-90, le=90)
+    """Degrees north."""
+    longitude: float | None = Field(None, ge=-180, le=180)
+    """Degrees east."""
+    altitude_m: float = Field(ge=-400, le=5000, examples=[2036])
+    """Height above sea level."""
+    pressure_kpa: float | None = Field(None, ge=50, le=110)
+    """Mean absolute air pressure; without it, by ISO 2533 from the altitude."""
+
+
+@operation(Tag.REGISTRY, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201)
+async def add_factory(request: web.Request, body: NewFactory) -> FactoryOut:
+    """Register a factory. Its name in addresses (`slug`) is made of its name and stays for ever. 409: a taken name."""
+    new = Factory(id=0, slug=slug_of(body.name), **body.model_dump())
+    return FactoryOut.of(await request.app[SERVICES].store.add_factory(new, by=origin(request)))
+
+
+class FactoryChange(Input):
+    """What is left out stays as it is."""
+
+    name: Title | None = None
+    county: str | None = Field(None, max_length=80)
+    region: str | None = Field(None, max_length=40)
+    latitude: float | None = Field(None, ge=-90, le=90)
+    longitude: float | None = Field(None, ge=-180, le=180)
+    altitude_m: float | None = Field(None, ge=-400, le=5000)
+    pressure_kpa: float | None = Field(None, ge=50, le=110)
+    """Null: from the altitude."""
+    is_active: bool | None = None
+    """False: it is on the leaderboard and in the programme's figures no more. Its readings are taken all the same."""
+
+    @model_validator(mode="after")
+    def _has_what_must_be(self) -> FactoryChange:
+        for name in ("name", "county", "region", "altitude_m", "is_active"):
+            if name in self.model_fields_set and getattr(self, name) is None:
+                raise ValueError(f"{name} cannot be null: leave it out to keep it")
+        return self
+
+
+@operation(Tag.REGISTRY, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(409,))
+async def change_factory(request: web.Request, body: FactoryChange) -> FactoryOut:
+    """Change a factory.
+
+    Another pressure or altitude counts for what is computed from now on; 409: a taken name.
+    """
+    services, before = request.app[SERVICES], await factory_for(request, path_id(request))
+    changed = await services.store.change_factory(before.id, body.model_dump(exclude_unset=True), by=origin(request))
+    await registry_changed(services)
+    return FactoryOut.of(changed)
+
+
+@operation(Tag.REGISTRY, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(409,))
+async def remove_factory(request: web.Request) -> None:
+    """Delete a factory that nothing belongs to. 409: something does; set `is_active` to false instead."""
+    before = await factory_for(request, path_id(request))
+    await request.app[SERVICES].store.remove_factory(before.id, by=origin(request))
+
+
+# --- stacks
+
+
 class StackOut(Output):
     id: int
     factory_id: int
@@ -122,3 +207,44 @@ async def stacks(request: web.Request, query: StackQuery) -> Page[StackOut]:
 async def stack(request: web.Request) -> StackOut:
     """One stack."""
     return StackOut.of(await stack_for(request), request.app[SERVICES])
+
+
+class NewStack(PlanInput):
+    """A stack with its first monitoring plan, which is in force from `valid_from` on."""
+
+    factory_id: Id
+    name: StackName = Field(examples=["Boiler 1"])
+    valid_from: datetime | None = None
+    """With zone; now without it."""
+
+
+@operation(Tag.REGISTRY, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201, problems=(404,))
+async def add_stack(request: web.Request, body: NewStack) -> StackOut:
+    """Register a stack. 409: the factory has one of this name."""
+    services = request.app[SERVICES]
+    factory = await factory_for(request, body.factory_id)
+    valid_from = zoned("valid_from", body.valid_from) if body.valid_from else services.clock()
+    given = body.model_dump(exclude_unset=True, exclude={"factory_id", "name", "valid_from"})
+    if body.shape == "rectangular":
+        given.setdefault("diameter_m", None)
+    plan = planned(lambda: MonitoringPlan(**given, valid_from=valid_from))
+    return StackOut.of(await services.store.add_stack(factory.id, body.name, plan, by=origin(request)), services)
+
+
+class StackChange(Input):
+    name: StackName
+
+
+@operation(Tag.REGISTRY, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(409,))
+async def change_stack(request: web.Request, body: StackChange) -> StackOut:
+    """Give a stack another name. How it is measured changes by a new plan (`POST /api/stacks/{id}/plans/`)."""
+    services = request.app[SERVICES]
+    await services.store.rename_stack((await stack_for(request)).id, body.name, by=origin(request))
+    await registry_changed(services)
+    return StackOut.of(await stack_for(request), services)
+
+
+@operation(Tag.REGISTRY, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(409,))
+async def remove_stack(request: web.Request) -> None:
+    """Delete a stack that nothing belongs to. 409: it was measured, or devices or entries belong to it."""
+    await request.app[SERVICES].store.remove_stack((await stack_for(request)).id, by=origin(request))
