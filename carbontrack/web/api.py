@@ -17,7 +17,7 @@ from carbontrack.store import TIER_MS
 from carbontrack.tiers import local_day, readings
 from carbontrack.web import live_stream
 from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, allow, may_see, public, scope
-from carbontrack.web.auth import AUTHENTICATOR, TooManyAttempts, delete_cookie, session_token, token_hash
+from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, session_token, token_hash
 from carbontrack.web.errors import Problem
 from carbontrack.web.present import cause_text
 from carbontrack.web.rest import Input, answer, read_body, read_query, results, zoned
@@ -66,12 +66,7 @@ class Login(Input):
 async def login(request: web.Request) -> web.StreamResponse:
     """Begin a session; its token is shown this once."""
     given = await read_body(request, Login)
-    try:
-        session = await request.app[AUTHENTICATOR].sign_in(given.email, given.password, request.remote or "")
-    except TooManyAttempts as error:
-        problem = Problem(429, str(error))
-        problem.headers["Retry-After"] = str(error.retry_after_s)
-        raise problem from None
+    session = await request.app[AUTHENTICATOR].sign_in(given.email, given.password, request.remote or "")
     if session is None:
         raise Problem(401, "E-mail address and password do not belong together.")
     return answer({"token": session.token, "expires_at": session.expires_at, "user": _user(session.user)})

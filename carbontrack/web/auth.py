@@ -11,9 +11,6 @@ from datetime import datetime, timedelta
 from aiohttp import web
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from limits import RateLimitItem, parse
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
 
 from carbontrack.model import User
 from carbontrack.web.services import SERVICES, Services
@@ -22,11 +19,13 @@ COOKIE = "carbontrack_session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
 """A browser takes a cookie of this name by https only, and no other host of the domain can set one."""
 LONGEST_PASSWORD = 1024
-_hasher = PasswordHasher()
+_hasher = PasswordHasher(memory_cost=19 * 1024, time_cost=3, parallelism=1)
+"""argon2id at 19 MiB: docs/security.md says why so much and no more."""
+AT_ONCE = 2
 
 
 def hash_password(password: str) -> str:
-    """The argon2id hash of a password, with its salt and cost (RFC 9106, low-memory setting)."""
+    """The argon2id hash of a password, with its salt and cost."""
     return _hasher.hash(password)
 
 
@@ -39,62 +38,33 @@ class SignIn:
     expires_at: datetime
 
 
-class TooManyAttempts(Exception):
-    """Signing in was tried too often; ``retry_after_s`` says when to come back."""
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"Too many attempts. Try again in {retry_after_s} seconds.")
-        self.retry_after_s = retry_after_s
-
-
-class Attempts:
-    """Limits how often signing in may fail, by account and by address."""
-
-    def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._per_account = parse("10 per 5 minutes")
-        self._per_address = parse("60 per 5 minutes")
-
-    async def check(self, email: str, address: str, now: datetime) -> None:
-        """Raise :class:`TooManyAttempts` when one of the limits is reached."""
-        for item, key in self._keys(email, address):
-            if not await self._limiter.test(item, key):
-                window = await self._limiter.get_window_stats(item, key)
-                raise TooManyAttempts(max(1, round(window.reset_time - now.timestamp())))
-
-    async def failed(self, email: str, address: str) -> None:
-        for item, key in self._keys(email, address):
-            await self._limiter.hit(item, key)
-
-    def _keys(self, email: str, address: str) -> tuple[tuple[RateLimitItem, str], ...]:
-        return (self._per_account, f"account:{email}"), (self._per_address, f"address:{address}")
-
-
 class Authenticator:
-    """Checks passwords, two at a time at most: argon2 takes 64 MB and tens of milliseconds each."""
+    """Checks passwords, few at a time: each takes tens of milliseconds of a core, which readings need as well."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._attempts = Attempts()
-        self._at_once = asyncio.Semaphore(2)
+        self._attempts = services.attempts
+        self._at_once = asyncio.Semaphore(AT_ONCE)
         self._nobody = hash_password(secrets.token_urlsafe(16))
 
     async def sign_in(self, email: str, password: str, address: str) -> SignIn | None:
         """Begin a session; None when account and password do not belong together.
 
-        Raises :class:`TooManyAttempts`.
+        Raises :class:`~carbontrack.web.attempts.TooManyAttempts`.
         """
         store, now = self._services.store, self._services.clock()
         email = email.strip().lower()[:254]
-        await self._attempts.check(email, address, now)
+        await self._attempts.check("sign_in", account=email, address=address)
         found = await store.user_by_email(email)
         # Without an account a hash is checked all the same: the time must not say whether the account exists.
         known_hash = found[1] if found else self._nobody
         async with self._at_once:
+            # Again: of a thousand that came at once only those are tried that are within the limit.
+            await self._attempts.check("sign_in", account=email, address=address)
             fits = await asyncio.to_thread(_fits, known_hash, password[:LONGEST_PASSWORD])
-        if found is None or not fits:
-            await self._attempts.failed(email, address)
-            return None
+            if found is None or not fits:
+                await self._attempts.count("sign_in", account=email, address=address)
+                return None
         user, password_hash = found
         if _hasher.check_needs_rehash(password_hash):
             await store.set_password_hash(user.id, await asyncio.to_thread(hash_password, password))

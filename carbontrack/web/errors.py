@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from carbontrack.store import RegistryError, StoreUnavailable
 from carbontrack.web.access import Handler
+from carbontrack.web.attempts import TooManyAttempts
 from carbontrack.web.templating import render
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except web.HTTPRedirection:
         raise
+    except TooManyAttempts as error:
+        problem = Problem(429, str(error))
+        problem.headers = {"Retry-After": str(error.retry_after_s)}
+        return _answer(request, problem)
     except Exception as error:  # noqa: BLE001  # the last place where it can be answered
         return _answer(request, _problem(request, error))
 

@@ -14,7 +14,8 @@ from carbontrack.plugins import RenderError
 from carbontrack.reports import ReportTooLarge, gather
 from carbontrack.store import TIER_MS
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, public
-from carbontrack.web.auth import AUTHENTICATOR, TooManyAttempts, delete_cookie, session_token, set_cookie, token_hash
+from carbontrack.web.attempts import TooManyAttempts
+from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, session_token, set_cookie, token_hash
 from carbontrack.web.errors import Problem
 from carbontrack.web.plugin_api import reload_for
 from carbontrack.web.reader import Reader

@@ -18,6 +18,7 @@ from carbontrack.model import StorageStatus
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.store import Store
+from carbontrack.web.attempts import Attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Services:
     plugins: PluginHost
     reloader: Reloader
     report_limits: Limits
+    attempts: Attempts
     readiness: Callable[[], Sequence[str]]
     time_zone: tzinfo
     version: str
