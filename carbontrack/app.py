@@ -24,7 +24,7 @@ from carbontrack import ingest as mqtt
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor, Trust
-from carbontrack.config import Config
+from carbontrack.config import Config, Http
 from carbontrack.configured import notifier_instances, rule_instances
 from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
@@ -47,6 +47,7 @@ from carbontrack.tls import ServerCertificate
 from carbontrack.upkeep import Upkeep
 from carbontrack.web import DemoAccount, check_pages, create_app
 from carbontrack.web import Services as WebServices
+from carbontrack.web.attempts import Attempts, counted_attempts
 
 log = structlog.get_logger(__name__)
 
@@ -230,23 +231,33 @@ async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> Asyn
     """The portals, the API and the metrics of a core; the address that they are at."""
     http = core.config.http
     certificate = certificate_of(core) if http.tls else None
-    services = web_services(core, demo_accounts, certificate)
+
+    def own_certificate() -> Trust:
+        return Fingerprint(certificate.fingerprint) if certificate else True
+
+    async with (
+        counted_attempts(core.metrics, core.config.redis.url) as attempts,
+        _served(web_services(core, attempts, demo_accounts, certificate), http, certificate) as url,
+    ):
+        jobs: dict[str, Callable[[], Awaitable[None]]] = {}
+        if core.config.devices.canary_every_s:
+            jobs["canary"] = lambda: core.canary.fly(url, own_certificate)
+        if core.config.redis.url:
+            jobs["redis"] = attempts.keep
+        async with _kept_running(**jobs):
+            yield url
+
+
+@asynccontextmanager
+async def _served(services: WebServices, http: Http, certificate: ServerCertificate | None) -> AsyncIterator[str]:
+    """The web part on its port; its address."""
     runner = web.AppRunner(create_app(services), access_log=None, shutdown_timeout=3)
     await runner.setup()
     try:
         site = web.TCPSite(runner, http.host, http.port, ssl_context=certificate.context if certificate else None)
         await site.start()
         host, port = runner.addresses[0][:2]
-        url = f"{'https' if certificate else 'http'}://{host}:{port}"
-
-        def own_certificate() -> Trust:
-            return Fingerprint(certificate.fingerprint) if certificate else True
-
-        flights = (
-            {"canary": lambda: core.canary.fly(url, own_certificate)} if core.config.devices.canary_every_s else {}
-        )
-        async with _kept_running(**flights):
-            yield url
+        yield f"{'https' if certificate else 'http'}://{host}:{port}"
     finally:
         await runner.cleanup()
 
@@ -264,7 +275,7 @@ def certificate_of(core: Core) -> ServerCertificate:
 
 
 def web_services(
-    core: Core, demo_accounts: Sequence[DemoAccount], certificate: ServerCertificate | None
+    core: Core, attempts: Attempts, demo_accounts: Sequence[DemoAccount], certificate: ServerCertificate | None
 ) -> WebServices:
     """What the pages and the API of a core use."""
     config = core.config
@@ -273,6 +284,10 @@ def web_services(
     def now() -> datetime:
         return datetime.now(UTC)
 
+    def problems() -> list[str]:
+        own = certificate.problems(now()) if certificate else ()
+        return [*core.problems(), *own, *([attempts.problem] if attempts.problem else [])]
+
     return WebServices(
         store=core.store,
         books=core.books,
@@ -280,6 +295,7 @@ def web_services(
         live=core.live,
         plugins=core.plugins,
         report_limits=Limits(config.plugins.report_timeout_s, config.plugins.report_memory_mb),
+        attempts=attempts,
         reloader=core.reloader,
         metrics=core.metrics,
         readiness=core.not_ready,
@@ -294,7 +310,7 @@ def web_services(
         version=version("carbontrack"),
         clock=now,
         storage=lambda: core.upkeep.status,
-        problems=lambda: [*core.problems(), *(certificate.problems(now()) if certificate else ())],
+        problems=problems,
         canary_token=core.canary.token,
     )
 

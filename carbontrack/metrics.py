@@ -152,6 +152,17 @@ class Metrics:
             "When the certificate of http.tls expires; 0 where the core does not serve https itself.",
             registry=registry,
         )
+        self.attempts_refused = Counter(
+            "carbontrack_attempts_refused",
+            "Requests that were refused because something had been tried too often, by limit.",
+            ["limit"],
+            registry=registry,
+        )
+        self.attempts_shared = Gauge(
+            "carbontrack_attempts_shared",
+            "1 while the limits on guessing count in Redis for all processes together.",
+            registry=registry,
+        )
         self.tier_buckets = Counter(
             "carbontrack_tier_buckets", "Five-minute buckets that were summarised (again).", registry=registry
         )

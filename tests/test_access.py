@@ -148,7 +148,9 @@ async def test_only_who_is_named_for_it_writes_what_accounts_are_made_of(portal:
         assert status == (422 if name in who.split() else 403), path
     for path in ("energy-entries/1", "production-entries/1"):
         who = WRITES["energy-entries"]
-        assert (await client.patch(f"/api/{path}/", json={"reason": "x"})).status == (404 if name in who.split() else 403), path
+        assert (await client.patch(f"/api/{path}/", json={"reason": "x"})).status == (
+            404 if name in who.split() else 403
+        ), path
         assert (await client.delete(f"/api/{path}/?reason=x")).status == (404 if name in who.split() else 403), path
     assert (await client.delete("/api/targets/1/")).status == (404 if name == "hq" else 403)
 

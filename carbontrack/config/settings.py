@@ -145,7 +145,7 @@ class Http(Section):
 
 class Redis(Section):
     url: RedisUrl | None = None
-    """Reserved for several web processes that share live data; nothing uses it yet."""
+    """Where all web processes of a site count attempts at guessing together; without it each counts by itself."""
 
 
 class Sentry(Section):
@@ -312,7 +312,7 @@ class Config(Section):
     http: Http = Field(default_factory=Http)
     """The portals, the HTTP API, health and metrics."""
     redis: Redis = Field(default_factory=Redis)
-    """Redis, for later."""
+    """What several web processes of one site share."""
     sentry: Sentry = Field(default_factory=Sentry)
     """Reports of errors."""
     devices: Devices = Field(default_factory=Devices)

@@ -90,11 +90,10 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         raise web.HTTPForbidden(text="The request came from another site's page. Open the page here and try again.")
     services = request.app[SERVICES]
     if access.metrics and services.metrics_token is not None:
-        _check_token(request, services.metrics_token, "http.metrics_token")
+        await _check_token(request, services.metrics_token, "http.metrics_token")
     if access.canary:
-        _check_token(request, services.canary_token, "the core's own canary")
-    token = session_token(request)
-    caller = await caller_of(services, token) if token else None
+        await _check_token(request, services.canary_token, "the core's own canary")
+    caller = await _who_asks(request, access)
     if caller is not None:
         request[USER] = caller.user
         if caller.token is not None:
@@ -156,7 +155,24 @@ def _is_from_here(request: web.Request) -> bool:
     return cookie_name(request) not in request.cookies
 
 
-def _check_token(request: web.Request, expected: str | None, whose: str) -> None:
+async def _who_asks(request: web.Request, access: _Access) -> Caller | None:
+    """Who is signed in; a token of a program that is nobody's counts as a guess."""
+    token = session_token(request)
+    if not token:
+        return None
+    caller = await caller_of(request.app[SERVICES], token)
+    if caller is None and "Authorization" in request.headers and not (access.metrics or access.canary):
+        await _count_guess(request)
+    return caller
+
+
+async def _count_guess(request: web.Request) -> None:
+    """Count a token that is none of ours; a right one is never refused, whoever else is behind the same address."""
+    await request.app[SERVICES].attempts.take("token_guess", address=request.remote or "")
+
+
+async def _check_token(request: web.Request, expected: str | None, whose: str) -> None:
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     if expected is None or kind != "Bearer" or not hmac.compare_digest(given.encode(), expected.encode()):
+        await _count_guess(request)
         raise web.HTTPUnauthorized(text=f"This needs the token of {whose}.", headers={"WWW-Authenticate": "Bearer"})

@@ -65,10 +65,7 @@ class Authenticator:
         services, email, address = self._services, email.strip().lower()[:254], request.remote or ""
         await services.attempts.check("sign_in", account=email, address=address)
         found = await services.store.user_by_email(email)
-        # Without an account a hash is checked all the same: the time must not say whether the account exists.
-        fits = await self._fits(found[1] if found else self._nobody, password)
-        if found is None or not fits:
-            await services.attempts.count("sign_in", account=email, address=address)
+        if not await self._try(found[1] if found else None, password, email, address) or found is None:
             await self._note_failure(email, address, found[0] if found else None)
             return None
         user, password_hash = found
@@ -143,10 +140,8 @@ class Authenticator:
         Raises :class:`WrongPassword` and :class:`~carbontrack.web.attempts.TooManyAttempts`.
         """
         services, address = self._services, request.remote or ""
-        await services.attempts.check("sign_in", account=user.email)
         found = await services.store.user_by_email(user.email)
-        if found is None or not await self._fits(found[1], current):
-            await services.attempts.count("sign_in", account=user.email)
+        if not await self._try(found[1] if found else None, current, user.email, address):
             return False
         _check(new, user.email, user.first_name, user.last_name)
         by = Origin(user.email, address, user.id)
@@ -220,9 +215,17 @@ class Authenticator:
 
     # --- the cost of a password
 
-    async def _fits(self, password_hash: str, password: str) -> bool:
+    async def _try(self, password_hash: str | None, password: str, email: str, address: str) -> bool:
+        """Whether a password fits; one that does not is counted."""
+        attempts = self._services.attempts
         async with self._at_once:
-            return await asyncio.to_thread(password_fits, password_hash, password)
+            # Again: of a thousand that came at once only those are tried that are within the limit.
+            await attempts.check("sign_in", account=email, address=address)
+            # Without an account a hash is checked all the same: the time must not say whether the account exists.
+            fits = await asyncio.to_thread(password_fits, password_hash or self._nobody, password)
+            if not fits or password_hash is None:
+                await attempts.count("sign_in", account=email, address=address)
+        return fits and password_hash is not None
 
     async def _hash(self, password: str) -> str:
         async with self._at_once:

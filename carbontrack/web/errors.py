@@ -38,6 +38,10 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except web.HTTPRedirection:
         raise
+    except TooManyAttempts as error:
+        problem = Problem(429, str(error))
+        problem.headers = {"Retry-After": str(error.retry_after_s)}
+        return _answer(request, problem)
     except Exception as error:  # noqa: BLE001  # the last place where it can be answered
         return _answer(request, _problem(request, error))
 
@@ -52,10 +56,6 @@ def _problem(request: web.Request, error: Exception) -> Problem:
         return problem
     if isinstance(error, ValidationError):
         return Problem(422, "Some values are wrong.", field_errors(error))
-    if isinstance(error, TooManyAttempts):
-        problem = Problem(429, str(error))
-        problem.headers["Retry-After"] = str(error.retry_after_s)
-        return problem
     if isinstance(error, RegistryError):
         return Problem(409, str(error))
     if isinstance(error, StoreUnavailable):

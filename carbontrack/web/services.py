@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import web
 
@@ -18,6 +18,7 @@ from carbontrack.model import StorageStatus
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.store import Store
+from carbontrack.web.attempts import Attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Services:
     plugins: PluginHost
     reloader: Reloader
     report_limits: Limits
+    attempts: Attempts
     readiness: Callable[[], Sequence[str]]
     time_zone: tzinfo
     version: str
@@ -55,6 +57,7 @@ class Services:
     public_url: str | None = None
     metrics_token: str | None = None
     canary_token: str | None = None
+    mailer: Any = None
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
     problems: Callable[[], Sequence[str]] = tuple
