@@ -230,7 +230,7 @@ async def test_an_unknown_address_and_a_wrong_method_are_problems_in_json(portal
     answer = await client.get("/api/nowhere/")
     assert (answer.status, answer.content_type) == (404, "application/problem+json")
     answer = await client.put("/api/me/")
-    assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD,PATCH")
 
 
 async def emissions(client: Any, query: dict[str, str]) -> dict[str, Any]:
