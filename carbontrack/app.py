@@ -247,6 +247,8 @@ async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> Asyn
         storage=lambda: core.upkeep.status,
         problems=core.problems,
         canary_token=core.canary.token,
+        device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
+        max_payload_bytes=core.config.mqtt.max_payload_bytes,
     )
     runner = web.AppRunner(create_app(services), access_log=None, shutdown_timeout=3)
     await runner.setup()

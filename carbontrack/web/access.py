@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from carbontrack.model import Role, User
+from carbontrack.model import Device, Role, User
 from carbontrack.web.auth import COOKIE, session_token, signed_in
+from carbontrack.web.device_auth import DEVICES
 from carbontrack.web.services import SERVICES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -24,6 +25,8 @@ EVERYBODY = frozenset(Role)
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 USER = web.RequestKey("user", User)
+DEVICE = web.RequestKey("device", Device)
+"""The device that has signed in with its own password, where a route is for devices."""
 PAGE = web.RequestKey("page", web.UrlMappingMatchInfo)
 """The plugin's page that is asked for, where the address is none of ours (:mod:`carbontrack.web.plugin_pages`)."""
 
@@ -32,12 +35,14 @@ PAGE = web.RequestKey("page", web.UrlMappingMatchInfo)
 class _Access:
     """``roles`` None: nobody need sign in. ``metrics``: the bearer token of the metrics, where one is set.
 
-    ``canary``: the token that the core's own canary has, and nobody else.
+    ``canary``: the token that the core's own canary has, and nobody else. ``devices``: a device with its password may
+    come in as well.
     """
 
     roles: frozenset[Role] | None
     metrics: bool = False
     canary: bool = False
+    devices: bool = False
 
 
 def allow(roles: frozenset[Role]) -> Callable[[H], H]:
@@ -68,6 +73,12 @@ def for_canary(handler: H) -> H:
     return handler
 
 
+def for_devices(handler: H) -> H:
+    """Open a handler to devices, and to people who may hand in what devices measured."""
+    handler.__dict__["access"] = _Access(REGISTRY_ROLES, devices=True)
+    return handler
+
+
 @web.middleware
 async def check_access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Let a request through to its handler if the route is open to whoever asks."""
@@ -84,16 +95,23 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         _check_token(request, services.metrics_token, "http.metrics_token")
     if access.canary:
         _check_token(request, services.canary_token, "the core's own canary")
+    if access.devices and request.headers.get("Authorization", "").lower().startswith("basic "):
+        request[DEVICE] = await request.app[DEVICES].sign_in(request)
+        return await handler(request)
+    await _check_person(request, access.roles)
+    return await (match.handler if PAGE in request else handler)(request)
+
+
+async def _check_person(request: web.Request, roles: frozenset[Role] | None) -> None:
     token = session_token(request)
-    user = await signed_in(services, token) if token else None
+    user = await signed_in(request.app[SERVICES], token) if token else None
     if user is not None:
         request[USER] = user
-    if access.roles is not None:
+    if roles is not None:
         if user is None:
             raise web.HTTPUnauthorized(text="Sign in first.", headers={"WWW-Authenticate": "Bearer"})
-        if user.role not in access.roles:
+        if user.role not in roles:
             raise web.HTTPForbidden(text="Your role does not allow this.")
-    return await (match.handler if PAGE in request else handler)(request)
 
 
 def may_see(user: User, factory_id: int) -> bool:
