@@ -304,6 +304,8 @@ def web_services(
         trusted_proxies=tuple(map(ip_network, http.trusted_proxies)),
         hsts_s=http.hsts_s,
         public_url=http.public_url,
+        device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
+        max_payload_bytes=core.config.mqtt.max_payload_bytes,
         metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
         time_zone=ZoneInfo(config.site.time_zone),
         demo_accounts=demo_accounts,

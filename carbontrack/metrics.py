@@ -24,6 +24,7 @@ DELIVERIES = (
     "too_large",
 )
 """What can become of an MQTT message when it arrives."""
+HTTP_DELIVERIES = tuple(name for name in DELIVERIES if name != "unknown_topic")
 
 
 # Every counter would otherwise have a twin that says when it was made, which nobody asks for.
@@ -42,6 +43,13 @@ class Metrics:
             registry=registry,
         )
         self.deliveries = {name: self.messages.labels(name) for name in DELIVERIES}
+        self.http_messages = Counter(
+            "carbontrack_http_messages",
+            "Devices' messages that came over HTTP, by what became of them on arrival.",
+            ["delivery"],
+            registry=registry,
+        )
+        self.http_deliveries = {name: self.http_messages.labels(name) for name in HTTP_DELIVERIES}
         self.received = Counter(
             "carbontrack_readings_received",
             "Readings received: committed + duplicate + quarantined + refused + in flight. "

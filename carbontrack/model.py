@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import IntEnum, IntFlag, StrEnum
@@ -555,6 +556,30 @@ class Quarantined:
     received_at: datetime
     body: bytes
     id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of messages whose sender waited for their commit: how many records ended how.
+
+    ``receipts`` is what a device may rely on: stream id -> the number up to which everything is kept.
+    """
+
+    stored: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    refused: int = 0
+    """Not taken (the stream has too many holes, or the device too many streams): they have to be sent again."""
+    receipts: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, later: Outcome) -> Outcome:
+        return Outcome(
+            self.stored + later.stored,
+            self.duplicate + later.duplicate,
+            self.quarantined + later.quarantined,
+            self.refused + later.refused,
+            {**self.receipts, **later.receipts},
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from carbontrack.hookspecs import PortalView
 from carbontrack.web import api, edge, ledger_pages, ops, pages, plugin_pages, templating
 from carbontrack.web.access import check_access, public
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
+from carbontrack.web.device_auth import DEVICES, DeviceAuthenticator
 from carbontrack.web.errors import answer_errors
 from carbontrack.web.plugin_pages import PLUGIN_PAGES, PluginPages, find_plugin_page
 from carbontrack.web.services import SERVICES, DemoAccount, Services
@@ -27,6 +28,7 @@ def create_app(services: Services) -> web.Application:
     app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)
+    app[DEVICES] = DeviceAuthenticator(services)
     templating.set_up(app, services)
     app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
     _add_routes(app)

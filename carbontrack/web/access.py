@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from carbontrack.model import ApiToken, Origin, Role, Scope, User
+from carbontrack.model import ApiToken, Device, Origin, Role, Scope, User
 from carbontrack.web.auth import Caller, caller_of, cookie_name, session_token
+from carbontrack.web.device_auth import DEVICES
 from carbontrack.web.services import SERVICES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -31,6 +32,8 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 USER = web.RequestKey("user", User)
 TOKEN = web.RequestKey("token", ApiToken)
 """The API token that a request came with, where it came with one."""
+DEVICE = web.RequestKey("device", Device)
+"""The device that has signed in with its own password, where a route is for devices."""
 PAGE = web.RequestKey("page", web.UrlMappingMatchInfo)
 """The plugin's page that is asked for, where the address is none of ours (:mod:`carbontrack.web.plugin_pages`)."""
 
@@ -40,20 +43,22 @@ class _Access:
     """``roles`` None: nobody need sign in. ``metrics``: the bearer token of the metrics, where one is set.
 
     ``canary``: the token that the core's own canary has, and nobody else. ``scope``: what an API token needs to come
-    in; None: reading is enough for what only reads, and all else is for people who have signed in.
+    in; None: reading is enough for what only reads, and all else is for people who have signed in. ``devices``: a
+    device with its password may come in as well.
     """
 
     roles: frozenset[Role] | None
     scope: Scope | None = None
     metrics: bool = False
     canary: bool = False
+    devices: bool = False
 
 
-def allow(roles: frozenset[Role], scope: Scope | None = None) -> Callable[[H], H]:
-    """Open a handler to people of these roles, and to API tokens that have the scope beside."""
+def allow(roles: frozenset[Role], scope: Scope | None = None, *, devices: bool = False) -> Callable[[H], H]:
+    """Open a handler to people of these roles, to API tokens that have the scope beside, and perhaps to devices."""
 
     def mark(handler: H) -> H:
-        handler.__dict__["access"] = _Access(roles, scope)
+        handler.__dict__["access"] = _Access(roles, scope, devices=devices)
         return handler
 
     return mark
@@ -93,20 +98,23 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         await _check_token(request, services.metrics_token, "http.metrics_token")
     if access.canary:
         await _check_token(request, services.canary_token, "the core's own canary")
+    if access.devices and request.headers.get("Authorization", "").lower().startswith("basic "):
+        request[DEVICE] = await request.app[DEVICES].sign_in(request)
+        return await handler(request)
+    await _check_person(request, access)
+    return await (match.handler if PAGE in request else handler)(request)
+
+
+async def _check_person(request: web.Request, access: _Access) -> None:
     caller = await _who_asks(request, access)
     if caller is not None:
         request[USER] = caller.user
         if caller.token is not None:
             request[TOKEN] = caller.token
-    if access.roles is not None:
-        if caller is None:
-            raise web.HTTPUnauthorized(text="Sign in first.", headers={"WWW-Authenticate": "Bearer"})
-        _check_rights(request, caller, access)
-    return await (match.handler if PAGE in request else handler)(request)
-
-
-def _check_rights(request: web.Request, caller: Caller, access: _Access) -> None:
-    assert access.roles is not None
+    if access.roles is None:
+        return
+    if caller is None:
+        raise web.HTTPUnauthorized(text="Sign in first.", headers={"WWW-Authenticate": "Bearer"})
     if caller.user.role not in access.roles:
         raise web.HTTPForbidden(text="Your role does not allow this.")
     if caller.token is None:

@@ -105,13 +105,14 @@ def operation(
     media: Sequence[str] = (),
     reads: Mapping[str, Any] | None = None,
     is_secret: bool = False,
+    devices: bool = False,
 ) -> Callable[[Callable[..., Awaitable[Any]]], Handler]:
     """Make a handler a route of the API.
 
-    ``roles`` may call it (None: everybody, signed in or not), and an API token that has ``scope``. Without a scope a
-    token may only read; what changes anything then needs a person who has signed in. ``reads`` gives the schemas, by
-    media type, of a body that the handler reads by itself. ``is_secret``: the answer must not be kept, not even for
-    whoever sends the request again (:mod:`carbontrack.web.idempotency`).
+    ``roles`` may call it (None: everybody, signed in or not), an API token that has ``scope``, and with ``devices`` a
+    device. Without a scope a token may only read; what changes anything then needs a person who has signed in.
+    ``reads`` gives the schemas, by media type, of a body that the handler reads by itself. ``is_secret``: the answer
+    must not be kept, not even for whoever sends the request again (:mod:`carbontrack.web.idempotency`).
     """
 
     def mark(handler: Callable[..., Awaitable[Any]]) -> Handler:
@@ -126,7 +127,7 @@ def operation(
                 given["body"] = await read_body(request, described.body)
             return described.respond(request, await handler(request, **given), query)
 
-        opened: Handler = public(handle) if roles is None else allow(roles, scope)(handle)
+        opened: Handler = public(handle) if roles is None else allow(roles, scope, devices=devices)(handle)
         if described.status == 201 and roles is not None and not is_secret:
             opened = once(opened)
         opened.__dict__["operation"] = described

@@ -146,6 +146,9 @@ def _security_schemes() -> dict[str, SecurityScheme | Reference]:
             scheme="bearer",
             description="The token that signing in gives, or an API token. `Token <token>` is understood as well.",
         ),
+        DEVICE_SCHEME: SecurityScheme(
+            type="http", scheme="basic", description="A device's id, and its password at the broker."
+        ),
         COOKIE_SCHEME: SecurityScheme.model_validate(
             {
                 "type": "apiKey",
@@ -171,8 +174,15 @@ def _operation(route: Route, schemas: _Schemas) -> Operation:
         parameters=[*_path_parameters(route.path), *_query_parameters(described), *_header_parameters(route)] or None,
         requestBody=_body(described, schemas),
         responses=_responses(route, schemas, is_public=is_public),
-        security=[{}] if is_public else [{TOKEN_SCHEME: []}, {COOKIE_SCHEME: []}],
+        security=_security(access),
     )
+
+
+def _security(access: Any) -> list[dict[str, list[str]]]:
+    if access.roles is None:
+        return [{}]
+    found: list[dict[str, list[str]]] = [{TOKEN_SCHEME: []}, {COOKIE_SCHEME: []}]
+    return [*found, {DEVICE_SCHEME: []}] if access.devices else found
 
 
 def _description(route: Route) -> str:
@@ -186,6 +196,8 @@ def _description(route: Route) -> str:
             who += " No API tokens."
         else:
             who += " API tokens: with the scope `read`."
+        if access.devices:
+            who += " Devices, for themselves."
     return "\n\n".join(part for part in (described.description, who) if part)
 
 

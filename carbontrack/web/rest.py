@@ -142,7 +142,7 @@ async def read_body(request: web.Request, kind: type[InputT]) -> InputT:
     """The body as what it should be. Raises :class:`Problem` for what it is not."""
     try:
         # Strict: a number in quotes is no number, so that what is taken is what the description says.
-        return kind.model_validate_json(await _json(request), strict=True)
+        return kind.model_validate_json(await read_json(request), strict=True)
     except ValidationError as error:
         raise Problem(422, WRONG, field_errors(error)) from None
 
@@ -150,7 +150,7 @@ async def read_body(request: web.Request, kind: type[InputT]) -> InputT:
 async def read_object(request: web.Request) -> dict[str, Any]:
     """The body as an object of whatever fields. Raises :class:`Problem` for anything else."""
     try:
-        given = json.loads(await _json(request))
+        given = json.loads(await read_json(request))
     except (ValueError, RecursionError) as error:
         raise Problem(422, WRONG, (("", f"Invalid JSON: {error}"),)) from None
     if not isinstance(given, dict):
@@ -158,7 +158,8 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     return given
 
 
-async def _json(request: web.Request) -> bytes:
+async def read_json(request: web.Request) -> bytes:
+    """The body as it is. Raises :class:`Problem` where it is not declared as JSON."""
     if request.content_type != "application/json":
         raise Problem(415, "Send JSON with the header Content-Type: application/json.")
     return await request.read()

@@ -10,6 +10,7 @@ from carbontrack.web.api import (
     alerts,
     audit,
     compliance,
+    device_intake,
     devices,
     entries,
     live,
@@ -22,8 +23,8 @@ from carbontrack.web.api import (
 from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
-    account, people, registry_routes, plans, devices, readings, entries, accounting, compliance, alerts, plugins, audit,
-    live, schema,
+    account, people, registry_routes, plans, devices, readings, device_intake, entries, accounting, compliance, alerts,
+    plugins, audit, live, schema,
 )  # fmt: skip
 
 
