@@ -158,7 +158,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             async with _kept_running(
                 ingest=ingest.consume,
                 registry=lambda: _follow_registry(store, fleet, reloader, devices.registry_poll_s),
-                upkeep=lambda: _tidy(upkeep),
+                upkeep=lambda: _tidy(upkeep, store),
                 looks=lambda: _look(upkeep),
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
                 factories=watch.keep,
@@ -414,7 +414,6 @@ async def _follow_registry(store: Store, fleet: Fleet, reloader: Reloader, every
         revision = await store.revision()
         if revision != seen:
             await fleet.sync(await store.sites())
-            await store.forget_sessions(datetime.now(UTC))
             if (number := await store.asked_reload()) is not None:
                 result = await reloader.reload("carbontrack reload")
                 await store.answer_reload(number, msgspec.json.encode(result).decode())
@@ -422,10 +421,11 @@ async def _follow_registry(store: Store, fleet: Fleet, reloader: Reloader, every
         await asyncio.sleep(every_s)
 
 
-async def _tidy(upkeep: Upkeep) -> None:
+async def _tidy(upkeep: Upkeep, store: Store) -> None:
     """Put things in order every hour. It may take long: packing a day waits for the end of a backup."""
     while True:
         await upkeep.tidy()
+        await store.forget_sessions(datetime.now(UTC))
         await asyncio.sleep(TIDY_EVERY_S)
 
 
