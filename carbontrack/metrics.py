@@ -170,6 +170,13 @@ class Metrics:
         self.factory_alerts_open = Gauge(
             "carbontrack_factory_alerts_open", "Alerts of factories as a whole that fire now.", registry=registry
         )
+        self.mails = Counter(
+            "carbontrack_mails",
+            "Mails by how they ended: sent, failed for good or after an hour, or dropped unsent.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.mails_waiting = Gauge("carbontrack_mails_waiting", "Mails that are still to be sent.", registry=registry)
         self.notifications = Counter(
             "carbontrack_notifications",
             "Notifications of alerts by how they ended: sent, failed after several attempts, or dropped unsent.",

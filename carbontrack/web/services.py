@@ -13,6 +13,7 @@ from aiohttp import web
 from carbontrack.bookkeeping import Books
 from carbontrack.fleet import Fleet
 from carbontrack.live import Live
+from carbontrack.mail import Mailer
 from carbontrack.metrics import Metrics
 from carbontrack.model import StorageStatus
 from carbontrack.plugins import Limits, PluginHost
@@ -55,6 +56,7 @@ class Services:
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
     hsts_s: int = 0
     public_url: str | None = None
+    mailer: Mailer | None = None
     metrics_token: str | None = None
     canary_token: str | None = None
     demo_accounts: Sequence[DemoAccount] = ()
