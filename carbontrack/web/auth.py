@@ -170,7 +170,7 @@ class Authenticator:
         user = found[0]
         code, _ = await self.make_code(user, Origin(user.email, address, user.id), MAILED_CODE_LASTS)
         where = f"\n\n{self._services.public_url}/reset-password" if self._services.public_url else ""
-        mailer.send(
+        await mailer.send(
             user.email,
             "Your code for a new password",
             f"{code}\n\nBy this code you choose a new password for Carbon Track. It is good for 15 minutes,"
