@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -18,7 +19,7 @@ from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDr
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
-from carbontrack.model import MIN_DATETIME, Alert, AlertState, Flag, Payload, Reading, Site, Snapshot
+from carbontrack.model import MIN_DATETIME, Alert, AlertState, Flag, Outcome, Payload, Reading, Site, Snapshot
 from carbontrack.notify import tell_nobody
 from carbontrack.overload import Allowance, Drain
 from carbontrack.store import ADJOINING, Store, StoreBusy, StoreUnavailable, Work
@@ -113,10 +114,46 @@ class Recovering:
     last_s: float
 
 
+class Asked(Payload, frozen=True, gc=True, eq=False):
+    """A message whose sender waits for what becomes of it."""
+
+    answer: asyncio.Future[Outcome | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one sender that waits has to do with a batch: its own counts, and the rows that its message became."""
+
+    answer: asyncio.Future[Outcome | None]
+    counts: Batch
+    readings: list[Reading]
+    records: int
+
+    def resolve(self) -> None:
+        """Tell the sender, after the commit. It may have gone, and a retry may have told it before."""
+        if self.answer.done():
+            return
+        counts, work = self.counts, self.counts.work
+        own = set(map(id, self.readings))
+        already = sum(id(row) in own for row in work.conflicts)
+        # What the database refuses is taken out of the work, into quarantine.
+        rejected = len(own.difference(map(id, work.readings))) if work.rejected else 0
+        self.answer.set_result(
+            Outcome(
+                stored=len(self.readings) + self.records - already - rejected,
+                duplicate=counts.duplicate + already,
+                quarantined=counts.quarantined + rejected,
+                refused=counts.refused,
+                receipts={sid: stream.watermark for sid, stream in counts.receipts.items() if stream.watermark},
+            )
+        )
+
+
 class DeviceActor(Actor[Payload]):
     """One registered device. ``snapshot`` is its live state; ``in_hand`` its readings between decode and commit."""
 
     __slots__ = (
+        "_asked",
         "_configured",
         "_gone_at",
         "_heard_at",
@@ -143,6 +180,8 @@ class DeviceActor(Actor[Payload]):
             idle_after_s=services.offline_after_s / 3,
             max_failures=services.park_after_failures,
         )
+        self._asked: set[asyncio.Future[Outcome | None]] = set()
+        """Senders that wait for what becomes of their messages."""
         self.allowance = Allowance()
         self.in_hand = 0
         self.waiting_since: float | None = None
@@ -215,7 +254,23 @@ class DeviceActor(Actor[Payload]):
         self._gone_at = None
         return self._services.hearing.is_unbroken_since(gone_at)
 
+    def ask(self, payload: Payload) -> asyncio.Future[Outcome | None] | None:
+        """Leave a message and get what will become of it; None where there is no room or the actor is parked.
+
+        It becomes None when the actor ends before the message is committed.
+        """
+        answer: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+        asked = Asked(payload.device_id, payload.channel, payload.body, payload.received_at_ms, answer)
+        if not self.tell(asked, later=payload.channel == "backlog"):
+            return None
+        self._asked.add(answer)
+        answer.add_done_callback(self._asked.discard)
+        return answer
+
     async def on_stop(self) -> None:
+        for answer in list(self._asked):
+            if not answer.done():
+                answer.set_result(None)
         with suppress(StoreUnavailable):  # then the late readings tell of it, and nobody else
             await self._note_recovery()
 
@@ -266,13 +321,7 @@ class DeviceActor(Actor[Payload]):
             self.waiting_since = self._services.monotonic()
         is_backlog = all(payload.channel == "backlog" for payload in messages)
         batch = Batch(Work(self.name, self.intake.site.factory.id, late=is_backlog))
-        for payload in messages:
-            if payload.channel in {"data", "backlog"}:
-                await self.intake.take_data(payload, batch)
-            elif payload.channel == "state":
-                await self.intake.take_state(payload, batch)
-            else:  # config and res: what a node says of its configuration and of commands; nobody asks for it yet
-                log.info("device answered", device=self.name, channel=payload.channel, body=payload.body[:500])
+        parts = await self._take_all(messages, batch)
         if not self.in_hand:  # a retry of the same messages must not count them again
             self._services.metrics.received.inc(batch.received)
         self.in_hand = batch.received
@@ -281,12 +330,37 @@ class DeviceActor(Actor[Payload]):
         if any(payload.channel == "backlog" for payload in messages):
             self._services.drain.note(self.name)
         self._settle(batch)
+        for part in parts:
+            part.resolve()
         self.waiting_since = None
         if batch.heard and (self._heard_at is None or self._silence_s() > LATE_FROM.total_seconds()):
             self._resumed_at = datetime.fromtimestamp(messages[0].received_at_ms / 1000, UTC)
         await self._note_late(batch.work.readings)
         self._note_presence(batch)
         await self._update_live(batch)
+
+    async def _take_all(self, messages: list[Payload], batch: Batch) -> list[Part]:
+        """Make the batch of messages; the parts of it whose senders wait."""
+        parts: list[Part] = []
+        for payload in messages:
+            if isinstance(payload, Asked):
+                parts.append(await self._take_part(payload, batch))
+            elif payload.channel in {"data", "backlog"}:
+                await self.intake.take_data(payload, batch)
+            elif payload.channel == "state":
+                await self.intake.take_state(payload, batch)
+            else:  # config and res: what a node says of its configuration and of commands; nobody asks for it yet
+                log.info("device answered", device=self.name, channel=payload.channel, body=payload.body[:500])
+        return parts
+
+    async def _take_part(self, asked: Asked, batch: Batch) -> Part:
+        """Take a message like any other, and remember which part of the batch it is."""
+        work = batch.work
+        readings, records = len(work.readings), len(work.records)
+        counts = Batch(work)
+        await self.intake.take_data(asked, counts)
+        batch.take_in(counts)
+        return Part(asked.answer, counts, work.readings[readings:], len(work.records) - records)
 
     def _note_presence(self, batch: Batch) -> None:
         """Remember when the device was heard; a last will is only the broker's word, and has to wait."""
@@ -300,9 +374,9 @@ class DeviceActor(Actor[Payload]):
     def _settle(self, batch: Batch) -> None:
         """Count how the readings ended, and let the receipts go."""
         metrics, work = self._services.metrics, batch.work
-        metrics.outcomes["committed"].inc(len(work.readings) + len(work.records) - work.conflicts)
+        metrics.outcomes["committed"].inc(len(work.readings) + len(work.records) - len(work.conflicts))
         if batch.duplicate or work.conflicts:
-            metrics.outcomes["duplicate"].inc(batch.duplicate + work.conflicts)
+            metrics.outcomes["duplicate"].inc(batch.duplicate + len(work.conflicts))
         if batch.quarantined or work.rejected:
             metrics.outcomes["quarantined"].inc(batch.quarantined + len(work.rejected))
             for item in (*work.quarantined, *work.rejected):

@@ -62,6 +62,18 @@ class Batch:
     changed: dict[int, tuple[Stream, datetime]] = field(default_factory=dict)
     """Streams whose state must be committed, with the time of receipt."""
 
+    def take_in(self, part: Batch) -> None:
+        """Make one payload's part, which was counted apart over the same work, a part of the whole."""
+        self.received += part.received
+        self.duplicate += part.duplicate
+        self.quarantined += part.quarantined
+        self.refused += part.refused
+        self.heard |= part.heard
+        if part.newest and (self.newest is None or part.newest.measured_at >= self.newest.measured_at):
+            self.newest = part.newest
+        self.receipts.update(part.receipts)
+        self.changed.update(part.changed)
+
     def seal(self) -> Work:
         """The work, with the streams as they are now."""
         for pk, (stream, received_at) in self.changed.items():

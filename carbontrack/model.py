@@ -7,6 +7,9 @@ dataclasses.
 
 from __future__ import annotations
 
+import re
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import IntEnum, IntFlag, StrEnum
@@ -146,6 +149,12 @@ class Factory:
     altitude_m: float
     pressure_kpa: float | None = None
     is_active: bool = True
+
+
+def slug_of(name: str) -> str:
+    """A factory's name as it stands in addresses: ``Kangaita Tea Factory`` is ``kangaita``."""
+    short = re.sub(r"\s+tea factory$", "", name.strip(), flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-") or secrets.token_hex(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +355,11 @@ class AuditAction(StrEnum):
     TOKEN_ADDED = "token.added"  # noqa: S105
     TOKEN_REVOKED = "token.revoked"  # noqa: S105
     FACTORY_ADDED = "factory.added"
+    FACTORY_CHANGED = "factory.changed"
+    FACTORY_REMOVED = "factory.removed"
     STACK_ADDED = "stack.added"
+    STACK_CHANGED = "stack.changed"
+    STACK_REMOVED = "stack.removed"
     PLAN_ADDED = "plan.added"
     DEVICE_ADDED = "device.added"
     DEVICE_CHANGED = "device.changed"
@@ -543,6 +556,30 @@ class Quarantined:
     received_at: datetime
     body: bytes
     id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of messages whose sender waited for their commit: how many records ended how.
+
+    ``receipts`` is what a device may rely on: stream id -> the number up to which everything is kept.
+    """
+
+    stored: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    refused: int = 0
+    """Not taken (the stream has too many holes, or the device too many streams): they have to be sent again."""
+    receipts: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, later: Outcome) -> Outcome:
+        return Outcome(
+            self.stored + later.stored,
+            self.duplicate + later.duplicate,
+            self.quarantined + later.quarantined,
+            self.refused + later.refused,
+            {**self.receipts, **later.receipts},
+        )
 
 
 @dataclass(frozen=True, slots=True)

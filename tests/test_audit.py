@@ -41,6 +41,12 @@ async def events(store: Store) -> list[AuditEvent]:
 async def change_everything(store: Store) -> None:
     """Every change that the store knows, once."""
     kangaita = await store.add_factory(factory(), by=HQ)
+    await store.change_factory(kangaita.id, {"altitude_m": 2036.0}, by=HQ)
+    empty = await store.add_factory(factory("Mungania"), by=HQ)
+    spare = await store.add_stack(empty.id, "Boiler 9", MonitoringPlan(), by=HQ)
+    await store.rename_stack(spare.id, "Boiler 2", by=HQ)
+    await store.remove_stack(spare.id, by=HQ)
+    await store.remove_factory(empty.id, by=HQ)
     stack = await store.add_stack(kangaita.id, "Boiler 1", MonitoringPlan(), by=HQ)
     await store.add_plan(stack.id, MonitoringPlan(valid_from=NOON, profile_factor=0.87), by=HQ)
     await store.add_device("dev-001", stack.id, "ct_v1", by=HQ)

@@ -17,6 +17,7 @@ from carbontrack.cli.audit import audit_app
 from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
+from carbontrack.cli.openapi import openapi
 from carbontrack.cli.people import user_app
 from carbontrack.cli.plugins import plugins_app
 from carbontrack.cli.registry import device_app, factory_app
@@ -48,6 +49,7 @@ device_app.command("passwords")(device_passwords)
 add_accounting(app)
 add_backup(app)
 app.command()(reload)
+app.command()(openapi)
 
 # --- running
 

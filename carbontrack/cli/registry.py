@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carbontrack.cli.common import ConfigOption, factory_named, from_here, load, moment_named, stop, with_store
-from carbontrack.model import DeviceStatus, Factory, MonitoringPlan
+from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, slug_of
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
     from carbontrack.store import Store
@@ -187,9 +185,3 @@ def _sensors(config: Path | None) -> list[str]:
     from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
 
     return sorted(load_plugins(load(config)).contributions.sensors)
-
-
-def slug_of(name: str) -> str:
-    """A factory's name as it stands in addresses: ``Kangaita Tea Factory`` is ``kangaita``."""
-    short = re.sub(r"\s+tea factory$", "", name.strip(), flags=re.IGNORECASE)
-    return re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-") or secrets.token_hex(4)

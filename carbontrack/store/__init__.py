@@ -81,6 +81,15 @@ class Store(Registry, People, Readings, Tiers, Ledger):
         await Registry.add_plan(self, stack_id, plan, by=by)
         await self.touch(stack_id, max(plan.valid_from, FIRST_READINGS), FAR_FUTURE)
 
+    async def remove_stack(self, stack_id: int, *, by: Origin = PLATFORM) -> None:
+        """Delete a stack that nothing belongs to and that was never measured.
+
+        Raises :class:`RegistryError` for any other: what was measured stays.
+        """
+        if await self.was_measured(stack_id):
+            raise RegistryError("there are readings of this stack: it stays, so that they do")
+        await Registry.remove_stack(self, stack_id, by=by)
+
     async def save(self, work: Work) -> None:
         """Return when an actor's work is committed; raises :class:`StoreUnavailable` when it is not."""
         await self.commits.save(work)

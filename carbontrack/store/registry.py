@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from typing import Any
@@ -106,6 +107,73 @@ class Registry(Audit):
         except IntegrityError as error:
             raise RegistryError(f"a factory named {factory.name!r} is there already") from error
         return _factory(row)
+
+    @in_context
+    async def change_factory(self, factory_id: int, changed: Mapping[str, Any], *, by: Origin = PLATFORM) -> Factory:
+        """Change fields of a factory; its name in addresses stays. Raises :class:`RegistryError` for a taken name."""
+        try:
+            async with self._changing(by) as journal:
+                row = await FactoryRow.get(id=factory_id)
+                before = {name: getattr(row, name) for name in changed}
+                await row.update_from_dict(dict(changed)).save()
+                await _changed()
+                await journal.note(
+                    AuditAction.FACTORY_CHANGED, "factory", row.id, row.id, before=before, after=dict(changed)
+                )
+        except DoesNotExist as error:
+            raise RegistryError("there is no such factory") from error
+        except IntegrityError as error:
+            raise RegistryError(f"a factory named {changed.get('name')!r} is there already") from error
+        return _factory(row)
+
+    @in_context
+    async def remove_factory(self, factory_id: int, *, by: Origin = PLATFORM) -> None:
+        """Delete a factory that nothing belongs to. Raises :class:`RegistryError` for any other."""
+        try:
+            async with self._changing(by) as journal:
+                row = await FactoryRow.get(id=factory_id)
+                await row.delete()
+                await _changed()
+                await journal.note(AuditAction.FACTORY_REMOVED, "factory", row.id, row.id, before={"name": row.name})
+        except DoesNotExist as error:
+            raise RegistryError("there is no such factory") from error
+        except IntegrityError as error:
+            raise RegistryError(
+                "stacks, people, entries or reports belong to this factory: set is_active to false instead"
+            ) from error
+
+    @in_context
+    async def rename_stack(self, stack_id: int, name: str, *, by: Origin = PLATFORM) -> None:
+        """Give a stack another name. Raises :class:`RegistryError` for one that is taken."""
+        try:
+            async with self._changing(by) as journal:
+                row = await _stack_row(stack_id)
+                before, row.name = row.name, name
+                await row.save(update_fields=["name"])
+                await _changed()
+                await journal.note(
+                    AuditAction.STACK_CHANGED,
+                    "stack",
+                    row.id,
+                    row.factory_id,
+                    before={"name": before},
+                    after={"name": name},
+                )
+        except IntegrityError as error:
+            raise RegistryError(f"this factory has a stack named {name!r} already") from error
+
+    @in_context
+    async def remove_stack(self, stack_id: int, *, by: Origin = PLATFORM) -> None:
+        """Delete a stack that nothing belongs to, with its plans. Raises :class:`RegistryError` for any other."""
+        try:
+            async with self._changing(by) as journal:
+                row = await _stack_row(stack_id)
+                await row.delete()
+                await _changed()
+                before = {"name": row.name}
+                await journal.note(AuditAction.STACK_REMOVED, "stack", row.id, row.factory_id, before=before)
+        except IntegrityError as error:
+            raise RegistryError("devices or entries belong to this stack: move them to another one first") from error
 
     @in_context
     async def add_stack(self, factory_id: int, name: str, plan: MonitoringPlan, *, by: Origin = PLATFORM) -> Stack:
@@ -250,11 +318,24 @@ class Registry(Audit):
         return await _clear(AlertRow.filter(device__status=DeviceStatus.DISABLED), cleared_at)
 
     @in_context
-    async def alerts(self, *, factory_id: int | None = None, only_open: bool = True, limit: int = 50) -> list[Alert]:
-        """Alerts of devices and of factories, newest first."""
-        query = AlertRow.all().order_by("-raised_at").limit(limit).prefetch_related("device")
+    async def alerts(
+        self,
+        *,
+        factory_id: int | None = None,
+        device_id: str | None = None,
+        rule: str | None = None,
+        only_open: bool = True,
+        after: tuple[datetime, int] | None = None,
+        limit: int = 50,
+    ) -> list[Alert]:
+        """Alerts of devices and of factories, newest first; ``after`` is the last one of the page before."""
+        query = AlertRow.all().order_by("-raised_at", "-id").limit(limit).prefetch_related("device")
+        wanted = {"device__device_id": device_id, "rule": rule}
+        query = query.filter(**{name: value for name, value in wanted.items() if value is not None})
         if only_open:
             query = query.filter(cleared_at=None)
+        if after is not None:
+            query = query.filter(Q(raised_at__lt=after[0]) | Q(raised_at=after[0], id__lt=after[1]))
         if factory_id is not None:
             query = query.filter(Q(device__factory_id=factory_id) | Q(factory_id=factory_id))
         return [_alert(row) for row in await query]

@@ -347,7 +347,7 @@ class Retention(Telemetry):
             ]  # fmt: skip
             work = Work("", 0, readings)
             await self.commits.save(work)
-            back += len(readings) - work.conflicts
+            back += len(readings) - len(work.conflicts)
         return back
 
     async def _bring_records(self, day: date) -> int:

@@ -114,7 +114,7 @@ class Work:
     late: bool = False
     """Backlog: what is live goes first."""
 
-    conflicts: int = 0
+    conflicts: list[Reading] = field(default_factory=list)
     """Set by the store: readings that the database had already (the safety net below the streams' own account)."""
     rejected: list[Quarantined] = field(default_factory=list)
     """Set by the store: rows that the database refused for what they contain, now in quarantine."""

@@ -23,7 +23,7 @@ from carbontrack.ledger import UNITS, EnergyType, Method, Metric, Statement, Sus
 from carbontrack.model import Factory, User
 from carbontrack.store import RegistryError
 from carbontrack.tiers import local_day
-from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, USER, allow, origin
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REPORTERS, USER, WRITERS, allow, origin
 from carbontrack.web.entries import (
     EnergyInput,
     ProductionInput,
@@ -33,7 +33,6 @@ from carbontrack.web.entries import (
     question_production,
 )
 from carbontrack.web.errors import Problem, field_errors
-from carbontrack.web.ledger_api import REPORTERS, WRITERS
 from carbontrack.web.reader import Reader
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render

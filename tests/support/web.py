@@ -24,6 +24,7 @@ from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.web import Services, check_pages, create_app
+from carbontrack.web.attempts import Attempts
 from tests.support.world import NOON, Core, core, migrated_store, register
 
 PASSWORD = "correct horse battery staple"
@@ -117,6 +118,7 @@ async def running_portal(
                 "metrics": metrics,
                 "plugins": plugins,
                 "report_limits": Limits(60.0, 1024),
+                "attempts": Attempts(metrics),
                 "reloader": Reloader(config, plugins, metrics, read),
                 "problems": plugins.problems,
                 "readiness": lambda: portal.reasons,
