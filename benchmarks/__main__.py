@@ -3,9 +3,10 @@
 import signal
 import sys
 
-from benchmarks import growth, ingest, peers, plugins, recompute, score
+from benchmarks import api, growth, ingest, peers, plugins, recompute, score
 
 BENCHMARKS = {
+    "api": api.main,
     "growth": growth.main,
     "ingest": ingest.main,
     "peers": peers.main,
