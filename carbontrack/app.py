@@ -165,7 +165,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             async with _kept_running(
                 ingest=ingest.consume,
                 registry=lambda: _follow_registry(store, fleet, reloader, devices.registry_poll_s),
-                upkeep=lambda: _tidy(upkeep),
+                upkeep=lambda: _tidy(upkeep, store),
                 looks=lambda: _look(upkeep),
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
                 factories=watch.keep,
@@ -311,6 +311,8 @@ def web_services(
         trusted_proxies=tuple(map(ip_network, http.trusted_proxies)),
         hsts_s=http.hsts_s,
         public_url=http.public_url,
+        device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
+        max_payload_bytes=core.config.mqtt.max_payload_bytes,
         mailer=core.mailer,
         metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
         time_zone=ZoneInfo(config.site.time_zone),
@@ -420,7 +422,6 @@ async def _follow_registry(store: Store, fleet: Fleet, reloader: Reloader, every
         revision = await store.revision()
         if revision != seen:
             await fleet.sync(await store.sites())
-            await store.forget_sessions(datetime.now(UTC))
             if (number := await store.asked_reload()) is not None:
                 result = await reloader.reload("carbontrack reload")
                 await store.answer_reload(number, msgspec.json.encode(result).decode())
@@ -428,10 +429,11 @@ async def _follow_registry(store: Store, fleet: Fleet, reloader: Reloader, every
         await asyncio.sleep(every_s)
 
 
-async def _tidy(upkeep: Upkeep) -> None:
+async def _tidy(upkeep: Upkeep, store: Store) -> None:
     """Put things in order every hour. It may take long: packing a day waits for the end of a backup."""
     while True:
         await upkeep.tidy()
+        await store.forget_sessions(datetime.now(UTC))
         await asyncio.sleep(TIDY_EVERY_S)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -18,7 +19,7 @@ from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDr
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
-from carbontrack.model import MIN_DATETIME, Alert, AlertState, Flag, Payload, Reading, Site, Snapshot
+from carbontrack.model import MIN_DATETIME, Alert, AlertState, Flag, Outcome, Payload, Reading, Site, Snapshot
 from carbontrack.notify import tell_nobody
 from carbontrack.overload import Allowance, Drain
 from carbontrack.store import ADJOINING, Store, StoreBusy, StoreUnavailable, Work
@@ -31,6 +32,10 @@ LATE_FROM = timedelta(seconds=60)
 """A reading that came so long after it was measured waited in the device's store."""
 RECOVERED_AFTER_S = 15.0
 """When nothing late has come for so long, the outage is recovered."""
+RETURN_S = 10.0
+"""Last wills that come within so long of the core's own return to the broker may be the broker's doing."""
+FEW = 3
+"""If they are those of more devices than this, they are: so many do not leave just when the core comes back."""
 
 
 @dataclass(slots=True)
@@ -41,6 +46,8 @@ class Hearing:
     """A link to the broker may be dead for so long before its end is noticed: two keep-alives."""
     _since_s: float | None = None
     _last_s: float = 0.0
+    _wills: dict[str, float] = field(default_factory=dict)
+    """When each device's newest last will came."""
 
     def connected(self, now_s: float) -> None:
         """The core is connected to the broker; the devices need their time to come back as well."""
@@ -54,6 +61,10 @@ class Hearing:
         """Somebody was heard, whoever it was."""
         self._last_s = now_s
 
+    def will(self, device_id: str, now_s: float) -> None:
+        """A last will came of a device that was there."""
+        self._wills[device_id] = now_s
+
     def silence_s(self, heard_at_s: float | None, now_s: float) -> float:
         """For how long a device that was heard last at ``heard_at_s`` has been silent for certain."""
         if self._since_s is None:
@@ -61,9 +72,18 @@ class Hearing:
         heard_s = self._since_s if heard_at_s is None else max(self._since_s, heard_at_s)
         return max(self._last_s, now_s - self.blind_s) - heard_s
 
-    def is_unbroken_since(self, at_s: float) -> bool:
-        """Whether the core has been connected without a break since then."""
-        return self._since_s is not None and self._since_s <= at_s
+    def is_own_will(self, at_s: float) -> bool:
+        """Whether the device is gone whose last will came then, and not its broker.
+
+        A broker that is restarted sends the wills of all devices, and cuts off the core too. Where many come about when
+        the core comes back, silence alone tells who is gone.
+        """
+        since_s = self._since_s
+        if since_s is None or at_s < since_s:
+            return False
+        if at_s > since_s + RETURN_S:
+            return True
+        return sum(abs(will_s - since_s) <= RETURN_S for will_s in self._wills.values()) <= FEW
 
 
 def _all_is_heard() -> Hearing:
@@ -82,7 +102,7 @@ class Services:
     """What every device actor shares. ``receipt`` is told (device id, stream id, watermark) after a commit.
 
     ``notify`` is told of every alert that was raised or cleared, after its commit; it never waits.
-    ``will_after_s``: a last will counts after so long. A broker that is restarted sends everybody's.
+    ``will_after_s``: a last will counts after so long, if it is the device's own.
     """
 
     store: Store
@@ -113,10 +133,46 @@ class Recovering:
     last_s: float
 
 
+class Asked(Payload, frozen=True, gc=True, eq=False):
+    """A message whose sender waits for what becomes of it."""
+
+    answer: asyncio.Future[Outcome | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one sender that waits has to do with a batch: its own counts, and the rows that its message became."""
+
+    answer: asyncio.Future[Outcome | None]
+    counts: Batch
+    readings: list[Reading]
+    records: int
+
+    def resolve(self) -> None:
+        """Tell the sender, after the commit. It may have gone, and a retry may have told it before."""
+        if self.answer.done():
+            return
+        counts, work = self.counts, self.counts.work
+        own = set(map(id, self.readings))
+        already = sum(id(row) in own for row in work.conflicts)
+        # What the database refuses is taken out of the work, into quarantine.
+        rejected = len(own.difference(map(id, work.readings))) if work.rejected else 0
+        self.answer.set_result(
+            Outcome(
+                stored=len(self.readings) + self.records - already - rejected,
+                duplicate=counts.duplicate + already,
+                quarantined=counts.quarantined + rejected,
+                refused=counts.refused,
+                receipts={sid: stream.watermark for sid, stream in counts.receipts.items() if stream.watermark},
+            )
+        )
+
+
 class DeviceActor(Actor[Payload]):
     """One registered device. ``snapshot`` is its live state; ``in_hand`` its readings between decode and commit."""
 
     __slots__ = (
+        "_asked",
         "_configured",
         "_gone_at",
         "_heard_at",
@@ -143,6 +199,8 @@ class DeviceActor(Actor[Payload]):
             idle_after_s=services.offline_after_s / 3,
             max_failures=services.park_after_failures,
         )
+        self._asked: set[asyncio.Future[Outcome | None]] = set()
+        """Senders that wait for what becomes of their messages."""
         self.allowance = Allowance()
         self.in_hand = 0
         self.waiting_since: float | None = None
@@ -208,14 +266,30 @@ class DeviceActor(Actor[Payload]):
         self.looks += 1
 
     def _is_gone(self, now_s: float) -> bool:
-        """Whether its last will counts by now: the core heard all the time, and nothing else came of the device."""
+        """Whether its last will counts by now: it is the device's own, and nothing else came of the device."""
         gone_at = self._gone_at
         if gone_at is None or now_s - gone_at < self._services.will_after_s:
             return False
         self._gone_at = None
-        return self._services.hearing.is_unbroken_since(gone_at)
+        return self._services.hearing.is_own_will(gone_at)
+
+    def ask(self, payload: Payload) -> asyncio.Future[Outcome | None] | None:
+        """Leave a message and get what will become of it; None where there is no room or the actor is parked.
+
+        It becomes None when the actor ends before the message is committed.
+        """
+        answer: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+        asked = Asked(payload.device_id, payload.channel, payload.body, payload.received_at_ms, answer)
+        if not self.tell(asked, later=payload.channel == "backlog"):
+            return None
+        self._asked.add(answer)
+        answer.add_done_callback(self._asked.discard)
+        return answer
 
     async def on_stop(self) -> None:
+        for answer in list(self._asked):
+            if not answer.done():
+                answer.set_result(None)
         with suppress(StoreUnavailable):  # then the late readings tell of it, and nobody else
             await self._note_recovery()
 
@@ -266,13 +340,7 @@ class DeviceActor(Actor[Payload]):
             self.waiting_since = self._services.monotonic()
         is_backlog = all(payload.channel == "backlog" for payload in messages)
         batch = Batch(Work(self.name, self.intake.site.factory.id, late=is_backlog))
-        for payload in messages:
-            if payload.channel in {"data", "backlog"}:
-                await self.intake.take_data(payload, batch)
-            elif payload.channel == "state":
-                await self.intake.take_state(payload, batch)
-            else:  # config and res: what a node says of its configuration and of commands; nobody asks for it yet
-                log.info("device answered", device=self.name, channel=payload.channel, body=payload.body[:500])
+        parts = await self._take_all(messages, batch)
         if not self.in_hand:  # a retry of the same messages must not count them again
             self._services.metrics.received.inc(batch.received)
         self.in_hand = batch.received
@@ -281,6 +349,8 @@ class DeviceActor(Actor[Payload]):
         if any(payload.channel == "backlog" for payload in messages):
             self._services.drain.note(self.name)
         self._settle(batch)
+        for part in parts:
+            part.resolve()
         self.waiting_since = None
         if batch.heard and (self._heard_at is None or self._silence_s() > LATE_FROM.total_seconds()):
             self._resumed_at = datetime.fromtimestamp(messages[0].received_at_ms / 1000, UTC)
@@ -288,21 +358,46 @@ class DeviceActor(Actor[Payload]):
         self._note_presence(batch)
         await self._update_live(batch)
 
+    async def _take_all(self, messages: list[Payload], batch: Batch) -> list[Part]:
+        """Make the batch of messages; the parts of it whose senders wait."""
+        parts: list[Part] = []
+        for payload in messages:
+            if isinstance(payload, Asked):
+                parts.append(await self._take_part(payload, batch))
+            elif payload.channel in {"data", "backlog"}:
+                await self.intake.take_data(payload, batch)
+            elif payload.channel == "state":
+                await self.intake.take_state(payload, batch)
+            else:  # config and res: what a node says of its configuration and of commands; nobody asks for it yet
+                log.info("device answered", device=self.name, channel=payload.channel, body=payload.body[:500])
+        return parts
+
+    async def _take_part(self, asked: Asked, batch: Batch) -> Part:
+        """Take a message like any other, and remember which part of the batch it is."""
+        work = batch.work
+        readings, records = len(work.readings), len(work.records)
+        counts = Batch(work)
+        await self.intake.take_data(asked, counts)
+        batch.take_in(counts)
+        return Part(asked.answer, counts, work.readings[readings:], len(work.records) - records)
+
     def _note_presence(self, batch: Batch) -> None:
         """Remember when the device was heard; a last will is only the broker's word, and has to wait."""
         now_s = self._services.monotonic()
+        if batch.will and self.snapshot.online:  # the wills of who left long ago are kept by the broker, and no news
+            self._services.hearing.will(self.name, now_s)
         if batch.heard or batch.online:
             self._heard_at, self._gone_at = now_s, None
-        elif batch.online is False and batch.by_will:
+        elif batch.by_will:
             batch.online, self._gone_at = None, now_s
             self.be_idle_in(self._services.will_after_s)
 
     def _settle(self, batch: Batch) -> None:
         """Count how the readings ended, and let the receipts go."""
         metrics, work = self._services.metrics, batch.work
-        metrics.outcomes["committed"].inc(len(work.readings) + len(work.records) - work.conflicts)
+        metrics.outcomes["committed"].inc(len(work.readings) + len(work.records) - len(work.conflicts))
         if batch.duplicate or work.conflicts:
-            metrics.outcomes["duplicate"].inc(batch.duplicate + work.conflicts)
+            metrics.outcomes["duplicate"].inc(batch.duplicate + len(work.conflicts))
         if batch.quarantined or work.rejected:
             metrics.outcomes["quarantined"].inc(batch.quarantined + len(work.rejected))
             for item in (*work.quarantined, *work.rejected):

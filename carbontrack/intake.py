@@ -55,12 +55,26 @@ class Batch:
     """What a birth or a will said last."""
     by_will: bool = False
     """Whether it was the broker that said it, and not the device itself."""
+    will: bool = False
+    """Whether a last will came, whatever came after it."""
     newest: Reading | None = None
     """The newest new reading by measuring time."""
     receipts: dict[str, Stream] = field(default_factory=dict)
     """Streams whose watermark the device should be told, by stream id."""
     changed: dict[int, tuple[Stream, datetime]] = field(default_factory=dict)
     """Streams whose state must be committed, with the time of receipt."""
+
+    def take_in(self, part: Batch) -> None:
+        """Make one payload's part, which was counted apart over the same work, a part of the whole."""
+        self.received += part.received
+        self.duplicate += part.duplicate
+        self.quarantined += part.quarantined
+        self.refused += part.refused
+        self.heard |= part.heard
+        if part.newest and (self.newest is None or part.newest.measured_at >= self.newest.measured_at):
+            self.newest = part.newest
+        self.receipts.update(part.receipts)
+        self.changed.update(part.changed)
 
     def seal(self) -> Work:
         """The work, with the streams as they are now."""
@@ -171,7 +185,8 @@ class Intake:
         if birth.conn < self._connection and not birth.online:
             return  # the will of an older connection, delivered after the birth of a newer one
         self._connection = birth.conn
-        batch.online, batch.by_will = birth.online, birth.why is None
+        batch.online, batch.by_will = birth.online, not birth.online and birth.why is None
+        batch.will |= batch.by_will
         if not birth.online or not birth.sid or birth.first is None or not 0 <= birth.first < 2**53:
             return
         stream = self.streams.get(birth.sid) or await self._new_stream(birth.sid)

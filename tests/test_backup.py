@@ -25,7 +25,7 @@ from carbontrack.cli import app
 from carbontrack.emissions.accounts import to_dict
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
-from carbontrack.model import MonitoringPlan, Role, Site
+from carbontrack.model import MonitoringPlan, Origin, Role, Site
 from carbontrack.simulator.instruments import Measured
 from carbontrack.simulator.node import Node
 from carbontrack.store import Store, StoreUnavailable, Work, dump_postgres, open_store
@@ -112,14 +112,14 @@ async def filled(store: Store) -> Site:
     await store.add_plan(site.stack.id, MonitoringPlan(valid_from=NOON + HOUR / 2, profile_factor=0.87))
     await summarise_all(store)
     wood = EnergyEntry(0, 1, site.factory.id, EnergyType.FIREWOOD, 1600.0, "kg", NOON, NOON + DAY, moisture=0.25)
-    entered = await store.add_energy_entry(wood, "clerk", NOON)
-    await store.change_energy_entry(replace(entered, amount=1500.0), "manager", LATER, "read again, café")
+    entered = await store.add_energy_entry(wood, Origin("clerk"), NOON)
+    await store.change_energy_entry(replace(entered, amount=1500.0), Origin("manager"), LATER, "read again, café")
     tea = ProductionEntry(0, 1, site.factory.id, NOON, NOON + DAY, None, 600.0)
-    await store.add_production_entry(tea, "clerk", NOON)
+    await store.add_production_entry(tea, Origin("clerk"), NOON)
     target = Target(0, site.factory.id, Metric.STACK_CO2_PER_TEA, 1.5, NOON.date(), None, None)
-    await store.add_target(target, "hq", NOON)
+    await store.add_target(target, Origin("hq"), NOON)
     await store.add_user("hq@example.org", "a hash", Role.HQ_MANAGER)
-    await books(store).report(site.factory, NOON, NOON + 2 * HOUR, author="m", now=LATER)
+    await books(store).report(site.factory, NOON, NOON + 2 * HOUR, by=Origin("m"), now=LATER)
     await store.raise_alert("dev-001", "hot", "warning", "gas is hot", NOON)
     await store.raise_factory_alert(site.factory.id, "late", "info", "no entries", NOON)
     await store.retire(ARCHIVED, LATER)
@@ -301,12 +301,12 @@ def receipt(node: Node, seq: int) -> bytes:
 
 
 async def test_an_older_schema_is_backed_up_and_migrated_when_it_is_restored(
-    database_url: str, new_url: str, to: Path
+    empty_url: str, new_url: str, to: Path
 ) -> None:
-    await migrate_to(database_url, "0002_telemetry")
+    await migrate_to(empty_url, "0002_telemetry")
     for statement in OLD_DATA:
-        await execute(database_url, statement.format(at="1772366400000" if "sqlite" in database_url else NOON_TEXT))
-    made = await back_up(database_url, to)
+        await execute(empty_url, statement.format(at="1772366400000" if "sqlite" in empty_url else NOON_TEXT))
+    made = await back_up(empty_url, to)
     assert made.parts.contents.streams is None
 
     done = await restore(new_url, made.file)
@@ -506,14 +506,14 @@ async def test_a_backup_of_a_newer_version_or_another_engine_is_refused_before_a
         await restore(other, made)
 
 
-async def test_an_empty_or_a_newer_database_is_not_backed_up(database_url: str, to: Path) -> None:
+async def test_an_empty_or_a_newer_database_is_not_backed_up(empty_url: str, to: Path) -> None:
     with pytest.raises(BackupError, match=r"is empty|There is no database"):
-        await back_up(database_url, to)
-    async with migrated_store(database_url):
+        await back_up(empty_url, to)
+    async with migrated_store(empty_url):
         pass
-    await execute(database_url, NEWER)
+    await execute(empty_url, NEWER)
     with pytest.raises(BackupError, match=r"9999_from_the_future.*does not know"):
-        await back_up(database_url, to)
+        await back_up(empty_url, to)
     assert list(to.iterdir()) == []
 
 

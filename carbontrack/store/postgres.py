@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -20,6 +21,9 @@ UPDATE stream SET watermark = u.watermark, beyond = u.beyond, anchors = u.anchor
 FROM unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::int[], $7::bigint[], $8::timestamptz[])
     AS u (id, watermark, beyond, anchors, last_measured_ms, last_stack_id, last_seq, last_received_at)
 WHERE stream.id = u.id
+"""
+_INSERT_STAGED = """
+INSERT INTO reading SELECT * FROM staged ON CONFLICT DO NOTHING RETURNING source_id, seq, measured_at
 """
 _INSERT_RECORDS = """
 INSERT INTO device_record (stream_id, seq, kind, measured_at, received_at, data)
@@ -93,7 +97,7 @@ class PostgresBackend:
             )
         return self._connection
 
-    async def write(self, batch: Batch, *, trial: bool = False) -> int:
+    async def write(self, batch: Batch, *, trial: bool = False) -> Sequence[int]:
         try:
             connection = await self._connected()
             # Outside the transaction: a source without a reading does no harm, an id that was rolled back would.
@@ -105,7 +109,7 @@ class PostgresBackend:
                 self._days.clear()
                 return await self._write(connection, rows, batch, days, trial=trial)
         except _EndOfTrial:
-            return 0
+            return ()
         except asyncpg.DiskFullError as error:
             raise StoreFull(f"PostgreSQL: {error}") from error
         except _BAD_VALUE as error:
@@ -115,7 +119,7 @@ class PostgresBackend:
 
     async def _write(
         self, connection: asyncpg.Connection[Any], rows: list[Row], batch: Batch, days: set[date], *, trial: bool
-    ) -> int:
+    ) -> Sequence[int]:
         if new := days - self._days:
             if len(new) > MOST_NEW_DAYS and batch.works > 1:
                 raise StoreBusy(f"{len(new)} days have no table yet")
@@ -131,20 +135,27 @@ class PostgresBackend:
                 await self._write_rest(connection, batch)
                 if trial:
                     raise _EndOfTrial  # what is raised in the block rolls it back
-            return 0
+            return ()
         except asyncpg.UniqueViolationError:
             async with connection.transaction():
-                conflicts = await self._write_staged(connection, rows)
+                already = await self._write_staged(connection, rows)
                 await self._write_rest(connection, batch)
                 if trial:
                     raise _EndOfTrial from None
-            return conflicts
+            return already
 
-    async def _write_staged(self, connection: asyncpg.Connection[Any], rows: list[Row]) -> int:
-        """Insert by way of the staging table, leaving out what is there already; how many were."""
+    async def _write_staged(self, connection: asyncpg.Connection[Any], rows: list[Row]) -> list[int]:
+        """Insert by way of the staging table, leaving out what is there already; which those were."""
         await connection.copy_records_to_table("staged", records=rows, columns=COLUMNS)
-        status = await connection.execute("INSERT INTO reading SELECT * FROM staged ON CONFLICT DO NOTHING")
-        return len(rows) - int(status.rsplit(" ", 1)[1])
+        new = {tuple(row) for row in await connection.fetch(_INSERT_STAGED)}
+        already = []
+        for number, row in enumerate(rows):
+            key = row[:3]
+            if key in new:
+                new.discard(key)
+            else:
+                already.append(number)
+        return already
 
     async def _find_sources(self, keys: list[Key]) -> dict[Key, int]:
         connection = await self._connected()

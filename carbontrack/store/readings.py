@@ -18,7 +18,8 @@ _FROM_PITOT = int(Flag.VELOCITY_FROM_PITOT)
 _VALUES = "r.co2_ppm, r.temperature_c, r.flow_signal, r.pressure_kpa, r.flags"
 _OF_A_STACK = """
 FROM source s JOIN reading r ON r.source_id = s.id
-WHERE s.stack_id = $1 AND r.measured_at >= $2 AND r.measured_at < $3 ORDER BY r.measured_at, s.stream_id, r.seq
+WHERE s.stack_id = $1 AND r.measured_at >= $2 AND r.measured_at < $3
+ORDER BY r.measured_at, s.stream_id, s.base_seq, r.seq
 """
 _MS_POSTGRES = "(extract(epoch FROM r.measured_at) * 1000)::bigint"
 _MS_SQLITE = "r.measured_at"
@@ -105,6 +106,10 @@ class Readings(Retention):
         rows = await self.archived_rows(stack_id, to_ms(since), to_ms(until), ("measured_at",))
         moments += [_moment(at_ms) for _, at_ms in rows]
         return (min(moments), max(moments)) if moments else None
+
+    async def was_measured(self, stack_id: int) -> bool:
+        """Whether there was ever a reading of a stack, wherever it is now."""
+        return bool(await self._engine.rows("SELECT 1 FROM source WHERE stack_id = $1 LIMIT 1", stack_id))
 
     async def newest_readings(self) -> dict[str, Measurement]:
         """What each device measured last, for the live state after a start."""

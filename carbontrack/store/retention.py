@@ -24,9 +24,9 @@ from asyncpg import LockNotAvailableError
 from tortoise.transactions import in_transaction
 
 from carbontrack.model import Reading, Record, Storage
+from carbontrack.store.context import in_context
 from carbontrack.store.manifest import ArchiveError, ArchiveFile, Summary
 from carbontrack.store.partitions import PARTITIONED, day_of_partition, days_ahead, ensure_days, partition
-from carbontrack.store.registry import in_context
 from carbontrack.store.sqlite import to_ms
 from carbontrack.store.telemetry import Engine, Telemetry
 from carbontrack.store.work import StoreUnavailable, Work, outages
@@ -74,7 +74,7 @@ SELECT t.device_id, t.sid, coalesce(f.slug, ''), s.stack_id, coalesce(k.name, ''
     CASE WHEN r.flags & 536870912 <> 0 THEN r.flow_signal END, r.pressure_kpa, r.flags
 FROM reading r JOIN source s ON s.id = r.source_id JOIN stream t ON t.id = s.stream_id
 LEFT JOIN stack k ON k.id = s.stack_id LEFT JOIN factory f ON f.id = k.factory_id
-WHERE r.measured_at >= {since} AND r.measured_at < {until} ORDER BY s.stack_id, r.measured_at, t.id, r.seq
+WHERE r.measured_at >= {since} AND r.measured_at < {until} ORDER BY s.stack_id, r.measured_at, t.id, s.base_seq, r.seq
 """,
     "device_record": """
 SELECT t.device_id, t.sid, r.seq, r.kind, {measured}, {received}, r.data
@@ -347,7 +347,7 @@ class Retention(Telemetry):
             ]  # fmt: skip
             work = Work("", 0, readings)
             await self.commits.save(work)
-            back += len(readings) - work.conflicts
+            back += len(readings) - len(work.conflicts)
         return back
 
     async def _bring_records(self, day: date) -> int:

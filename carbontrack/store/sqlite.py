@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime
 from errno import ENOSPC
 from typing import Any
@@ -60,7 +61,7 @@ class SqliteBackend:
             self._connection = connection
         return self._connection
 
-    async def write(self, batch: Batch, *, trial: bool = False) -> int:
+    async def write(self, batch: Batch, *, trial: bool = False) -> Sequence[int]:
         try:
             connection = await self._connected()
             # Outside the transaction: a source without a reading does no harm, an id that was rolled back would.
@@ -69,13 +70,14 @@ class SqliteBackend:
             ]
             await connection.execute("BEGIN IMMEDIATE")
             try:
-                conflicts = await self._write(connection, rows, batch)
+                already = await self._write_readings(connection, rows) if rows else ()
+                await self._write_rest(connection, batch)
                 await connection.execute("ROLLBACK" if trial else "COMMIT")
             except BaseException:
                 if connection.in_transaction:  # where the disk is full the engine has done it by itself
                     await connection.execute("ROLLBACK")
                 raise
-            return conflicts
+            return already
         except (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError, ValueError) as error:
             raise BadRow(f"{type(error).__name__}: {error}") from error
         except (sqlite3.ProgrammingError, TypeError) as error:  # what cannot be bound: "type 'dict' is not supported"
@@ -85,11 +87,21 @@ class SqliteBackend:
                 raise StoreFull(f"SQLite: {error}") from error
             raise StoreUnavailable(f"SQLite: {error}") from error
 
-    async def _write(self, connection: aiosqlite.Connection, rows: list[Row], batch: Batch) -> int:
-        conflicts = 0
-        if rows:
-            cursor = await connection.executemany(_INSERT_READINGS, rows)
-            conflicts = len(rows) - cursor.rowcount
+    async def _write_readings(self, connection: aiosqlite.Connection, rows: list[Row]) -> Sequence[int]:
+        """Insert what is not there already, first in its transaction; which of the rows were."""
+        new = (await connection.executemany(_INSERT_READINGS, rows)).rowcount
+        if new == len(rows):
+            return ()
+        if not new:
+            return range(len(rows))
+        # It says how many and not which: they are inserted again, one by one.
+        await connection.execute("ROLLBACK")
+        await connection.execute("BEGIN IMMEDIATE")
+        return [
+            number for number, row in enumerate(rows) if not (await connection.execute(_INSERT_READINGS, row)).rowcount
+        ]
+
+    async def _write_rest(self, connection: aiosqlite.Connection, batch: Batch) -> None:
         if batch.streams:
             await connection.executemany(
                 _UPDATE_STREAM,
@@ -125,7 +137,6 @@ class SqliteBackend:
             )
         if batch.buckets:
             await connection.executemany(_MARK_BUCKET, batch.buckets)
-        return conflicts
 
     async def _find_sources(self, keys: list[Key]) -> dict[Key, int]:
         connection = await self._connected()

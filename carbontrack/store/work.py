@@ -114,7 +114,7 @@ class Work:
     late: bool = False
     """Backlog: what is live goes first."""
 
-    conflicts: int = 0
+    conflicts: list[Reading] = field(default_factory=list)
     """Set by the store: readings that the database had already (the safety net below the streams' own account)."""
     rejected: list[Quarantined] = field(default_factory=list)
     """Set by the store: rows that the database refused for what they contain, now in quarantine."""
@@ -148,8 +148,10 @@ class Batch:
 
 
 def _storable(item: Quarantined) -> Quarantined:
-    """What every engine's text columns can hold: a plugin names causes and details as it likes."""
-    cause, detail = (
-        text.encode("utf-8", "replace").decode().replace("\0", "\\0") for text in (item.cause, item.detail)
-    )
-    return replace(item, cause=cause[:LONGEST_CAUSE], detail=detail)
+    """A plugin names causes and details as it likes."""
+    return replace(item, cause=storable_text(item.cause, LONGEST_CAUSE), detail=storable_text(item.detail))
+
+
+def storable_text(text: str, longest: int | None = None) -> str:
+    """What every engine's text columns can hold, of any text."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\\0")[:longest]

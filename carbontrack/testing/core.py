@@ -31,6 +31,7 @@ from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.model import Alert, Factory, Measurement, MonitoringPlan, Payload, Quarantined, Report, Role, Site
 from carbontrack.notify import Notifications, notifications
+from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.store import Store, migrate, open_store
@@ -40,7 +41,6 @@ from carbontrack.testing.loading import as_installed
 from carbontrack.web import Services as WebServices
 from carbontrack.web import create_app
 from carbontrack.web.attempts import Attempts
-from carbontrack.web.auth import hash_password
 
 PATIENCE_S = 20.0
 BEAT_S = 0.2

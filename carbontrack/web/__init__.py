@@ -8,9 +8,10 @@ from functools import cache
 from aiohttp import web
 
 from carbontrack.hookspecs import PortalView
-from carbontrack.web import api, edge, ledger_api, ledger_pages, ops, pages, plugin_api, plugin_pages, templating
+from carbontrack.web import api, edge, ledger_pages, ops, pages, plugin_pages, templating
 from carbontrack.web.access import check_access, public
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
+from carbontrack.web.device_auth import DEVICES, DeviceAuthenticator
 from carbontrack.web.errors import answer_errors
 from carbontrack.web.plugin_pages import PLUGIN_PAGES, PluginPages, find_plugin_page
 from carbontrack.web.services import SERVICES, DemoAccount, Services
@@ -27,6 +28,7 @@ def create_app(services: Services) -> web.Application:
     app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)
+    app[DEVICES] = DeviceAuthenticator(services)
     templating.set_up(app, services)
     app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
     _add_routes(app)
@@ -48,7 +50,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 
 def _add_routes(app: web.Application) -> None:
-    for part in (pages, api, plugin_api, ledger_api, ledger_pages, ops):
+    for part in (pages, api, ledger_pages, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

@@ -26,7 +26,7 @@ from carbontrack.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
-Name = Literal["sign_in", "register", "reset_request", "code_tries", "token_guess"]
+Name = Literal["sign_in", "register", "reset_request", "code_tries", "token_guess", "device"]
 Counted = Sequence[tuple[RateLimitItem, tuple[str, str, str]]]
 
 
@@ -44,6 +44,7 @@ LIMITS: Mapping[Name, Limit] = {
     "reset_request": Limit(per_account="3 per hour", per_address="20 per hour"),
     "code_tries": Limit(per_account="5 per 15 minutes"),
     "token_guess": Limit(per_address="60 per 5 minutes"),
+    "device": Limit(per_account="10 per 5 minutes"),
 }
 REDIS_TIMEOUT_S = 1.0
 REDIS_CHECK_S = 5.0

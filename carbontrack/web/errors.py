@@ -52,7 +52,8 @@ def _problem(request: web.Request, error: Exception) -> Problem:
     if isinstance(error, web.HTTPException):
         text = error.text or ""
         problem = Problem(error.status, "" if text.startswith(f"{error.status}:") else text)
-        problem.headers = {name: error.headers[name] for name in ("Allow", "WWW-Authenticate") if name in error.headers}
+        kept = ("Allow", "Retry-After", "WWW-Authenticate")
+        problem.headers = {name: error.headers[name] for name in kept if name in error.headers}
         return problem
     if isinstance(error, ValidationError):
         return Problem(422, "Some values are wrong.", field_errors(error))

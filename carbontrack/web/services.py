@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
@@ -59,6 +59,11 @@ class Services:
     mailer: Mailer | None = None
     metrics_token: str | None = None
     canary_token: str | None = None
+    device_key: str | None = field(default=None, repr=False)
+    """What the devices' passwords are worked out from; without it no device may send over HTTP."""
+    max_payload_bytes: int = 262_144
+    device_patience_s: float = 10.0
+    """How long a device that sends over HTTP waits for the commit at most."""
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
     problems: Callable[[], Sequence[str]] = tuple
