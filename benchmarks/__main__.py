@@ -3,10 +3,11 @@
 import signal
 import sys
 
-from benchmarks import growth, ingest, peers, plugins, recompute, score
+from benchmarks import growth, ingest, over_http, peers, plugins, recompute, score
 
 BENCHMARKS = {
     "growth": growth.main,
+    "http": over_http.main,
     "ingest": ingest.main,
     "peers": peers.main,
     "plugins": plugins.main,
