@@ -2,8 +2,8 @@
 
     make bench ARGS="http"            (about two minutes; ``--quick``: a fifth of the readings)
 
-268 devices, each with one request at a time as the protocol asks for, 64 connections. The poster is a process of its own.
-Every post waits for its commit and signs in with the device's own password.
+268 devices, each with one request at a time as the protocol asks for, 64 connections. The poster is a process of its
+own. Every post waits for its commit and signs in with the device's own password.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import asyncio
 import json
 import logging
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ import uvloop
 from aiohttp import ClientSession, TCPConnector, encode_basic_auth
 from aiohttp.test_utils import TestServer
 
-from benchmarks.ingest import Bench, committed, committed_per_s, core, row, until, web_services
+from benchmarks.ingest import Bench, committed, committed_per_s, core, row, web_services
 from benchmarks.publisher import Load, body
 from benchmarks.rig import postgres
 from carbontrack.app import calm_garbage_collection
@@ -84,10 +83,8 @@ async def posted_per_s(bench: Bench, posts: int, messages: int, records: int) ->
         async with TestServer(create_app(services)) as server:
             load = Posts(str(server.make_url("/api/emissions/")), posts, messages, records)
             command = [sys.executable, "-m", "benchmarks.over_http", json.dumps(asdict(load))]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as poster:
-                await until(lambda: poster.poll() is not None)
-                assert poster.stdout is not None
-                seconds = float(poster.stdout.read())
+            poster = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            seconds = float((await poster.communicate())[0])
             assert committed(parts) == load.readings
             return load.readings / seconds
 
@@ -103,7 +100,8 @@ async def measure(bench: Bench, rounds: int) -> None:
         one.append(await posted_per_s(bench, max(1, int(50 * scale)), 1, 1))
     bar = statistics.median(over_mqtt)
     row("MQTT, batches of 60", bar, "readings/s", "", "the bar")
-    for what, found in {"3 batches of 60 a post": lists, "a batch of 60 a post": single, "a reading a post": one}.items():
+    posted = {"3 batches of 60 a post": lists, "a batch of 60 a post": single, "a reading a post": one}
+    for what, found in posted.items():
         row(f"HTTP, {what}", statistics.median(found), "readings/s", f"{statistics.median(found) / bar:.2f}", "")
 
 
