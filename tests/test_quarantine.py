@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from carbontrack.cli import app
 from carbontrack.hookspecs import DecodeError, SensorDriver
 from carbontrack.metrics import Metrics
 from carbontrack.model import Message, Outcome, Payload, Quarantined
@@ -24,6 +28,7 @@ from tests.support.world import (
     choosing,
     core,
     kept,
+    migrated_store,
     reading,
     register,
 )
@@ -252,3 +257,32 @@ async def test_a_replay_does_not_call_a_silent_device_online(running: Core, driv
 
     snapshot = running.fleet.snapshots()["dev-001"]
     assert (snapshot.online, snapshot.measured_at) == (False, NOON)
+
+
+# --- the command line
+
+
+async def test_an_operator_lists_the_quarantine_and_looks_at_one_item(tmp_path: Path) -> None:
+    url, config = f"sqlite://{tmp_path / 'quarantine.sqlite3'}", tmp_path / "carbontrack.yaml"
+    config.write_text(f"database:\n  url: {url}\n")
+    async with migrated_store(url) as store:
+        await register(store, "dev-001")
+        await put(store, body=b"\xff{")
+        await put(store, body=b"[", device_id="dev-002", cause="wrong_type")
+        await store.dismiss(2, "hq@example.org", "a test of the board", NOON)
+
+    def say(*words: str) -> Result:
+        return CliRunner().invoke(app, ["quarantine", *words, "--config", str(config)])
+
+    listed = await asyncio.to_thread(say, "list")
+    assert [line.split()[0] for line in listed.output.splitlines()] == ["2", "1"]
+    assert "dev-001" in listed.output
+    chosen = await asyncio.to_thread(say, "list", "--state", "dismissed", "--factory", "kangaita")
+    assert "wrong_type" in chosen.output
+    assert "invalid_json" not in chosen.output
+    shown = await asyncio.to_thread(say, "show", "2")
+    assert "dismissed by hq@example.org: a test of the board" in shown.output
+    written = await asyncio.to_thread(say, "show", "1", "--output", str(tmp_path / "body"))
+    assert (written.exit_code, (tmp_path / "body").read_bytes()) == (0, b"\xff{")
+    missing = await asyncio.to_thread(say, "show", "3")
+    assert (missing.exit_code, "no item 3" in missing.output) == (2, True)
