@@ -45,13 +45,13 @@ from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.model import Device, Factory, MonitoringPlan, Role, Site, Stack
 from carbontrack.overload import Drain
+from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost, load_plugins
 from carbontrack.reloading import Reloader
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
 from carbontrack.web import Services as WebServices
 from carbontrack.web import create_app
-from carbontrack.web.auth import hash_password
 from tests.support.chromium import chromium
 
 STACKS = 268

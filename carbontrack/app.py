@@ -12,18 +12,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from ipaddress import ip_network
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import Fingerprint, web
 
 from carbontrack import ingest as mqtt
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
-from carbontrack.canary import Canary, CanaryActor
-from carbontrack.config import Config
+from carbontrack.canary import Canary, CanaryActor, Trust
+from carbontrack.config import Config, Http
 from carbontrack.configured import notifier_instances, rule_instances
 from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
@@ -42,9 +43,11 @@ from carbontrack.reloading import Reloader
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
 from carbontrack.tiers import Summariser
+from carbontrack.tls import ServerCertificate
 from carbontrack.upkeep import Upkeep
 from carbontrack.web import DemoAccount, check_pages, create_app
 from carbontrack.web import Services as WebServices
+from carbontrack.web.attempts import Attempts, counted_attempts
 
 log = structlog.get_logger(__name__)
 
@@ -227,44 +230,91 @@ async def running_plugins(config: Config, metrics: Metrics, watch: Watch | None 
 async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> AsyncIterator[str]:
     """The portals, the API and the metrics of a core; the address that they are at."""
     http = core.config.http
-    services = WebServices(
-        store=core.store,
-        books=core.books,
-        fleet=core.fleet,
-        live=core.live,
-        plugins=core.plugins,
-        report_limits=Limits(core.config.plugins.report_timeout_s, core.config.plugins.report_memory_mb),
-        reloader=core.reloader,
-        metrics=core.metrics,
-        readiness=core.not_ready,
-        session_hours=http.session_hours,
-        secure_cookies=http.secure_cookies,
-        metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
-        time_zone=ZoneInfo(core.config.site.time_zone),
-        demo_accounts=demo_accounts,
-        version=version("carbontrack"),
-        clock=lambda: datetime.now(UTC),
-        storage=lambda: core.upkeep.status,
-        problems=core.problems,
-        canary_token=core.canary.token,
-        device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
-        max_payload_bytes=core.config.mqtt.max_payload_bytes,
-    )
+    certificate = certificate_of(core) if http.tls else None
+
+    def own_certificate() -> Trust:
+        return Fingerprint(certificate.fingerprint) if certificate else True
+
+    async with (
+        counted_attempts(core.metrics, core.config.redis.url) as attempts,
+        _served(web_services(core, attempts, demo_accounts, certificate), http, certificate) as url,
+    ):
+        jobs: dict[str, Callable[[], Awaitable[None]]] = {}
+        if core.config.devices.canary_every_s:
+            jobs["canary"] = lambda: core.canary.fly(url, own_certificate)
+        if core.config.redis.url:
+            jobs["redis"] = attempts.keep
+        async with _kept_running(**jobs):
+            yield url
+
+
+@asynccontextmanager
+async def _served(services: WebServices, http: Http, certificate: ServerCertificate | None) -> AsyncIterator[str]:
+    """The web part on its port; its address."""
     runner = web.AppRunner(create_app(services), access_log=None, shutdown_timeout=3)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, http.host, http.port)
+        site = web.TCPSite(runner, http.host, http.port, ssl_context=certificate.context if certificate else None)
         await site.start()
         host, port = runner.addresses[0][:2]
-        url = f"http://{host}:{port}"
-        flights = {"canary": lambda: core.canary.fly(url)} if core.config.devices.canary_every_s else {}
-        async with _kept_running(**flights):
-            yield url
+        yield f"{'https' if certificate else 'http'}://{host}:{port}"
     finally:
         await runner.cleanup()
 
 
 # --- from the configuration
+
+
+def certificate_of(core: Core) -> ServerCertificate:
+    """The certificate of the core's own https, which every reload reads anew."""
+    assert core.config.http.tls is not None, "asked for only where there is one"
+    certificate = ServerCertificate(core.config, core.config.http.tls)
+    core.reloader.also.append(certificate.renew)
+    core.metrics.certificate_ends.set_function(certificate.end_timestamp_s)
+    return certificate
+
+
+def web_services(
+    core: Core, attempts: Attempts, demo_accounts: Sequence[DemoAccount], certificate: ServerCertificate | None
+) -> WebServices:
+    """What the pages and the API of a core use."""
+    config = core.config
+    http = config.http
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    def problems() -> list[str]:
+        own = certificate.problems(now()) if certificate else ()
+        return [*core.problems(), *own, *([attempts.problem] if attempts.problem else [])]
+
+    return WebServices(
+        store=core.store,
+        books=core.books,
+        fleet=core.fleet,
+        live=core.live,
+        plugins=core.plugins,
+        report_limits=Limits(config.plugins.report_timeout_s, config.plugins.report_memory_mb),
+        attempts=attempts,
+        reloader=core.reloader,
+        metrics=core.metrics,
+        readiness=core.not_ready,
+        session_hours=http.session_hours,
+        secure_cookies=http.secure_cookies,
+        trusted_proxies=tuple(map(ip_network, http.trusted_proxies)),
+        hsts_s=http.hsts_s,
+        public_url=http.public_url,
+        device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
+        max_payload_bytes=core.config.mqtt.max_payload_bytes,
+        metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
+        time_zone=ZoneInfo(config.site.time_zone),
+        demo_accounts=demo_accounts,
+        version=version("carbontrack"),
+        clock=now,
+        storage=lambda: core.upkeep.status,
+        problems=problems,
+        canary_token=core.canary.token,
+    )
 
 
 def broker_settings(config: Config) -> BrokerSettings:

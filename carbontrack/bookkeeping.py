@@ -43,7 +43,7 @@ from carbontrack.ledger import (
     TargetStatus,
 )
 from carbontrack.meters import meter_entries
-from carbontrack.model import Factory, MonitoringPlan, Stack
+from carbontrack.model import Factory, MonitoringPlan, Origin, Stack
 from carbontrack.store import Store
 
 HOUR = timedelta(hours=1)
@@ -284,7 +284,7 @@ class Books:
     # --- statements
 
     async def report(
-        self, factory: Factory, start: datetime, end: datetime, *, author: str, now: datetime, reason: str = ""
+        self, factory: Factory, start: datetime, end: datetime, *, by: Origin, now: datetime, reason: str = ""
     ) -> Statement:
         """Freeze an account as reported: version 1 of its period, or a correction, which needs a reason.
 
@@ -297,7 +297,7 @@ class Books:
         if end > now:
             raise ValueError("the period is not over yet: only what is measured can be reported")
         figures, digest = await self._figures(factory, start, end)
-        return await self.store.add_statement(factory.id, start, end, figures, digest, author, now, reason)
+        return await self.store.add_statement(factory.id, start, end, figures, digest, by, now, reason)
 
     async def is_outdated(self, statement: Statement, factory: Factory) -> bool:
         """Whether the data say something else by now than what was reported."""

@@ -155,6 +155,22 @@ class Metrics:
             registry=registry,
         )
         self.live_watchers = Gauge("carbontrack_live_watchers", "Open live streams of browsers.", registry=registry)
+        self.certificate_ends = Gauge(
+            "carbontrack_https_certificate_end_timestamp_seconds",
+            "When the certificate of http.tls expires; 0 where the core does not serve https itself.",
+            registry=registry,
+        )
+        self.attempts_refused = Counter(
+            "carbontrack_attempts_refused",
+            "Requests that were refused because something had been tried too often, by limit.",
+            ["limit"],
+            registry=registry,
+        )
+        self.attempts_shared = Gauge(
+            "carbontrack_attempts_shared",
+            "1 while the limits on guessing count in Redis for all processes together.",
+            registry=registry,
+        )
         self.tier_buckets = Counter(
             "carbontrack_tier_buckets", "Five-minute buckets that were summarised (again).", registry=registry
         )

@@ -29,6 +29,8 @@ class Reloader:
         self.last: ReloadResult | None = None
         self.left_out: tuple[str, ...] = ()
         """What of the configuration cannot be used with the plugins that there are."""
+        self.also: list[Callable[[], tuple[str, ...]]] = []
+        """Who else reads files anew, and gives what of them cannot be used."""
         self._follow: Callable[[Config], tuple[str, ...]] = lambda _: ()
         self._host = host
         self._metrics = metrics
@@ -65,6 +67,7 @@ class Reloader:
             self.config = config
             changes = await self._host.apply(config, again=again)
             self.follow()
+            problems = tuple(problem for read_anew in self.also for problem in read_anew())
             return self._told(
                 ReloadResult(
                     datetime.now(UTC),
@@ -73,7 +76,7 @@ class Reloader:
                     changes.removed,
                     changes.reloaded,
                     changes.failed,
-                    left_out=self.left_out,
+                    left_out=(*self.left_out, *problems),
                     needs_restart=needs_restart,
                 )
             )

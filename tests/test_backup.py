@@ -25,7 +25,7 @@ from carbontrack.cli import app
 from carbontrack.emissions.accounts import to_dict
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
-from carbontrack.model import MonitoringPlan, Role, Site
+from carbontrack.model import MonitoringPlan, Origin, Role, Site
 from carbontrack.simulator.instruments import Measured
 from carbontrack.simulator.node import Node
 from carbontrack.store import Store, StoreUnavailable, Work, dump_postgres, open_store
@@ -112,14 +112,14 @@ async def filled(store: Store) -> Site:
     await store.add_plan(site.stack.id, MonitoringPlan(valid_from=NOON + HOUR / 2, profile_factor=0.87))
     await summarise_all(store)
     wood = EnergyEntry(0, 1, site.factory.id, EnergyType.FIREWOOD, 1600.0, "kg", NOON, NOON + DAY, moisture=0.25)
-    entered = await store.add_energy_entry(wood, "clerk", NOON)
-    await store.change_energy_entry(replace(entered, amount=1500.0), "manager", LATER, "read again, café")
+    entered = await store.add_energy_entry(wood, Origin("clerk"), NOON)
+    await store.change_energy_entry(replace(entered, amount=1500.0), Origin("manager"), LATER, "read again, café")
     tea = ProductionEntry(0, 1, site.factory.id, NOON, NOON + DAY, None, 600.0)
-    await store.add_production_entry(tea, "clerk", NOON)
+    await store.add_production_entry(tea, Origin("clerk"), NOON)
     target = Target(0, site.factory.id, Metric.STACK_CO2_PER_TEA, 1.5, NOON.date(), None, None)
-    await store.add_target(target, "hq", NOON)
+    await store.add_target(target, Origin("hq"), NOON)
     await store.add_user("hq@example.org", "a hash", Role.HQ_MANAGER)
-    await books(store).report(site.factory, NOON, NOON + 2 * HOUR, author="m", now=LATER)
+    await books(store).report(site.factory, NOON, NOON + 2 * HOUR, by=Origin("m"), now=LATER)
     await store.raise_alert("dev-001", "hot", "warning", "gas is hot", NOON)
     await store.raise_factory_alert(site.factory.id, "late", "info", "no entries", NOON)
     await store.retire(ARCHIVED, LATER)

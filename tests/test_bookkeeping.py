@@ -11,7 +11,7 @@ import pytest
 
 from carbontrack.bookkeeping import Books, month, shipped_factors, whole_hours
 from carbontrack.ledger import EnergyEntry, EnergyType, Hour, MeterDay, Method, Metric, ProductionEntry
-from carbontrack.model import MonitoringPlan, Site
+from carbontrack.model import MonitoringPlan, Origin, Site
 from carbontrack.store import Store
 from carbontrack.store.tiers import TierWork
 from tests.support.world import NOON, register
@@ -54,7 +54,7 @@ async def test_hours_that_nobody_measured_are_missing_and_filled_from_the_fuel_o
     """Four hours, of which one was measured; 1,600 kg of wood were burned in them, 400 kg in each."""
     (site,) = await register(store, "dev-001")
     await keep(store, hour(site, 0), hour(site, 3))
-    await store.add_energy_entry(wood(site, 1600, 4), "clerk", NOW)
+    await store.add_energy_entry(wood(site, 1600, 4), Origin("clerk"), NOW)
 
     found, (stack,) = await books(store).account_with_hours(site.factory, NOON, NOON + 4 * HOUR)
 
@@ -72,7 +72,7 @@ async def test_a_stack_counts_from_its_first_plan_on(store: Store) -> None:
     late = await store.add_stack(site.factory.id, "Boiler 2", MonitoringPlan(valid_from=NOON + 2 * HOUR))
     await store.remove_device("dev-001")
     await keep(store, *(msgspec.structs.replace(hour(site, number), stack_id=late.id) for number in (0, 1, 2)))
-    await store.add_energy_entry(replace(wood(site, 1600, 4), stack_id=late.id), "clerk", NOW)
+    await store.add_energy_entry(replace(wood(site, 1600, 4), stack_id=late.id), Origin("clerk"), NOW)
 
     _, inputs = await books(store).account_with_hours(site.factory, NOON, NOON + 4 * HOUR)
 
@@ -102,13 +102,13 @@ async def test_what_was_reported_stays_and_the_next_version_says_what_the_data_s
     (site,) = await register(store, "dev-001")
     await keep(store, hour(site, 0), hour(site, 1))
     made = books(store)
-    first = await made.report(site.factory, NOON, NOON + 2 * HOUR, author="m", now=NOW)
+    first = await made.report(site.factory, NOON, NOON + 2 * HOUR, by=Origin("m"), now=NOW)
     assert not await made.is_outdated(first, site.factory)
 
     await keep(store, hour(site, 1, rate=0.2))
 
     assert await made.is_outdated(first, site.factory)
-    second = await made.report(site.factory, NOON, NOON + 2 * HOUR, author="m", now=NOW, reason="late data")
+    second = await made.report(site.factory, NOON, NOON + 2 * HOUR, by=Origin("m"), now=NOW, reason="late data")
     assert (second.version, second.reason) == (2, "late data")
     assert await store.statement(first.id) == first
     assert second.sha256 != first.sha256
@@ -126,7 +126,7 @@ async def test_a_leaderboard_is_made_anew_after_five_minutes(store: Store) -> No
 
     assert await value() is None
     tea = ProductionEntry(0, 1, site.factory.id, NOON, NOON + 4 * HOUR, None, 600.0)
-    await store.add_production_entry(tea, "clerk", NOW)
+    await store.add_production_entry(tea, Origin("clerk"), NOW)
     clock.now = 299
     assert await value() is None
     clock.now = 300

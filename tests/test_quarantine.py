@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -10,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import TestClient
 from typer.testing import CliRunner, Result
 
 from carbontrack.cli import app
 from carbontrack.hookspecs import DecodeError, SensorDriver
 from carbontrack.metrics import Metrics
-from carbontrack.model import Message, Outcome, Payload, Quarantined
+from carbontrack.model import AuditAction, DeviceStatus, Message, Origin, Outcome, Payload, Quarantined
 from carbontrack.plugins import load_plugins
 from carbontrack.store import Store, Work
+from carbontrack.web.present import cause_text
+from tests.support.web import Portal, running_portal
 from tests.support.world import (
     COLUMNS,
     NOON,
@@ -37,6 +41,7 @@ pytest_plugins = ["tests.support.world"]
 
 PATIENCE_S = 10.0
 HOUR = timedelta(hours=1)
+HQ = Origin("hq@example.org")
 
 
 async def put(store: Store, factory_id: int = 1, **changed: Any) -> None:
@@ -80,10 +85,10 @@ async def test_another_body_device_cause_or_factory_and_a_later_day_are_rows_of_
 async def test_what_was_seen_to_and_comes_again_is_a_new_row(store: Store) -> None:
     await put(store)
     (first,) = await store.quarantined()
-    await store.dismiss(first.id, "hq@example.org", "a test", NOON)
+    await store.dismiss(first, "a test", by=HQ)
     await put(store)
     (second, _) = await store.quarantined()
-    await store.mark_replayed(second.id, "hq@example.org", "stored 1", NOON)
+    await store.mark_replayed(second, "1 stored", by=HQ)
     await put(store)
 
     assert [item.times for item in await store.quarantined()] == [1, 1, 1]
@@ -269,7 +274,7 @@ async def test_an_operator_lists_the_quarantine_and_looks_at_one_item(tmp_path: 
         await register(store, "dev-001")
         await put(store, body=b"\xff{")
         await put(store, body=b"[", device_id="dev-002", cause="wrong_type")
-        await store.dismiss(2, "hq@example.org", "a test of the board", NOON)
+        await store.dismiss((await store.quarantined())[0], "a test of the board", by=HQ)
 
     def say(*words: str) -> Result:
         return CliRunner().invoke(app, ["quarantine", *words, "--config", str(config)])
@@ -286,3 +291,130 @@ async def test_an_operator_lists_the_quarantine_and_looks_at_one_item(tmp_path: 
     assert (written.exit_code, (tmp_path / "body").read_bytes()) == (0, b"\xff{")
     missing = await asyncio.to_thread(say, "show", "3")
     assert (missing.exit_code, "no item 3" in missing.output) == (2, True)
+
+
+# --- over HTTP
+
+
+@pytest.fixture
+async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
+    async with running_portal(f"sqlite://{tmp_path / 'web.sqlite3'}") as web:
+        yield web
+
+
+PATH = "/api/quarantine/"
+
+
+async def put_at(portal: Portal, device_id: str, content: bytes, **changed: Any) -> int:
+    """Have something of a device put into quarantine; its number."""
+    site = portal.kangaita if device_id == "dev-001" else portal.mungania
+    await put(portal.core.store, site.factory.id, device_id=device_id, body=content, **changed)
+    return (await portal.core.store.quarantined())[0].id
+
+
+async def listed(client: TestClient[Any, Any], **query: str) -> dict[str, Any]:
+    answer = await client.get(PATH, params=query)
+    assert answer.status == 200, await answer.text()
+    given: dict[str, Any] = await answer.json()
+    return given
+
+
+async def test_the_list_goes_on_where_it_ended_and_is_filtered(portal: Portal) -> None:
+    for number in range(5):
+        await put_at(portal, "dev-001", b"%d" % number)
+    await put_at(portal, "dev-002", b"other", cause="wrong_type", received_at=NOON - HOUR)
+    client = await portal.signed_in("auditor@example.org")
+    bodies: list[str] = []
+    query = {"limit": "4"}
+    while True:
+        given = await listed(client, **query)
+        bodies += [row["body"] for row in given["results"]]
+        if given["next"] is None:
+            break
+        query["cursor"] = given["next"]
+
+    assert bodies == ["other", "4", "3", "2", "1", "0"]
+    for key, value in {"device_id": "dev-002", "cause": "wrong_type", "to": "2026-03-01T12:00:00Z"}.items():
+        assert [row["body"] for row in (await listed(client, **{key: value}))["results"]] == ["other"], key
+    assert (await listed(client, state="dismissed"))["results"] == []
+    assert (await client.get(PATH, params={"cursor": "rubbish"})).status == 422
+
+
+async def test_one_item_is_given_byte_for_byte(portal: Portal) -> None:
+    number = await put_at(portal, "dev-001", b"\xff" * 2000)
+    client = await portal.signed_in("manager@example.org")
+
+    (row,) = (await listed(client))["results"]
+    item = await (await client.get(f"{PATH}{number}/")).json()
+
+    assert len(row["body"]) == 1000
+    assert base64.b64decode(item["body_base64"]) == b"\xff" * 2000
+    assert (item["state"], item["times"], item["text"]) == ("open", 1, cause_text("invalid_json"))
+
+
+async def test_an_item_is_handed_in_once_more_and_says_by_whom_and_what_became_of_it(portal: Portal) -> None:
+    number = await put_at(portal, "dev-001", body(1, 3), cause="no_driver")
+    client = await portal.signed_in("operator@example.org")
+
+    item = await (await client.post(f"{PATH}{number}/replay/")).json()
+    again = await (await client.post(f"{PATH}{number}/replay/")).json()
+
+    assert (item["state"], item["replayed_by"]) == ("replayed", "operator@example.org")
+    assert item["replay_outcome"] == "3 stored, 0 there already"
+    assert again["replay_outcome"] == "0 stored, 3 there already"
+    assert len(await kept(portal.core.store, portal.kangaita.stack.id)) == 3
+    events = await portal.core.store.audit_events(action=AuditAction.QUARANTINE_REPLAYED)
+    assert [event.subject_id for event in events] == [str(number)] * 2
+
+
+async def test_what_cannot_be_handed_in_once_more_says_why_and_stays_open(portal: Portal) -> None:
+    store, client = portal.core.store, await portal.signed_in("hq@example.org")
+    unreadable = await put_at(portal, "dev-001", b"rubbish")
+    state = await put_at(portal, "dev-001", b"{}", cause="bad_state")
+    gone = await put_at(portal, "dev-009", body(1))
+    moved = await put_at(portal, "dev-001", body(2))
+    await store.change_device("dev-001", stack_id=portal.mungania.stack.id, by=HQ)
+    await portal.core.sync()
+    say = {moved: "another factory", state: "ended long ago", gone: "not in the registry"}
+    for number, words in say.items():
+        answer = await client.post(f"{PATH}{number}/replay/")
+        assert (answer.status, words in (await answer.json())["detail"]) == (409, True), words
+    await store.change_device("dev-001", stack_id=portal.kangaita.stack.id, by=HQ)
+    await portal.core.sync()
+    answer = await client.post(f"{PATH}{unreadable}/replay/")
+    assert (answer.status, "invalid_json" in (await answer.json())["detail"]) == (409, True)
+    await store.change_device("dev-001", status=DeviceStatus.DISABLED, by=HQ)
+    await portal.core.sync()
+    assert (await client.post(f"{PATH}{moved}/replay/")).status == 409
+    assert len((await listed(client, state="open"))["results"]) == 4
+
+
+async def test_an_item_that_is_dismissed_is_put_aside_for_good(portal: Portal) -> None:
+    number = await put_at(portal, "dev-001", body(1))
+    client = await portal.signed_in("hq@example.org")
+    assert (await client.post(f"{PATH}{number}/dismiss/", json={"reason": "  "})).status == 422
+
+    item = await (await client.post(f"{PATH}{number}/dismiss/", json={"reason": "a test of the board"})).json()
+
+    assert (item["state"], item["dismissed_by"], item["dismiss_reason"]) == (
+        "dismissed",
+        "hq@example.org",
+        "a test of the board",
+    )
+    assert (await client.post(f"{PATH}{number}/dismiss/", json={"reason": "again"})).status == 409
+    assert (await client.post(f"{PATH}{number}/replay/")).status == 409
+
+
+async def test_a_factorys_people_see_their_own_quarantine_and_change_nothing(portal: Portal) -> None:
+    own, other = await put_at(portal, "dev-001", b"own"), await put_at(portal, "dev-002", b"other")
+    manager, clerk = await portal.signed_in("manager@example.org"), await portal.signed_in("clerk@example.org")
+
+    assert [row["body"] for row in (await listed(manager))["results"]] == ["own"]
+    assert (await listed(manager, factory_id=str(portal.mungania.factory.id)))["results"] == []
+    assert (await manager.get(f"{PATH}{own}/")).status == 200
+    assert (await manager.get(f"{PATH}{other}/")).status == 404
+    for number in (own, other):
+        for what in ("replay", "dismiss"):
+            answer = await manager.post(f"{PATH}{number}/{what}/", json={"reason": "mine"})
+            assert answer.status == 403
+        assert (await clerk.get(f"{PATH}{number}/")).status == 403

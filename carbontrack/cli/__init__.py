@@ -16,6 +16,7 @@ from carbontrack.cli.archive import archive_app
 from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
+from carbontrack.cli.openapi import openapi
 from carbontrack.cli.plugins import plugins_app
 from carbontrack.cli.quarantine import quarantine_app
 from carbontrack.cli.registry import device_app, factory_app, user_app
@@ -47,6 +48,7 @@ device_app.command("passwords")(device_passwords)
 add_accounting(app)
 add_backup(app)
 app.command()(reload)
+app.command()(openapi)
 
 # --- running
 

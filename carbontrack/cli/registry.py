@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from carbontrack.cli.common import ConfigOption, factory_named, load, stop, with_store
-from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, Role
+from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, Role, slug_of
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
     from carbontrack.store import Store
@@ -207,7 +206,7 @@ def user_add(
 
     Example: carbontrack user add --email chief@example.org --role hq_manager --password-stdin < password.txt
     """
-    from carbontrack.web.auth import hash_password  # noqa: PLC0415  # see run
+    from carbontrack.passwords import hash_password  # noqa: PLC0415  # see run
 
     if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
         stop(f"{email!r} is not an e-mail address")
@@ -240,9 +239,3 @@ def _sensors(config: Path | None) -> list[str]:
     from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
 
     return sorted(load_plugins(load(config)).contributions.sensors)
-
-
-def slug_of(name: str) -> str:
-    """A factory's name as it stands in addresses: ``Kangaita Tea Factory`` is ``kangaita``."""
-    short = re.sub(r"\s+tea factory$", "", name.strip(), flags=re.IGNORECASE)
-    return re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-") or secrets.token_hex(4)

@@ -19,8 +19,10 @@ from carbontrack.config.fields import (
     Host,
     Name,
     Names,
+    Networks,
     Options,
     Place,
+    PublicUrl,
     RedisUrl,
     TimeZone,
     place_of,
@@ -109,13 +111,30 @@ class Mqtt(Section):
         return self
 
 
+class HttpTls(Section):
+    cert_file: FilePath
+    """The certificate that browsers are shown, in PEM, with those after it that lead to its authority."""
+    key_file: FilePath
+    """The key of `cert_file`, in PEM, without a password."""
+
+
 class Http(Section):
     host: Host = "127.0.0.1"
     """The address to listen on; `0.0.0.0` is every IPv4 address of the machine."""
     port: int = Field(8080, ge=0, le=65535)
     """The port to listen on; 0 takes any that is free."""
+    tls: HttpTls | None = None
+    """With it the core itself serves https and no http. `carbontrack reload` takes renewed files."""
+    trusted_proxies: Networks = ()
+    """Reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` are believed."""
+    public_url: PublicUrl | None = None
+    """The address that people reach the portal by, for links in mails; without it mails have no links."""
+    hsts_s: int = Field(31_536_000, ge=0)
+    """For how long a browser that came by https is to come by https only (`Strict-Transport-Security`); 0 says nothing.
+    """
     secret_key: SecretStr | None = Field(None, min_length=1)
-    """Signs what browsers hold for us, such as form tokens. Without it each start makes a new key, and they end."""
+    """Reserved for signing what others keep for us, such as links for downloads; nothing uses it yet. Sessions, tokens
+    and codes are random and need no key."""
     session_hours: int = Field(12, ge=1, le=8760)
     """How long a sign-in lasts."""
     secure_cookies: BoolOrAuto = "auto"
@@ -126,7 +145,7 @@ class Http(Section):
 
 class Redis(Section):
     url: RedisUrl | None = None
-    """Reserved for several web processes that share live data; nothing uses it yet."""
+    """Where all web processes of a site count attempts at guessing together; without it each counts by itself."""
 
 
 class Sentry(Section):
@@ -293,7 +312,7 @@ class Config(Section):
     http: Http = Field(default_factory=Http)
     """The portals, the HTTP API, health and metrics."""
     redis: Redis = Field(default_factory=Redis)
-    """Redis, for later."""
+    """What several web processes of one site share."""
     sentry: Sentry = Field(default_factory=Sentry)
     """Reports of errors."""
     devices: Devices = Field(default_factory=Devices)

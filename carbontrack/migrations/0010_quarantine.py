@@ -44,6 +44,6 @@ async def drop(apps, editor) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("carbontrack", "0008_reload")]
+    dependencies = [("carbontrack", "0009_accounts")]
 
     operations = [ops.RunPython(create, reverse_code=drop)]

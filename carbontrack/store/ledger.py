@@ -5,7 +5,6 @@ Nothing that people entered is ever changed or deleted: a change is a next versi
 
 from __future__ import annotations
 
-import contextvars
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
 from datetime import date, datetime
@@ -27,7 +26,9 @@ from carbontrack.ledger import (
     Sustainability,
     Target,
 )
-from carbontrack.store.registry import RegistryError, in_context
+from carbontrack.model import PLATFORM, AuditAction, Origin
+from carbontrack.store.audit import Audit, Journal
+from carbontrack.store.context import RegistryError, in_context
 from carbontrack.store.telemetry import Engine
 from carbontrack.tables import EnergyEntryRow, FactoryRow, ProductionEntryRow, StackRow, StatementRow, TargetRow
 
@@ -52,32 +53,36 @@ class ConflictError(RegistryError):
     """Somebody else has changed it meanwhile: read it again, then decide."""
 
 
-class Ledger:
-    """What people enter, what was reported, and what meters counted. ``factory_id`` None is every factory."""
+class Ledger(Audit):
+    """What people enter, what was reported, and what meters counted. ``factory_id`` None is every factory.
 
-    _context: contextvars.Context
+    Whoever does something (``by``) is named by ``by.name`` as the author of it.
+    """
+
     _engine: Engine
 
     # --- energy
 
     @in_context
-    async def add_energy_entry(self, entry: EnergyEntry, author: str, now: datetime) -> EnergyEntry:
+    async def add_energy_entry(self, entry: EnergyEntry, by: Origin, now: datetime) -> EnergyEntry:
         """Keep a new entry; its ``id`` and ``version`` are given by the store.
 
         Raises :class:`RegistryError` where there is no such factory, or it has no such stack.
         """
         await _check_stack(entry)
-        return _energy(await _add(EnergyEntryRow, _energy_values(entry), author, now))
+        async with self._changing(by) as journal:
+            return _energy(await _add(journal, EnergyEntryRow, _energy_values(entry), now))
 
     @in_context
-    async def change_energy_entry(self, entry: EnergyEntry, author: str, now: datetime, reason: str) -> EnergyEntry:
+    async def change_energy_entry(self, entry: EnergyEntry, by: Origin, now: datetime, reason: str) -> EnergyEntry:
         """Keep the next version of an entry; ``entry.version`` is the version that was changed.
 
         ``entry.withdrawn`` takes it out of every account, or back into them. Raises :class:`ConflictError` if the
         version is not the newest one of the factory's entry, and :class:`RegistryError` without a reason.
         """
         await _check_stack(entry)
-        return _energy(await _change(EnergyEntryRow, entry.id, _energy_values(entry), author, now, reason))
+        async with self._changing(by) as journal:
+            return _energy(await _change(journal, EnergyEntryRow, entry.id, _energy_values(entry), now, reason))
 
     @in_context
     async def energy_entry(self, entry_id: int, factory_id: int | None = None) -> EnergyEntry | None:
@@ -109,17 +114,19 @@ class Ledger:
     # --- production
 
     @in_context
-    async def add_production_entry(self, entry: ProductionEntry, author: str, now: datetime) -> ProductionEntry:
+    async def add_production_entry(self, entry: ProductionEntry, by: Origin, now: datetime) -> ProductionEntry:
         """As :meth:`add_energy_entry`."""
-        return _production(await _add(ProductionEntryRow, _production_values(entry), author, now))
+        async with self._changing(by) as journal:
+            return _production(await _add(journal, ProductionEntryRow, _production_values(entry), now))
 
     @in_context
     async def change_production_entry(
-        self, entry: ProductionEntry, author: str, now: datetime, reason: str
+        self, entry: ProductionEntry, by: Origin, now: datetime, reason: str
     ) -> ProductionEntry:
         """As :meth:`change_energy_entry`."""
         values = _production_values(entry)
-        return _production(await _change(ProductionEntryRow, entry.id, values, author, now, reason))
+        async with self._changing(by) as journal:
+            return _production(await _change(journal, ProductionEntryRow, entry.id, values, now, reason))
 
     @in_context
     async def production_entry(self, entry_id: int, factory_id: int | None = None) -> ProductionEntry | None:
@@ -155,20 +162,30 @@ class Ledger:
     # --- targets
 
     @in_context
-    async def add_target(self, target: Target, author: str, now: datetime) -> Target:
+    async def add_target(self, target: Target, by: Origin, now: datetime) -> Target:
         """Keep a new target; it replaces the factory's others of the same metric from its first day on."""
         values = {key: value for key, value in asdict(target).items() if key not in {"id", "author", "recorded_at"}}
+        values |= {"metric": target.metric.value}
         try:
-            row = await TargetRow.create(**(values | {"metric": target.metric.value}), author=author, recorded_at=now)
+            async with self._changing(by) as journal:
+                row = await TargetRow.create(**values, author=by.name, recorded_at=now)
+                await journal.note(AuditAction.TARGET_ADDED, "target", row.id, row.factory_id, after=values)
         except IntegrityError as error:
             raise RegistryError("there is no such factory, or the target is there already") from error
         return _target(row)
 
     @in_context
-    async def withdraw_target(self, target_id: int, factory_id: int | None = None) -> bool:
+    async def withdraw_target(self, target_id: int, factory_id: int | None = None, *, by: Origin = PLATFORM) -> bool:
         """Take a target out of use; False where there is none. Its row stays."""
-        query = _of_factory(TargetRow.filter(id=target_id, withdrawn=False), factory_id)
-        return bool(await query.update(withdrawn=True))
+        async with self._changing(by) as journal:
+            row = await _of_factory(TargetRow.filter(id=target_id, withdrawn=False), factory_id).first()
+            if row is None:
+                return False
+            row.withdrawn = True
+            await row.save(update_fields=["withdrawn"])
+            before = {"metric": row.metric, "value": row.value, "valid_from": row.valid_from}
+            await journal.note(AuditAction.TARGET_WITHDRAWN, "target", row.id, row.factory_id, before=before)
+        return True
 
     @in_context
     async def targets(self, factory_id: int | None = None) -> list[Target]:
@@ -186,7 +203,7 @@ class Ledger:
         period_end: datetime,
         figures: str,
         sha256: str,
-        author: str,
+        by: Origin,
         now: datetime,
         reason: str,
     ) -> Statement:
@@ -203,16 +220,12 @@ class Ledger:
             raise RegistryError(
                 f"this period was reported already (version {newest.version}): a correction needs a reason"
             )
+        reason = reason.strip() if newest else ""
+        what = key | {"version": newest.version + 1 if newest else 1, "sha256": sha256, "reason": reason}
         try:
-            row = await StatementRow.create(
-                **key,
-                version=newest.version + 1 if newest else 1,
-                figures=figures,
-                sha256=sha256,
-                author=author,
-                created_at=now,
-                reason=reason.strip() if newest else "",
-            )
+            async with self._changing(by) as journal:
+                row = await StatementRow.create(**what, figures=figures, author=by.name, created_at=now)
+                await journal.note(AuditAction.STATEMENT_ADDED, "statement", row.id, factory_id, after=what)
         except IntegrityError as error:
             raise ConflictError("somebody has reported this period at the same moment: look at it first") from error
         return _statement(row)
@@ -320,33 +333,58 @@ async def _check_stack(entry: EnergyEntry) -> None:
         raise RegistryError("this factory has no such stack")
 
 
-async def _add(table: Table, values: dict[str, Any], author: str, now: datetime) -> Any:
-    first = {"entry_id": 0, "version": 1, "author": author, "recorded_at": now, "reason": "", "withdrawn": False}
+async def _add(journal: Journal, table: Table, values: dict[str, Any], now: datetime) -> Any:
+    first = {
+        "entry_id": 0,
+        "version": 1,
+        "author": journal.by.name,
+        "recorded_at": now,
+        "reason": "",
+        "withdrawn": False,
+    }
     try:
-        async with in_transaction():
-            row = await table.create(**(values | first))
-            row.entry_id = row.id
-            await row.save(update_fields=["entry_id"])
+        row = await table.create(**(values | first))
     except IntegrityError as error:
         raise RegistryError("there is no such factory") from error
+    row.entry_id = row.id
+    await row.save(update_fields=["entry_id"])
+    await journal.note(_action(table, "added"), _kind(table), row.entry_id, row.factory_id, after=_said(row))
     return row
 
 
-async def _change(table: Table, entry_id: int, values: dict[str, Any], author: str, now: datetime, reason: str) -> Any:
+async def _change(
+    journal: Journal, table: Table, entry_id: int, values: dict[str, Any], now: datetime, reason: str
+) -> Any:
     if not reason.strip():
         raise RegistryError("a change needs a reason: it stays in the entry's history")
     version, factory_id = values["version"], values["factory_id"]
-    current = {"entry_id": entry_id, "version": version, "factory_id": factory_id, "superseded_at": None}
+    newest = await table.filter(
+        entry_id=entry_id, version=version, factory_id=factory_id, superseded_at=None
+    ).first()  # the second of two who change the same version finds nothing: they come one after the other
+    if newest is None:
+        raise ConflictError("this entry was changed meanwhile, or is not there: read it again")
+    newest.superseded_at = now
+    await newest.save(update_fields=["superseded_at"])
     changed = {"entry_id": entry_id, "version": version + 1}
-    said = {"author": author, "recorded_at": now, "reason": reason.strip()}
-    try:
-        async with in_transaction():
-            # Of two who change the same version, the second one waits here and then finds nothing to supersede.
-            if not await table.filter(**current).update(superseded_at=now):
-                raise ConflictError("this entry was changed meanwhile, or is not there: read it again")
-            return await table.create(**(values | changed | said))
-    except IntegrityError as error:
-        raise ConflictError("this entry was changed meanwhile: read it again") from error
+    said = {"author": journal.by.name, "recorded_at": now, "reason": reason.strip()}
+    row = await table.create(**(values | changed | said))
+    action = _action(table, "withdrawn" if row.withdrawn and not newest.withdrawn else "changed")
+    await journal.note(action, _kind(table), entry_id, factory_id, before=_said(newest), after=_said(row))
+    return row
+
+
+def _kind(table: Table) -> str:
+    return table._meta.db_table  # noqa: SLF001  # Tortoise has no other name for it
+
+
+def _action(table: Table, what: str) -> AuditAction:
+    return AuditAction(f"{_kind(table)}.{what}")
+
+
+def _said(row: EnergyEntryRow | ProductionEntryRow) -> dict[str, Any]:
+    """What an entry says, without who said it: the audit log has that by itself."""
+    columns = _ENERGY if isinstance(row, EnergyEntryRow) else _PRODUCTION
+    return {name: getattr(row, name) for name in columns if name not in {"author", "recorded_at", "factory_id"}}
 
 
 async def _newest(table: Table, entry_id: int, factory_id: int | None) -> Any:

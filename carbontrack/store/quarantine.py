@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from carbontrack.model import MIN_DATETIME, Quarantined
+from carbontrack.model import MIN_DATETIME, AuditAction, Origin, Quarantined
+from carbontrack.store.audit import Audit
+from carbontrack.store.context import in_context
 from carbontrack.store.sources import BITS
 from carbontrack.store.telemetry import Engine
 
@@ -38,7 +40,7 @@ UNION SELECT seq FROM device_record WHERE stream_id = $1 AND seq >= $2 + $3 AND 
 """
 
 
-class Quarantine:
+class Quarantine(Audit):
     """Queries on the quarantine. ``factory_id`` None is every factory."""
 
     _engine: Engine
@@ -83,25 +85,35 @@ class Quarantine:
         )
         return self._quarantined(rows[0]) if rows else None
 
-    async def mark_replayed(self, item_id: int, by: str, outcome: str, now: datetime) -> None:
+    @in_context
+    async def mark_replayed(self, item: Quarantined, outcome: str, *, by: Origin) -> None:
         """Note that an item was handed in again, by whom, and what became of it."""
-        await self._engine.run(
-            "UPDATE quarantine SET replayed_at = $2, replayed_by = $3, replay_outcome = $4 WHERE id = $1",
-            item_id,
-            now,
-            by,
-            outcome,
-        )
+        async with self._changing(by) as journal:
+            await Engine(journal.connection).run(
+                "UPDATE quarantine SET replayed_at = $2, replayed_by = $3, replay_outcome = $4 WHERE id = $1",
+                item.id,
+                journal.now,
+                by.name,
+                outcome,
+            )
+            await journal.note(
+                AuditAction.QUARANTINE_REPLAYED, "quarantine", item.id, item.factory_id, after=_event(item, outcome)
+            )
 
-    async def dismiss(self, item_id: int, by: str, reason: str, now: datetime) -> None:
+    @in_context
+    async def dismiss(self, item: Quarantined, reason: str, *, by: Origin) -> None:
         """Put an item aside that nobody needs. It stays where it is."""
-        await self._engine.run(
-            "UPDATE quarantine SET dismissed_at = $2, dismissed_by = $3, dismiss_reason = $4 WHERE id = $1",
-            item_id,
-            now,
-            by,
-            reason,
-        )
+        async with self._changing(by) as journal:
+            await Engine(journal.connection).run(
+                "UPDATE quarantine SET dismissed_at = $2, dismissed_by = $3, dismiss_reason = $4 WHERE id = $1",
+                item.id,
+                journal.now,
+                by.name,
+                reason,
+            )
+            await journal.note(
+                AuditAction.QUARANTINE_DISMISSED, "quarantine", item.id, item.factory_id, after=_event(item, reason)
+            )
 
     async def quarantine_counts(
         self, *, factory_id: int | None = None, since: datetime = MIN_DATETIME
@@ -130,3 +142,7 @@ class Quarantine:
         values: dict[str, Any] = {name: row[name] for name in _OTHERS}
         values |= {name: None if row[name] is None else moment(row[name]) for name in _MOMENTS}
         return Quarantined(**values, body=bytes(row["body"]))
+
+
+def _event(item: Quarantined, why: str) -> Mapping[str, str]:
+    return {"device_id": item.device_id, "cause": item.cause, "outcome": why}

@@ -159,8 +159,10 @@ def digest_of(factory_id: int, item: Quarantined) -> str:
 
 
 def _storable(item: Quarantined) -> Quarantined:
-    """What every engine's text columns can hold: a plugin names causes and details as it likes."""
-    cause, detail = (
-        text.encode("utf-8", "replace").decode().replace("\0", "\\0") for text in (item.cause, item.detail)
-    )
-    return replace(item, cause=cause[:LONGEST_CAUSE], detail=detail)
+    """A plugin names causes and details as it likes."""
+    return replace(item, cause=storable_text(item.cause, LONGEST_CAUSE), detail=storable_text(item.detail))
+
+
+def storable_text(text: str, longest: int | None = None) -> str:
+    """What every engine's text columns can hold, of any text."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\\0")[:longest]

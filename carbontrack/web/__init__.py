@@ -8,17 +8,7 @@ from functools import cache
 from aiohttp import web
 
 from carbontrack.hookspecs import PortalView
-from carbontrack.web import (
-    api,
-    device_intake,
-    ledger_api,
-    ledger_pages,
-    ops,
-    pages,
-    plugin_api,
-    plugin_pages,
-    templating,
-)
+from carbontrack.web import api, edge, ledger_pages, ops, pages, plugin_pages, templating
 from carbontrack.web.access import check_access, public
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.device_auth import DEVICES, DeviceAuthenticator
@@ -34,7 +24,7 @@ STATIC_MAX_AGE_S = 31_536_000
 
 def create_app(services: Services) -> web.Application:
     """The application. Its routes are closed unless they say who may come in (:mod:`carbontrack.web.access`)."""
-    middlewares = [answer_errors, find_plugin_page, check_access]
+    middlewares = [edge.behind(services.trusted_proxies), answer_errors, find_plugin_page, check_access]
     app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)
@@ -42,6 +32,7 @@ def create_app(services: Services) -> web.Application:
     templating.set_up(app, services)
     app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
     _add_routes(app)
+    app.on_response_prepare.append(edge.add_headers)
     app.on_shutdown.append(_stop_streams)
     return app
 
@@ -59,7 +50,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 
 def _add_routes(app: web.Application) -> None:
-    for part in (pages, api, device_intake, plugin_api, ledger_api, ledger_pages, ops):
+    for part in (pages, api, ledger_pages, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

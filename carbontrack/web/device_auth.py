@@ -6,9 +6,6 @@ import base64
 import hmac
 
 from aiohttp import web
-from limits import parse
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import MovingWindowRateLimiter
 
 from carbontrack.credentials import device_password
 from carbontrack.model import Device
@@ -28,27 +25,24 @@ class DeviceAuthenticator:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._limit = parse("10 per 5 minutes")
 
     async def sign_in(self, request: web.Request) -> Device:
-        """The device that a request comes from. Raises 401 where it is none, 429 after too many wrong passwords."""
+        """The device that a request comes from. Raises 401 where it is none.
+
+        Raises :class:`~carbontrack.web.attempts.TooManyAttempts` after too many wrong passwords.
+        """
         key = self._services.device_key
         if key is None:
             text = "No device can sign in here: the operator has to set mqtt.device_key."
             raise web.HTTPUnauthorized(text=text, headers=_CHALLENGE)
         login, password = _given(request)
         tried = f"{login[:LONGEST_ID]}@{request.remote}"
-        if not await self._limiter.test(self._limit, tried):
-            window = await self._limiter.get_window_stats(self._limit, tried)
-            seconds = max(1, round(window.reset_time - self._services.clock().timestamp()))
-            text = f"Too many wrong passwords. Try again in {seconds} seconds."
-            raise web.HTTPTooManyRequests(text=text, headers={"Retry-After": str(seconds)})
+        await self._services.attempts.check("device", account=tried)
         device = self._services.fleet.device(login)
         # Without a device a password is worked out all the same: the time must not say whether there is one.
         expected = device_password(key, device or _NOBODY)
         if not hmac.compare_digest(password.encode(), expected.encode()) or device is None:
-            await self._limiter.hit(self._limit, tried)
+            await self._services.attempts.count("device", account=tried)
             raise web.HTTPUnauthorized(text="Device id and password do not belong together.", headers=_CHALLENGE)
         return device
 

@@ -13,20 +13,10 @@ from pydantic import ValidationError
 
 from carbontrack.store import RegistryError, StoreUnavailable
 from carbontrack.web.access import Handler
+from carbontrack.web.attempts import TooManyAttempts
 from carbontrack.web.templating import render
 
 log = structlog.get_logger(__name__)
-
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-        "form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 
 
 class Problem(Exception):
@@ -45,18 +35,15 @@ class Problem(Exception):
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a handler raises into an answer that says what to do."""
     try:
-        response = await handler(request)
-    except web.HTTPRedirection as redirection:
-        redirection.headers.update(HEADERS)
+        return await handler(request)
+    except web.HTTPRedirection:
         raise
+    except TooManyAttempts as error:
+        problem = Problem(429, str(error))
+        problem.headers = {"Retry-After": str(error.retry_after_s)}
+        return _answer(request, problem)
     except Exception as error:  # noqa: BLE001  # the last place where it can be answered
-        response = _answer(request, _problem(request, error))
-    if not response.prepared:
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        if not request.path.startswith("/static/"):
-            response.headers.setdefault("Cache-Control", "no-store")
-    return response
+        return _answer(request, _problem(request, error))
 
 
 def _problem(request: web.Request, error: Exception) -> Problem:
@@ -100,7 +87,7 @@ def _answer(request: web.Request, problem: Problem) -> web.Response:
             headers=problem.headers,
         )
     if problem.status == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("Accept", ""):
-        raise web.HTTPSeeOther(_sign_in_url(request), headers=HEADERS)
+        raise web.HTTPSeeOther(_sign_in_url(request))
     page = render(request, "error.html", {"status": problem.status, "title": title, "detail": problem.detail})
     page.set_status(problem.status)
     page.headers.update(problem.headers)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from typing import Literal
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Literal
 
 from aiohttp import web
 
@@ -17,6 +18,7 @@ from carbontrack.model import StorageStatus
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.store import Store
+from carbontrack.web.attempts import Attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,19 @@ class Services:
     plugins: PluginHost
     reloader: Reloader
     report_limits: Limits
+    attempts: Attempts
     readiness: Callable[[], Sequence[str]]
     time_zone: tzinfo
     version: str
     clock: Callable[[], datetime]
     session_hours: int = 12
     secure_cookies: bool | Literal["auto"] = "auto"
+    trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
+    hsts_s: int = 0
+    public_url: str | None = None
     metrics_token: str | None = None
     canary_token: str | None = None
+    mailer: Any = None
     device_key: str | None = field(default=None, repr=False)
     """What the devices' passwords are worked out from; without it no device may send over HTTP."""
     max_payload_bytes: int = 262_144

@@ -14,10 +14,11 @@ from pydantic import Field
 
 from carbontrack.fleet import Undelivered
 from carbontrack.metrics import HTTP_DELIVERIES, Metrics
-from carbontrack.model import Outcome, Payload
-from carbontrack.web.access import DEVICE, for_devices
+from carbontrack.model import Outcome, Payload, Scope
+from carbontrack.web.access import DEVICE, REGISTRY_ROLES
+from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Input, answer, read_json, read_query
+from carbontrack.web.rest import WRONG, Input, Output, read_json
 from carbontrack.web.services import SERVICES, Services
 
 Lane = Literal["live", "backlog"]
@@ -48,10 +49,39 @@ class Handed(Input):
     lane: Lane = "live"
 
 
-@for_devices
-async def post_emissions(request: web.Request) -> web.StreamResponse:
-    """Take one message of a device's form, or a list of them, and answer when they are committed."""
-    query = read_query(request, Handed)
+class Taken(Output):
+    """What became of the readings of a request, and what the device is told."""
+
+    stored: int
+    duplicate: int
+    quarantined: int
+    refused: int
+    """Not taken: the stream has too many holes, or the device too many streams."""
+    causes: list[str]
+    """Why something went to quarantine: the first few reasons, each once."""
+    receipts: dict[str, int]
+    """Stream -> the number up to which the device may forget what it has."""
+    now: int
+    """The platform's time, in ms since 1970."""
+    credit: float
+    """How many messages a second of its backlog the device may send."""
+
+
+@operation(
+    Tag.READINGS,
+    REGISTRY_ROLES,
+    scope=Scope.EMISSIONS,
+    devices=True,
+    status=202,
+    problems=(404, 409, 429),
+    reads={"application/json": {}},
+)
+async def post_emissions(request: web.Request, query: Handed) -> Taken:
+    """Hand in what a device has measured: one message of its own form, or a list of them.
+
+    The answer comes when all is committed, so that it is the receipt: what its `receipts` cover, the device may
+    forget. It is safe to send the same again. What cannot be read is kept in quarantine, with its cause.
+    """
     device = request.get(DEVICE)
     if device is None and query.device_id is None:
         raise Problem(422, WRONG, (("device_id", "say whose messages these are"),))
@@ -61,7 +91,7 @@ async def post_emissions(request: web.Request) -> web.StreamResponse:
     device_id = device.device_id if device is not None else str(query.device_id)
     outcome = await take(services, device_id, await read_json(request), query.lane)
     told = {"now": _now_ms(services), "credit": services.fleet.credit(device_id)}
-    return answer({**msgspec.to_builtins(outcome), **told}, status=202)
+    return Taken(**msgspec.to_builtins(outcome), **told)
 
 
 async def take(services: Services, device_id: str, body: bytes, lane: Lane) -> Outcome:
@@ -81,7 +111,7 @@ async def take(services: Services, device_id: str, body: bytes, lane: Lane) -> O
         outcome = await services.fleet.deliver(payloads, services.device_patience_s)
     except Undelivered as error:
         _count(metrics, error.reason, count, error.refused)
-        raise _problem(error) from None
+        raise problem_of(error) from None
     _count(metrics, "delivered", count, 0)
     return outcome
 
@@ -116,7 +146,8 @@ def _count(metrics: Metrics, reason: str, count: int, refused: int) -> None:
         metrics.outcomes["refused"].inc(refused)
 
 
-def _problem(error: Undelivered) -> Problem:
+def problem_of(error: Undelivered) -> Problem:
+    """What to tell whoever handed it in."""
     status, detail = REFUSALS[error.reason]
     problem = Problem(status, detail)
     if error.room_in_s is not None:

@@ -1,0 +1,315 @@
+"""Signing in and out, asking for an account, passwords, and the own account with its sessions and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Literal
+
+from aiohttp import web
+from pydantic import Field, StringConstraints
+
+from carbontrack.model import ApiToken, Role, Scope, Session, User, UserStatus
+from carbontrack.passwords import token_hash
+from carbontrack.web.access import EVERYBODY, USER, origin
+from carbontrack.web.auth import AUTHENTICATOR, WrongPassword, delete_cookie, session_token
+from carbontrack.web.contract import Tag, operation
+from carbontrack.web.errors import Problem
+from carbontrack.web.rest import WRONG, Id, Input, Output, Page, path_id, zoned
+from carbontrack.web.services import SERVICES
+
+Email = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s]+@[^@\s]+$", max_length=200)]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80)]
+Phone = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(\+?[0-9 ()-]{6,30})?$")]
+Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+def add_routes(app: web.Application) -> None:
+    """Add these routes to the application."""
+    router = app.router
+    router.add_post("/api/register/", register)
+    router.add_post("/api/login/", login)
+    router.add_post("/api/logout/", logout)
+    router.add_post("/api/forgot-password/", forgot_password)
+    router.add_post("/api/reset-password/", reset_password)
+    router.add_get("/api/me/", me)
+    router.add_patch("/api/me/", change_me)
+    router.add_post("/api/me/password/", change_password)
+    router.add_get("/api/me/sessions/", sessions)
+    router.add_delete("/api/me/sessions/{id:\\d{1,9}}/", end_session)
+    router.add_get("/api/me/tokens/", tokens)
+    router.add_post("/api/me/tokens/", add_token)
+    router.add_delete("/api/me/tokens/{id:\\d{1,9}}/", revoke_token)
+
+
+class PersonOut(Output):
+    id: int
+    email: str
+    first_name: str
+    last_name: str
+    phone_number: str
+    role: Role
+    factory_id: int | None
+    """The factory that the person belongs to; null: sees every factory."""
+    status: UserStatus
+    locale: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, user: User) -> PersonOut:
+        return cls.model_validate(user)
+
+
+@contextmanager
+def choosing(field: str) -> Iterator[None]:
+    """Whoever chooses a bad password is told why, at the field."""
+    try:
+        yield
+    except WrongPassword as error:
+        raise Problem(422, WRONG, ((field, str(error)),)) from None
+
+
+# --- asking for an account
+
+
+class Registration(Input):
+    email: Email = Field(examples=["wanjiru@example.org"])
+    password: Password = Field(examples=["correct horse battery staple"])
+    first_name: Name
+    last_name: Name
+    phone_number: Phone = ""
+    requested_role: Literal[Role.HQ_MANAGER, Role.FACTORY_MANAGER, Role.FACTORY_CLERK, Role.AUDITOR]
+    """Headquarters decides on it."""
+    factory_id: Id | None = None
+    """For a factory's manager or clerk."""
+
+
+class Registered(Output):
+    id: int
+    email: str
+    status: UserStatus
+
+
+@operation(Tag.ACCOUNT, None, status=201, problems=(409, 422, 429))
+async def register(request: web.Request, body: Registration) -> Registered:
+    """Ask for an account. Nobody can sign in with it before headquarters has approved it.
+
+    409: the address has an account already, or has asked for one.
+    """
+    with choosing("password"):
+        user = await request.app[AUTHENTICATOR].register(
+            email=body.email,
+            password=body.password,
+            role=body.requested_role,
+            factory_id=body.factory_id,
+            first_name=body.first_name,
+            last_name=body.last_name,
+            phone_number=body.phone_number,
+            address=request.remote or "",
+        )
+    return Registered.model_validate(user)
+
+
+# --- signing in and out
+
+
+class Login(Input):
+    email: str = Field(max_length=254, examples=["chief@example.org"])
+    password: str = Field(max_length=1024, examples=["correct horse battery staple"])
+
+
+class SignedIn(Output):
+    token: str
+    """To be sent with every further request, as `Authorization: Bearer <token>`. It is shown this once."""
+    expires_at: datetime
+    user: PersonOut
+
+
+@operation(Tag.ACCOUNT, None, problems=(401, 429))
+async def login(request: web.Request, body: Login) -> SignedIn:
+    """Begin a session.
+
+    A wrong password, an unknown account and one that may not sign in (yet) get the same answer.
+    """
+    session = await request.app[AUTHENTICATOR].sign_in(request, body.email, body.password)
+    if session is None:
+        raise Problem(401, "E-mail address and password do not belong together.")
+    return SignedIn(token=session.token, expires_at=session.expires_at, user=PersonOut.of(session.user))
+
+
+@operation(Tag.ACCOUNT, EVERYBODY, status=204)
+async def logout(request: web.Request) -> web.StreamResponse:
+    """End the session whose token the request carries."""
+    await request.app[SERVICES].store.delete_session(token_hash(session_token(request) or ""), by=origin(request))
+    response = web.Response(status=204)
+    delete_cookie(request, response)
+    return response
+
+
+# --- passwords
+
+
+class Forgotten(Input):
+    email: str = Field(max_length=254, examples=["chief@example.org"])
+
+
+class CodeSent(Output):
+    detail: str
+
+
+@operation(Tag.ACCOUNT, None, status=202, problems=(429,))
+async def forgot_password(request: web.Request, body: Forgotten) -> CodeSent:
+    """Ask for a one-time code by e-mail. The answer does not say whether the address has an account.
+
+    Where the platform sends no mail, headquarters hands out codes: `POST /api/users/{id}/code/`.
+    """
+    await request.app[AUTHENTICATOR].send_code(body.email, request.remote or "")
+    return CodeSent(detail="If this address has an account, a code is on its way. It is good for 15 minutes.")
+
+
+class Reset(Input):
+    email: str = Field(max_length=254, examples=["chief@example.org"])
+    code: str = Field(min_length=1, max_length=40, examples=["K7QM-2FXA-9TLB"])
+    new_password: Password = Field(examples=["correct horse battery staple"])
+
+
+@operation(Tag.ACCOUNT, None, problems=(401, 429))
+async def reset_password(request: web.Request, body: Reset) -> PersonOut:
+    """Choose a new password by a one-time code. All sessions of the account end.
+
+    401: the code is wrong, was used, or is over.
+    """
+    with choosing("new_password"):
+        user = await request.app[AUTHENTICATOR].reset_password(
+            body.email, body.code, body.new_password, request.remote or ""
+        )
+    if user is None:
+        raise Problem(401, "The code is wrong, was used already, or is over. Ask for a new one.")
+    return PersonOut.of(user)
+
+
+class PasswordChange(Input):
+    current_password: str = Field(max_length=1024)
+    new_password: Password
+
+
+@operation(Tag.ACCOUNT, EVERYBODY, problems=(429,))
+async def change_password(request: web.Request, body: PasswordChange) -> None:
+    """Change the own password. All other sessions end. 403: the current password is another one."""
+    with choosing("new_password"):
+        fits = await request.app[AUTHENTICATOR].change_password(
+            request, request[USER], body.current_password, body.new_password
+        )
+    if not fits:
+        raise Problem(403, "The current password is another one.")
+
+
+# --- the own account
+
+
+@operation(Tag.ACCOUNT, EVERYBODY)
+async def me(request: web.Request) -> PersonOut:
+    """The own account."""
+    return PersonOut.of(request[USER])
+
+
+class OwnChange(Input):
+    """What is left out, or null, stays as it is."""
+
+    first_name: Name | None = None
+    last_name: Name | None = None
+    phone_number: Phone | None = None
+    locale: Literal["en", "sw"] | None = None
+
+
+@operation(Tag.ACCOUNT, EVERYBODY)
+async def change_me(request: web.Request, body: OwnChange) -> PersonOut:
+    """Change the own name, telephone number or language."""
+    store = request.app[SERVICES].store
+    return PersonOut.of(await store.change_user(request[USER].id, **body.model_dump(), by=origin(request)))
+
+
+class SessionOut(Output):
+    id: int
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime
+    address: str
+    user_agent: str
+
+    @classmethod
+    def of(cls, session: Session) -> SessionOut:
+        return cls.model_validate(session)
+
+
+@operation(Tag.ACCOUNT, EVERYBODY)
+async def sessions(request: web.Request) -> Page[SessionOut]:
+    """Where the own account is signed in, the latest used first."""
+    services = request.app[SERVICES]
+    return Page([SessionOut.of(it) for it in await services.store.sessions(request[USER].id, services.clock())])
+
+
+@operation(Tag.ACCOUNT, EVERYBODY)
+async def end_session(request: web.Request) -> None:
+    """Sign out elsewhere."""
+    store = request.app[SERVICES].store
+    if not await store.end_session(request[USER].id, path_id(request), by=origin(request)):
+        raise Problem(404, "There is no such session.")
+
+
+class TokenOut(Output):
+    id: int
+    name: str
+    scopes: list[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    """Null: it does not end by itself."""
+    last_used_at: datetime | None
+    prefix: str
+    """Its first characters, to recognise it by."""
+
+    @classmethod
+    def values(cls, token: ApiToken) -> dict[str, object]:
+        values = {name: getattr(token, name) for name in TokenOut.model_fields}
+        return values | {"scopes": sorted(token.scopes)}
+
+
+class NewToken(Input):
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)] = Field(
+        examples=["Monthly export"]
+    )
+    scopes: set[Scope] = Field(min_length=1, examples=[["read"]])
+    """What it may do: never more than the person whose token it is."""
+    expires_at: datetime | None = None
+    """With zone; without it the token does not end by itself."""
+
+
+class TokenShown(TokenOut):
+    token: str
+    """To be sent as `Authorization: Bearer <token>`. It is shown this once."""
+
+
+@operation(Tag.ACCOUNT, EVERYBODY)
+async def tokens(request: web.Request) -> Page[TokenOut]:
+    """The own API tokens, the newest first."""
+    found = await request.app[SERVICES].store.api_tokens(request[USER].id)
+    return Page([TokenOut.model_validate(TokenOut.values(token)) for token in found])
+
+
+@operation(Tag.ACCOUNT, EVERYBODY, status=201, is_secret=True)
+async def add_token(request: web.Request, body: NewToken) -> TokenShown:
+    """Make a token for a program. It is shown this once."""
+    expires_at = zoned("expires_at", body.expires_at) if body.expires_at else None
+    token, kept = await request.app[AUTHENTICATOR].make_token(
+        request[USER], body.name, frozenset(body.scopes), expires_at, origin(request)
+    )
+    return TokenShown.model_validate(TokenOut.values(kept) | {"token": token})
+
+
+@operation(Tag.ACCOUNT, EVERYBODY)
+async def revoke_token(request: web.Request) -> None:
+    """End a token, at once."""
+    store = request.app[SERVICES].store
+    if not await store.revoke_api_token(path_id(request), request[USER].id, by=origin(request)):
+        raise Problem(404, "There is no such token.")
