@@ -11,9 +11,9 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from carbontrack.model import ApiToken, Role, Scope, Session, User, UserStatus
-from carbontrack.passwords import token_hash
+from carbontrack.passwords import WeakPassword, token_hash
 from carbontrack.web.access import EVERYBODY, USER, origin
-from carbontrack.web.auth import AUTHENTICATOR, WrongPassword, delete_cookie, session_token
+from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, session_token
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Id, Input, Output, Page, path_id, zoned
@@ -66,7 +66,7 @@ def choosing(field: str) -> Iterator[None]:
     """Whoever chooses a bad password is told why, at the field."""
     try:
         yield
-    except WrongPassword as error:
+    except WeakPassword as error:
         raise Problem(422, WRONG, ((field, str(error)),)) from None
 
 

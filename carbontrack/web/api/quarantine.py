@@ -14,6 +14,7 @@ from carbontrack.model import Quarantined, Role, Scope
 from carbontrack.store import QuarantineState
 from carbontrack.web.access import REGISTRY_ROLES, USER, origin, scope
 from carbontrack.web.api.device_intake import problem_of
+from carbontrack.web.api.entries import visible
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
 from carbontrack.web.present import cause_text
@@ -102,15 +103,12 @@ class Dismissal(Input):
     """Why nobody needs it."""
 
 
-@operation(Tag.ALERTS, QUARANTINE_ROLES)
+@operation(Tag.ALERTS, QUARANTINE_ROLES, problems=(404,))
 async def quarantine(request: web.Request, query: QuarantineQuery) -> Page[Beginning]:
     """What could not be used, newest first, with its cause and the beginning of what was sent."""
-    only = scope(request[USER])
-    if only is not None and query.factory_id not in {None, only}:
-        return Page([])
     found = await request.app[SERVICES].store.quarantined(
         **query.model_dump(include={"device_id", "cause", "state"}),
-        factory_id=query.factory_id if only is None else only,
+        factory_id=visible(request[USER], query.factory_id),
         since=zoned("from", query.since) if query.since else None,
         until=zoned("to", query.until) if query.until else None,
         before_id=id_before(query.cursor),
