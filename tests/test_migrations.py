@@ -26,6 +26,7 @@ EVERY = [
     "0007_factory_alerts",
     "0008_reload",
     "0009_accounts",
+    "0010_quarantine",
 ]
 NOON_TEXT = "'2026-03-01 12:00:00+00'"
 OLD_DATA = (
