@@ -22,7 +22,17 @@ from hypothesis import strategies as st
 
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
-from carbontrack.model import AuditAction, AuditEvent, DeviceStatus, MonitoringPlan, Origin, Role, Scope, UserStatus
+from carbontrack.model import (
+    AuditAction,
+    AuditEvent,
+    DeviceStatus,
+    MonitoringPlan,
+    Origin,
+    Quarantined,
+    Role,
+    Scope,
+    UserStatus,
+)
 from carbontrack.store import RegistryError, Store, StoreUnavailable, audit_record, chained, open_store
 from tests.support.world import NOON, execute, factory, register
 
@@ -63,6 +73,9 @@ async def change_everything(store: Store) -> None:
     target = Target(0, kangaita.id, Metric.STACK_CO2_PER_TEA, 3.5, date(2026, 1, 1))
     await store.withdraw_target((await store.add_target(target, HQ, NOON)).id, by=HQ)
     await store.add_statement(kangaita.id, NOON, NOON + DAY, '{"co2":1}', "ab" * 32, HQ, LATER, "")
+    item = Quarantined("dev-001", "invalid_json", "why", NOON, b"{", 7, kangaita.id)
+    await store.mark_replayed(item, "60 stored, 0 there already", by=HQ)
+    await store.dismiss(item, "a test of the board", by=HQ)
     await change_people(store)
 
 
