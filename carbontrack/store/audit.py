@@ -147,8 +147,8 @@ class Audit:
             "action": action and action.value,
             "subject_kind": subject_kind,
             "subject_id": subject_id,
-            "at__gte": since,
-            "at__lt": until,
+            "at__gte": since and since.astimezone(UTC),  # SQLite compares times as text
+            "at__lt": until and until.astimezone(UTC),
             "id__lt": after_id,
         }
         query = AuditEventRow.filter(**{name: value for name, value in wanted.items() if value is not None})

@@ -228,6 +228,12 @@ class People(Audit):
         return [_session(row) for row in rows]
 
     @in_context
+    async def session_id(self, token_hash: str) -> int | None:
+        """The number that a session may be shown by."""
+        row = await SessionRow.get_or_none(token_hash=token_hash)
+        return row.id if row else None
+
+    @in_context
     async def delete_session(self, token_hash: str, *, by: Origin = PLATFORM) -> None:
         """End the session that somebody signs out of."""
         async with self._changing(by) as journal:
@@ -413,7 +419,7 @@ def _check_texts(values: dict[str, Any]) -> None:
 
 async def _check_step(row: UserRow, before: dict[str, Any]) -> None:
     """That a person's status may become what it is now, and that somebody is left who lets people in."""
-    if row.status == UserStatus.PENDING != before["status"]:
+    if row.status == UserStatus.PENDING and before["status"] != UserStatus.PENDING:
         raise RegistryError("whoever was let in once is active or disabled, and not pending again")
 
     def approves(role: str, status: str) -> bool:
