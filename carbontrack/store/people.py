@@ -79,7 +79,9 @@ class People(Audit):
                 row = await UserRow.create(**values, password_hash=password_hash, locale="en", created_at=self.clock())
                 await _note(journal, AuditAction.USER_ADDED, row, after=values)
         except IntegrityError as error:
-            raise RegistryError(f"{email} is registered already, or there is no such factory", "email") from error
+            if await UserRow.exists(email=values["email"]):
+                raise RegistryError(f"the address {values['email']} is registered already", "email") from error
+            raise RegistryError("there is no such factory", "factory_id") from error
         return _user(row)
 
     @in_context
@@ -220,6 +222,12 @@ class People(Audit):
             return None
         await _touch(row, now)
         return _user(row.user)
+
+    @in_context
+    async def session_id(self, token_hash: str) -> int | None:
+        """The number of a session; None when there is none."""
+        row = await SessionRow.get_or_none(token_hash=token_hash)
+        return row.id if row else None
 
     @in_context
     async def sessions(self, user_id: int, now: datetime | None = None) -> list[Session]:
