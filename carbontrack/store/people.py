@@ -224,16 +224,16 @@ class People(Audit):
         return _user(row.user)
 
     @in_context
-    async def session_id(self, token_hash: str) -> int | None:
-        """The number of a session; None when there is none."""
-        row = await SessionRow.get_or_none(token_hash=token_hash)
-        return row.id if row else None
-
-    @in_context
     async def sessions(self, user_id: int, now: datetime | None = None) -> list[Session]:
         """The open sessions of a person, the one that was used last first."""
         rows = await SessionRow.filter(user_id=user_id, expires_at__gt=now or self.clock()).order_by("-last_used_at")
         return [_session(row) for row in rows]
+
+    @in_context
+    async def session_id(self, token_hash: str) -> int | None:
+        """The number that a session may be shown by."""
+        row = await SessionRow.get_or_none(token_hash=token_hash)
+        return row.id if row else None
 
     @in_context
     async def delete_session(self, token_hash: str, *, by: Origin = PLATFORM) -> None:

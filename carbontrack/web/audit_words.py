@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from carbontrack.model import AuditAction, AuditEvent, Scope, UserStatus
+from carbontrack.passwords import RESET
 from carbontrack.web.present import LOCALE_TITLES, NO_VALUE, ROLE_TITLES, SCOPE_TEXTS, STATUS_TITLES
 from carbontrack.web.templating import PEOPLE
 
@@ -79,7 +80,7 @@ VALUE_TITLES: Mapping[str, Mapping[Any, str]] = {
     "role": ROLE_TITLES,
     "status": STATUS_TITLES,
     "locale": LOCALE_TITLES,
-    "purpose": {"reset_password": "a new password"},
+    "purpose": {RESET: "a new password"},
 }
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00", re.ASCII)
 EMPTY = (None, "")

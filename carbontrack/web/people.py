@@ -11,8 +11,9 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from carbontrack.model import ApiToken, Role, Scope, User, UserStatus
+from carbontrack.passwords import WeakPassword
 from carbontrack.web.access import USER, origin
-from carbontrack.web.auth import AUTHENTICATOR, WrongPassword
+from carbontrack.web.auth import AUTHENTICATOR
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Id, Input, path_id, zoned
 from carbontrack.web.services import SERVICES
@@ -28,7 +29,7 @@ def _choosing(field: str) -> Iterator[None]:
     """Whoever chooses a bad password is told why, at the field."""
     try:
         yield
-    except WrongPassword as error:
+    except WeakPassword as error:
         raise Problem(422, WRONG, ((field, str(error)),)) from None
 
 

@@ -12,6 +12,7 @@ import jinja2
 from aiohttp import web
 
 from carbontrack.model import User, UserStatus
+from carbontrack.passwords import SHORTEST_PASSWORD
 from carbontrack.web import present
 from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, USER, Handler
 from carbontrack.web.notices import forget_notice, waiting_notice
@@ -70,6 +71,7 @@ def set_up(app: web.Application, services: Services) -> None:
 
     environment.globals["static_url"] = static_url
     environment.globals["version"] = services.version
+    environment.globals["shortest_password"] = SHORTEST_PASSWORD
 
 
 @web.middleware

@@ -161,17 +161,22 @@ class SessionOut(Output):
     last_used_at: datetime
     address: str
     user_agent: str
+    is_current: bool
+    """Whether it is the one by which this is asked."""
 
     @classmethod
-    def of(cls, session: Session) -> SessionOut:
-        return cls.model_validate(session)
+    def of(cls, session: Session, current: int | None) -> SessionOut:
+        values = {name: getattr(session, name) for name in cls.model_fields if name != "is_current"}
+        return cls(**values, is_current=session.id == current)
 
 
 @operation(Tag.ACCOUNT, EVERYBODY)
 async def sessions(request: web.Request) -> Page[SessionOut]:
     """Where the own account is signed in, the latest used first."""
     services = request.app[SERVICES]
-    return Page([SessionOut.of(it) for it in await services.store.sessions(request[USER].id, services.clock())])
+    current = await services.store.session_id(token_hash(session_token(request) or ""))
+    found = await services.store.sessions(request[USER].id, services.clock())
+    return Page([SessionOut.of(it, current) for it in found])
 
 
 @operation(Tag.ACCOUNT, EVERYBODY)
