@@ -19,7 +19,18 @@ from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDr
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
-from carbontrack.model import MIN_DATETIME, Alert, AlertState, Flag, Outcome, Payload, Reading, Site, Snapshot
+from carbontrack.model import (
+    MIN_DATETIME,
+    MOST_CAUSES,
+    Alert,
+    AlertState,
+    Flag,
+    Outcome,
+    Payload,
+    Reading,
+    Site,
+    Snapshot,
+)
 from carbontrack.notify import tell_nobody
 from carbontrack.overload import Allowance, Drain
 from carbontrack.store import ADJOINING, Store, StoreBusy, StoreUnavailable, Work
@@ -139,6 +150,10 @@ class Asked(Payload, frozen=True, gc=True, eq=False):
     answer: asyncio.Future[Outcome | None]
 
 
+class Again(Asked, frozen=True, gc=True, eq=False):
+    """A message out of quarantine, which somebody hands in once more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What one sender that waits has to do with a batch: its own counts, and the rows that its message became."""
@@ -157,6 +172,7 @@ class Part:
         already = sum(id(row) in own for row in work.conflicts)
         # What the database refuses is taken out of the work, into quarantine.
         rejected = len(own.difference(map(id, work.readings))) if work.rejected else 0
+        refusals = [f"{item.cause}: {item.detail}" for item in work.rejected] if rejected else []
         self.answer.set_result(
             Outcome(
                 stored=len(self.readings) + self.records - already - rejected,
@@ -164,6 +180,7 @@ class Part:
                 quarantined=counts.quarantined + rejected,
                 refused=counts.refused,
                 receipts={sid: stream.watermark for sid, stream in counts.receipts.items() if stream.watermark},
+                causes=tuple(dict.fromkeys(counts.causes + refusals))[:MOST_CAUSES],
             )
         )
 
@@ -273,13 +290,14 @@ class DeviceActor(Actor[Payload]):
         self._gone_at = None
         return self._services.hearing.is_own_will(gone_at)
 
-    def ask(self, payload: Payload) -> asyncio.Future[Outcome | None] | None:
+    def ask(self, payload: Payload, *, again: bool = False) -> asyncio.Future[Outcome | None] | None:
         """Leave a message and get what will become of it; None where there is no room or the actor is parked.
 
-        It becomes None when the actor ends before the message is committed.
+        It becomes None when the actor ends before the message is committed. ``again``: it comes out of quarantine.
         """
         answer: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
-        asked = Asked(payload.device_id, payload.channel, payload.body, payload.received_at_ms, answer)
+        kind = Again if again else Asked
+        asked = kind(payload.device_id, payload.channel, payload.body, payload.received_at_ms, answer)
         if not self.tell(asked, later=payload.channel == "backlog"):
             return None
         self._asked.add(answer)
@@ -377,7 +395,10 @@ class DeviceActor(Actor[Payload]):
         work = batch.work
         readings, records = len(work.readings), len(work.records)
         counts = Batch(work)
-        await self.intake.take_data(asked, counts)
+        if isinstance(asked, Again):
+            await self.intake.take_again(asked, counts, self._services.store.kept_numbers)
+        else:
+            await self.intake.take_data(asked, counts)
         batch.take_in(counts)
         return Part(asked.answer, counts, work.readings[readings:], len(work.records) - records)
 

@@ -17,6 +17,7 @@ from dataclasses import fields
 from datetime import UTC, date, datetime
 from typing import Any
 
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
@@ -45,9 +46,11 @@ def chained(before: str, record: Mapping[str, Any]) -> str:
 class Journal:
     """The audit log within a transaction: what is noted is kept if the transaction is, and not otherwise."""
 
-    def __init__(self, by: Origin, now: datetime) -> None:
+    def __init__(self, by: Origin, now: datetime, connection: BaseDBAsyncClient) -> None:
         self.by = by
-        self._now = now
+        self.now = now
+        self.connection = connection
+        """The transaction's own, for what is no table of the ORM."""
 
     async def note(
         self,
@@ -78,7 +81,7 @@ class Journal:
         head = await AuditEventRow.all().order_by("-id").first()
         row = AuditEventRow(
             id=head.id + 1 if head else 1,
-            at=self._now,
+            at=self.now,
             user_id=self.by.user_id,
             action=action.value,
             factory_id=factory_id,
@@ -105,9 +108,9 @@ class Audit:
         The first statement takes the registry's row: PostgreSQL then lets nobody else past it, and SQLite has its lock
         for writing before anything is read.
         """
-        async with in_transaction():
+        async with in_transaction() as connection:
             await RegistryRow.filter(id=1).update(revision=F("revision"))
-            yield Journal(by, self.clock())
+            yield Journal(by, self.clock(), connection)
 
     @in_context
     async def note(
@@ -144,8 +147,8 @@ class Audit:
             "action": action and action.value,
             "subject_kind": subject_kind,
             "subject_id": subject_id,
-            "at__gte": since,
-            "at__lt": until,
+            "at__gte": since and since.astimezone(UTC),  # SQLite compares times as text
+            "at__lt": until and until.astimezone(UTC),
             "id__lt": after_id,
         }
         query = AuditEventRow.filter(**{name: value for name, value in wanted.items() if value is not None})

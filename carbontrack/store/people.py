@@ -421,7 +421,7 @@ def _check_texts(values: dict[str, Any]) -> None:
 
 async def _check_step(row: UserRow, before: dict[str, Any]) -> None:
     """That a person's status may become what it is now, and that somebody is left who lets people in."""
-    if row.status == UserStatus.PENDING != before["status"]:
+    if row.status == UserStatus.PENDING and before["status"] != UserStatus.PENDING:
         raise RegistryError("whoever was let in once is active or disabled, and not pending again")
 
     def approves(role: str, status: str) -> bool:

@@ -52,6 +52,8 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.TARGET_ADDED: "Target set",
     AuditAction.TARGET_WITHDRAWN: "Target withdrawn",
     AuditAction.STATEMENT_ADDED: "Period reported",
+    AuditAction.QUARANTINE_REPLAYED: "Quarantine handed in once more",
+    AuditAction.QUARANTINE_DISMISSED: "Quarantine dismissed",
 }
 ASKED = "Asked for an account"
 FIELD_TITLES: Mapping[str, str] = {

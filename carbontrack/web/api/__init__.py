@@ -17,6 +17,7 @@ from carbontrack.web.api import (
     people,
     plans,
     plugins,
+    quarantine,
     readings,
     schema,
 )
@@ -24,7 +25,7 @@ from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
     account, people, registry_routes, plans, devices, readings, device_intake, entries, accounting, compliance, alerts,
-    plugins, audit, live, schema,
+    quarantine, plugins, audit, live, schema,
 )  # fmt: skip
 
 

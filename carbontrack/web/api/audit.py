@@ -11,7 +11,7 @@ from pydantic import Field
 from carbontrack.model import AuditAction, AuditEvent
 from carbontrack.web.access import NETWORK_ROLES
 from carbontrack.web.contract import Tag, operation
-from carbontrack.web.rest import Id, Output, Page, Paged, bad_cursor, read_cursor, write_cursor, zoned
+from carbontrack.web.rest import Id, Output, Page, Paged, id_before, write_cursor, zoned
 from carbontrack.web.services import SERVICES
 
 
@@ -63,20 +63,11 @@ async def found_events(request: web.Request, query: AuditQuery) -> tuple[list[Au
         **query.model_dump(include={"factory_id", "actor", "action", "subject_kind", "subject_id"}),
         since=zoned("from", query.since) if query.since else None,
         until=zoned("to", query.until) if query.until else None,
-        after_id=_after(query.cursor),
+        after_id=id_before(query.cursor),
         limit=query.limit + 1,
     )
     shown = found[: query.limit]
     return shown, write_cursor([shown[-1].id]) if len(found) > query.limit else None
-
-
-def _after(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    match read_cursor(cursor):
-        case [int(number)] if 0 < number < 2**63:
-            return number
-    raise bad_cursor()
 
 
 class Verified(Output):
