@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Any
 
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
@@ -57,9 +58,11 @@ class Noted:
 class Journal:
     """The audit log within a transaction: what is noted is kept if the transaction is, and not otherwise."""
 
-    def __init__(self, by: Origin, now: datetime) -> None:
+    def __init__(self, by: Origin, now: datetime, connection: BaseDBAsyncClient) -> None:
         self.by = by
-        self._now = now
+        self.now = now
+        self.connection = connection
+        """The transaction's own, for what is no table of the ORM."""
 
     async def note(
         self,
@@ -104,7 +107,7 @@ class Journal:
         }
         return AuditEventRow(
             id=number,
-            at=self._now,
+            at=self.now,
             user_id=self.by.user_id,
             action=event.action.value,
             factory_id=event.factory_id,
@@ -129,9 +132,9 @@ class Audit:
         The first statement takes the registry's row: PostgreSQL then lets nobody else past it, and SQLite has its lock
         for writing before anything is read.
         """
-        async with in_transaction():
+        async with in_transaction() as connection:
             await RegistryRow.filter(id=1).update(revision=F("revision"))
-            yield Journal(by, self.clock())
+            yield Journal(by, self.clock(), connection)
 
     @in_context
     async def note(
@@ -168,8 +171,8 @@ class Audit:
             "action": action and action.value,
             "subject_kind": subject_kind,
             "subject_id": subject_id,
-            "at__gte": since,
-            "at__lt": until,
+            "at__gte": since and since.astimezone(UTC),  # SQLite compares times as text
+            "at__lt": until and until.astimezone(UTC),
             "id__lt": after_id,
         }
         query = AuditEventRow.filter(**{name: value for name, value in wanted.items() if value is not None})

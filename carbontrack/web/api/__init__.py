@@ -18,6 +18,7 @@ from carbontrack.web.api import (
     people,
     plans,
     plugins,
+    quarantine,
     readings,
     schema,
 )
@@ -25,7 +26,7 @@ from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
     account, people, registry_routes, plans, devices, readings, device_intake, entries, bulk, accounting, compliance,
-    alerts, plugins, audit, live, schema,
+    alerts, quarantine, plugins, audit, live, schema,
 )  # fmt: skip
 
 
