@@ -90,7 +90,8 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/hq/leaderboard", leaderboard_page)
 
 
-async def _factory(request: web.Request) -> Factory:
+async def page_factory(request: web.Request) -> Factory:
+    """The factory whose page it is. Raises HTTPNotFound for one that whoever asks may not see."""
     found = await Reader(request.app[SERVICES], request[USER]).factory(request.match_info["slug"])
     if found is None:
         raise web.HTTPNotFound(text="There is no such factory for you.")
@@ -116,7 +117,7 @@ def _month(text: str, services: Services) -> tuple[date, datetime, datetime]:
 @allow(EVERYBODY)
 async def account_page(request: web.Request) -> web.StreamResponse:
     """A month's account of one factory: four numbers apart, and everything that they rest on."""
-    return await _account_page(request, await _factory(request))
+    return await _account_page(request, await page_factory(request))
 
 
 async def _account_page(request: web.Request, factory: Factory, error: str = "") -> web.Response:
@@ -225,7 +226,7 @@ def _days(stacks: Sequence[StackInput], services: Services) -> list[dict[str, An
 @allow(REPORTERS)
 async def report(request: web.Request) -> web.StreamResponse:
     """Report the month, or correct what was reported."""
-    services, factory = request.app[SERVICES], await _factory(request)
+    services, factory = request.app[SERVICES], await page_factory(request)
     form = await request.post()
     _, start, end = _month(request.query.get("month", ""), services)
     try:
@@ -245,7 +246,7 @@ async def report(request: web.Request) -> web.StreamResponse:
 @allow(EVERYBODY)
 async def entries_page(request: web.Request) -> web.StreamResponse:
     """What was entered lately, and the forms for more."""
-    return await _entries_page(request, await _factory(request))
+    return await _entries_page(request, await page_factory(request))
 
 
 async def _entries_page(
@@ -319,7 +320,7 @@ def _given(form: MultiDictProxy[Any], services: Services) -> dict[str, Any]:
 @allow(WRITERS)
 async def add_energy(request: web.Request) -> web.StreamResponse:
     """Keep an energy entry from the form, or show the form again with what was wrong; nothing typed is lost."""
-    services, factory = request.app[SERVICES], await _factory(request)
+    services, factory = request.app[SERVICES], await page_factory(request)
     form = await request.post()
     typed = {name: str(value) for name, value in form.items()} | {"kind": "energy"}
     try:
@@ -336,7 +337,7 @@ async def add_energy(request: web.Request) -> web.StreamResponse:
 @allow(WRITERS)
 async def add_production(request: web.Request) -> web.StreamResponse:
     """As :func:`add_energy`, for leaf and tea."""
-    services, factory = request.app[SERVICES], await _factory(request)
+    services, factory = request.app[SERVICES], await page_factory(request)
     form = await request.post()
     typed = {name: str(value) for name, value in form.items()} | {"kind": "production"}
     try:
@@ -358,7 +359,7 @@ def _errors(error: ValidationError | Problem) -> Sequence[tuple[str, str]]:
 @allow(WRITERS)
 async def withdraw(request: web.Request) -> web.StreamResponse:
     """Take an entry out of the accounts; it stays in its history."""
-    services, factory = request.app[SERVICES], await _factory(request)
+    services, factory = request.app[SERVICES], await page_factory(request)
     form = await request.post()
     kind, entry_id = str(form.get("kind", "")), str(form.get("id", ""))
     reason = str(form.get("reason", "")) or "withdrawn on the page of entries"
