@@ -33,6 +33,7 @@ from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
+from carbontrack.mail import Mailer, mailer
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
 from carbontrack.notify import Notifications, notifications
@@ -77,6 +78,7 @@ class Core:
     upkeep: Upkeep
     canary: Canary
     accounts: BrokerAccounts | None
+    mailer: Mailer | None
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -96,6 +98,8 @@ class Core:
         # The canary finds what nothing else tells of; where the cause is known it says nothing more.
         accounts = self.accounts.problem if self.accounts else ""
         found = self.not_ready() or [text for text in (self.canary.problem, accounts) if text]
+        if self.mailer and self.mailer.problem:
+            found.append(self.mailer.problem)
         return [*found, *self.plugins.problems(), *self.reloader.left_out]
 
 
@@ -117,6 +121,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         ) as store,
         running_plugins(config, metrics) as plugins,
         notifications(metrics) as notices,
+        mailer(config, metrics) as mail,
     ):
         settings = broker_settings(config)
         drain = Drain(config.mqtt.credit, config.mqtt.backlog_per_s)
@@ -152,12 +157,14 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         fleet.canary = CanaryActor(services, canary)
         fleet.canary.start()
         accounts = accounts_of(config, settings, store, metrics)
-        core = Core(config, store, fleet, live, metrics, ingest, plugins, reloader, books, upkeep, canary, accounts)
+        core = Core(
+            config, store, fleet, live, metrics, ingest, plugins, reloader, books, upkeep, canary, accounts, mail
+        )
         try:
             async with _kept_running(
                 ingest=ingest.consume,
                 registry=lambda: _follow_registry(store, fleet, reloader, devices.registry_poll_s),
-                upkeep=lambda: _tidy(upkeep),
+                upkeep=lambda: _tidy(upkeep, store),
                 looks=lambda: _look(upkeep),
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
                 factories=watch.keep,
@@ -308,6 +315,7 @@ def web_services(
         public_url=http.public_url,
         device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
         max_payload_bytes=core.config.mqtt.max_payload_bytes,
+        mailer=core.mailer,
         metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
         time_zone=ZoneInfo(config.site.time_zone),
         demo_accounts=demo_accounts,
@@ -416,7 +424,6 @@ async def _follow_registry(store: Store, fleet: Fleet, reloader: Reloader, every
         revision = await store.revision()
         if revision != seen:
             await fleet.sync(await store.sites())
-            await store.forget_sessions(datetime.now(UTC))
             if (number := await store.asked_reload()) is not None:
                 result = await reloader.reload("carbontrack reload")
                 await store.answer_reload(number, msgspec.json.encode(result).decode())
@@ -425,10 +432,11 @@ async def _follow_registry(store: Store, fleet: Fleet, reloader: Reloader, every
         await asyncio.sleep(every_s)
 
 
-async def _tidy(upkeep: Upkeep) -> None:
+async def _tidy(upkeep: Upkeep, store: Store) -> None:
     """Put things in order every hour. It may take long: packing a day waits for the end of a backup."""
     while True:
         await upkeep.tidy()
+        await store.forget_sessions(datetime.now(UTC))
         await asyncio.sleep(TIDY_EVERY_S)
 
 

@@ -32,6 +32,10 @@ LATE_FROM = timedelta(seconds=60)
 """A reading that came so long after it was measured waited in the device's store."""
 RECOVERED_AFTER_S = 15.0
 """When nothing late has come for so long, the outage is recovered."""
+RETURN_S = 10.0
+"""Last wills that come within so long of the core's own return to the broker may be the broker's doing."""
+FEW = 3
+"""If they are those of more devices than this, they are: so many do not leave just when the core comes back."""
 
 
 @dataclass(slots=True)
@@ -42,6 +46,8 @@ class Hearing:
     """A link to the broker may be dead for so long before its end is noticed: two keep-alives."""
     _since_s: float | None = None
     _last_s: float = 0.0
+    _wills: dict[str, float] = field(default_factory=dict)
+    """When each device's newest last will came."""
 
     def connected(self, now_s: float) -> None:
         """The core is connected to the broker; the devices need their time to come back as well."""
@@ -55,6 +61,10 @@ class Hearing:
         """Somebody was heard, whoever it was."""
         self._last_s = now_s
 
+    def will(self, device_id: str, now_s: float) -> None:
+        """A last will came of a device that was there."""
+        self._wills[device_id] = now_s
+
     def silence_s(self, heard_at_s: float | None, now_s: float) -> float:
         """For how long a device that was heard last at ``heard_at_s`` has been silent for certain."""
         if self._since_s is None:
@@ -62,9 +72,18 @@ class Hearing:
         heard_s = self._since_s if heard_at_s is None else max(self._since_s, heard_at_s)
         return max(self._last_s, now_s - self.blind_s) - heard_s
 
-    def is_unbroken_since(self, at_s: float) -> bool:
-        """Whether the core has been connected without a break since then."""
-        return self._since_s is not None and self._since_s <= at_s
+    def is_own_will(self, at_s: float) -> bool:
+        """Whether the device is gone whose last will came then, and not its broker.
+
+        A broker that is restarted sends the wills of all devices, and cuts off the core too. Where many come about when
+        the core comes back, silence alone tells who is gone.
+        """
+        since_s = self._since_s
+        if since_s is None or at_s < since_s:
+            return False
+        if at_s > since_s + RETURN_S:
+            return True
+        return sum(abs(will_s - since_s) <= RETURN_S for will_s in self._wills.values()) <= FEW
 
 
 def _all_is_heard() -> Hearing:
@@ -83,7 +102,7 @@ class Services:
     """What every device actor shares. ``receipt`` is told (device id, stream id, watermark) after a commit.
 
     ``notify`` is told of every alert that was raised or cleared, after its commit; it never waits.
-    ``will_after_s``: a last will counts after so long. A broker that is restarted sends everybody's.
+    ``will_after_s``: a last will counts after so long, if it is the device's own.
     """
 
     store: Store
@@ -247,12 +266,12 @@ class DeviceActor(Actor[Payload]):
         self.looks += 1
 
     def _is_gone(self, now_s: float) -> bool:
-        """Whether its last will counts by now: the core heard all the time, and nothing else came of the device."""
+        """Whether its last will counts by now: it is the device's own, and nothing else came of the device."""
         gone_at = self._gone_at
         if gone_at is None or now_s - gone_at < self._services.will_after_s:
             return False
         self._gone_at = None
-        return self._services.hearing.is_unbroken_since(gone_at)
+        return self._services.hearing.is_own_will(gone_at)
 
     def ask(self, payload: Payload) -> asyncio.Future[Outcome | None] | None:
         """Leave a message and get what will become of it; None where there is no room or the actor is parked.
@@ -365,9 +384,11 @@ class DeviceActor(Actor[Payload]):
     def _note_presence(self, batch: Batch) -> None:
         """Remember when the device was heard; a last will is only the broker's word, and has to wait."""
         now_s = self._services.monotonic()
+        if batch.will and self.snapshot.online:  # the wills of who left long ago are kept by the broker, and no news
+            self._services.hearing.will(self.name, now_s)
         if batch.heard or batch.online:
             self._heard_at, self._gone_at = now_s, None
-        elif batch.online is False and batch.by_will:
+        elif batch.by_will:
             batch.online, self._gone_at = None, now_s
             self.be_idle_in(self._services.will_after_s)
 

@@ -55,6 +55,8 @@ class Batch:
     """What a birth or a will said last."""
     by_will: bool = False
     """Whether it was the broker that said it, and not the device itself."""
+    will: bool = False
+    """Whether a last will came, whatever came after it."""
     newest: Reading | None = None
     """The newest new reading by measuring time."""
     receipts: dict[str, Stream] = field(default_factory=dict)
@@ -183,7 +185,8 @@ class Intake:
         if birth.conn < self._connection and not birth.online:
             return  # the will of an older connection, delivered after the birth of a newer one
         self._connection = birth.conn
-        batch.online, batch.by_will = birth.online, birth.why is None
+        batch.online, batch.by_will = birth.online, not birth.online and birth.why is None
+        batch.will |= batch.by_will
         if not birth.online or not birth.sid or birth.first is None or not 0 <= birth.first < 2**53:
             return
         stream = self.streams.get(birth.sid) or await self._new_stream(birth.sid)

@@ -178,12 +178,37 @@ class Metrics:
         self.factory_alerts_open = Gauge(
             "carbontrack_factory_alerts_open", "Alerts of factories as a whole that fire now.", registry=registry
         )
+        self.mails = Counter(
+            "carbontrack_mails",
+            "Mails by how they ended: sent, failed for good or after an hour, or dropped unsent.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.mails_waiting = Gauge("carbontrack_mails_waiting", "Mails that are still to be sent.", registry=registry)
         self.notifications = Counter(
             "carbontrack_notifications",
             "Notifications of alerts by how they ended: sent, failed after several attempts, or dropped unsent.",
             ["notification", "outcome"],
             registry=registry,
         )
+        self._count_storage(registry)
+        self.plugin_errors = Counter(
+            "carbontrack_plugin_errors",
+            "Calls of plugins that failed, by plugin and kind: raised, or blocked (held the core up).",
+            ["plugin", "kind"],
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "carbontrack_reloads",
+            "Reloads of the configuration: done, failed (something of it is not in force), or refused (it is bad).",
+            ["result"],
+            registry=registry,
+        )
+        self.plugins = Gauge("carbontrack_plugins", "Plugins by state.", ["state"], registry=registry)
+        self._flags = {int(flag): self.flagged.labels(str(flag.name).lower()) for flag in Flag}
+
+    def _count_storage(self, registry: CollectorRegistry) -> None:
+        """What is kept, and how much room there is."""
         self.storage_bytes = Gauge(
             "carbontrack_storage_bytes",
             "Bytes kept: raw readings and records with their indexes, the whole database, the archive.",
@@ -215,20 +240,6 @@ class Metrics:
             "1 while there is less room than retention.reserve_mb: then only readings are written.",
             registry=registry,
         )
-        self.plugin_errors = Counter(
-            "carbontrack_plugin_errors",
-            "Calls of plugins that failed, by plugin and kind: raised, or blocked (held the core up).",
-            ["plugin", "kind"],
-            registry=registry,
-        )
-        self.reloads = Counter(
-            "carbontrack_reloads",
-            "Reloads of the configuration: done, failed (something of it is not in force), or refused (it is bad).",
-            ["result"],
-            registry=registry,
-        )
-        self.plugins = Gauge("carbontrack_plugins", "Plugins by state.", ["state"], registry=registry)
-        self._flags = {int(flag): self.flagged.labels(str(flag.name).lower()) for flag in Flag}
 
     def count_flags(self, flags: int) -> None:
         """Count one committed reading under each of its flags."""

@@ -2,19 +2,68 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
+import string
+from collections.abc import Iterable
+from datetime import timedelta
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 1024
+FEWEST_SIGNS = 5
+"""Different ones in a password."""
+SHORTEST_REST = 6
+"""What must be left of a password without the person's own names."""
+RESET = "password reset"
+"""The purpose of codes that stand for a password that somebody has forgotten."""
+CODE_LASTS = timedelta(hours=1)
 CODE_ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """Without I, O, 0 and 1, which look alike."""
 CODE_LENGTH = 12
 """60 bits: also whoever has the database cannot find a code by its hash before it ends."""
 _hasher = PasswordHasher(memory_cost=19 * 1024, time_cost=3, parallelism=1)
 """argon2id at 19 MiB: docs/security.md says why so much and no more."""
+
+
+class WeakPassword(ValueError):
+    """A password that others would guess; the message says what to do."""
+
+
+def check_password(password: str, own: Iterable[str] = ()) -> None:
+    """Raise :class:`WeakPassword` for one that is too short, commonly used, or little more than the person's own names.
+
+    ``own`` are the e-mail address and the names. There is no rule about capitals or digits: length is what counts.
+    """
+    if len(password) < SHORTEST_PASSWORD:
+        raise WeakPassword(f"The password must have at least {SHORTEST_PASSWORD} characters. Take several words.")
+    if len(password) > LONGEST_PASSWORD:
+        raise WeakPassword(f"The password may have {LONGEST_PASSWORD} characters at most.")
+    lowered = password.lower()
+    if len(set(lowered)) < FEWEST_SIGNS:
+        raise WeakPassword("The password repeats the same few characters. Take several words.")
+    if {lowered, lowered.strip(string.digits + string.punctuation)} & _common_passwords():
+        raise WeakPassword("Many people use this password, so it is tried first. Take several words.")
+    rest = lowered
+    for word in sorted(_words(own), key=len, reverse=True):
+        rest = rest.replace(word, "")
+    if len(rest) < SHORTEST_REST:
+        raise WeakPassword("The password is little more than your own name or address. Take words that are not yours.")
+
+
+def _words(own: Iterable[str]) -> set[str]:
+    lowered = {text.strip().lower() for text in own}
+    return {word for text in lowered for word in (text, *text.split("@")) if len(word) > 2}
+
+
+@functools.cache
+def _common_passwords() -> frozenset[str]:
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # noqa: PLC0415  # large, and needed for new passwords only
+
+    return frozenset(FREQUENCY_LISTS["passwords"])
 
 
 def hash_password(password: str) -> str:
@@ -54,12 +103,3 @@ def new_code() -> str:
 def code_hash(code: str) -> str:
     """What is kept of a code, however somebody types it: with small letters, spaces, or without hyphens."""
     return token_hash("".join(sign for sign in code.upper() if sign.isalnum()))
-
-
-def check_password(password: str, *own: str) -> str:
-    """Why somebody should not choose a password; empty if it is good. ``own`` are their address and names."""
-    if len(password) < 10:
-        return "The password must have at least 10 characters."
-    if any(word and len(word) > 3 and word.casefold() in password.casefold() for word in own):
-        return "The password must not have your name or your address in it."
-    return ""

@@ -286,18 +286,13 @@ async def test_a_head_that_was_noted_shows_what_was_cut_off_or_written_anew(full
     assert "not the one that was noted" in again.why
 
 
-@pytest.mark.parametrize(
-    "statement",
-    ["UPDATE audit_event SET actor = 'nobody'", "DELETE FROM audit_event", "TRUNCATE audit_event", "INSERT OR REPLACE"],
-)
-async def test_the_database_itself_refuses_to_change_the_log(full: Store, database_url: str, statement: str) -> None:
-    if statement.startswith("TRUNCATE" if "sqlite" in database_url else "INSERT OR"):
-        pytest.skip("the other engine's")
-    if statement == "INSERT OR REPLACE":
-        statement = "INSERT OR REPLACE INTO audit_event SELECT * FROM audit_event"
+async def test_the_database_itself_refuses_to_change_the_log(full: Store, database_url: str) -> None:
+    replace_all = "INSERT OR REPLACE INTO audit_event SELECT * FROM audit_event"
+    own = replace_all if database_url.startswith("sqlite") else "TRUNCATE audit_event"
 
-    with pytest.raises((sqlite3.IntegrityError, asyncpg.RestrictViolationError), match="append-only"):
-        await execute(database_url, statement)
+    for statement in ("UPDATE audit_event SET actor = 'nobody'", "DELETE FROM audit_event WHERE id = 3", own):
+        with pytest.raises((sqlite3.IntegrityError, asyncpg.RestrictViolationError), match="append-only"):
+            await execute(database_url, statement)
 
     assert (await full.verify_audit()).count == 10
 

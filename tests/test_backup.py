@@ -301,12 +301,12 @@ def receipt(node: Node, seq: int) -> bytes:
 
 
 async def test_an_older_schema_is_backed_up_and_migrated_when_it_is_restored(
-    database_url: str, new_url: str, to: Path
+    empty_url: str, new_url: str, to: Path
 ) -> None:
-    await migrate_to(database_url, "0002_telemetry")
+    await migrate_to(empty_url, "0002_telemetry")
     for statement in OLD_DATA:
-        await execute(database_url, statement.format(at="1772366400000" if "sqlite" in database_url else NOON_TEXT))
-    made = await back_up(database_url, to)
+        await execute(empty_url, statement.format(at="1772366400000" if "sqlite" in empty_url else NOON_TEXT))
+    made = await back_up(empty_url, to)
     assert made.parts.contents.streams is None
 
     done = await restore(new_url, made.file)
@@ -506,14 +506,14 @@ async def test_a_backup_of_a_newer_version_or_another_engine_is_refused_before_a
         await restore(other, made)
 
 
-async def test_an_empty_or_a_newer_database_is_not_backed_up(database_url: str, to: Path) -> None:
+async def test_an_empty_or_a_newer_database_is_not_backed_up(empty_url: str, to: Path) -> None:
     with pytest.raises(BackupError, match=r"is empty|There is no database"):
-        await back_up(database_url, to)
-    async with migrated_store(database_url):
+        await back_up(empty_url, to)
+    async with migrated_store(empty_url):
         pass
-    await execute(database_url, NEWER)
+    await execute(empty_url, NEWER)
     with pytest.raises(BackupError, match=r"9999_from_the_future.*does not know"):
-        await back_up(database_url, to)
+        await back_up(empty_url, to)
     assert list(to.iterdir()) == []
 
 

@@ -415,6 +415,23 @@ class TestErrors:
                 "http: {public_url: portal.example}",
                 "http.public_url: must be https://HOST or https://HOST:PORT, without a path",
             ),
+            ("mail: {host: h}", "mail: host needs sender"),
+            (
+                "mail: {sender: nobody}",
+                "mail.sender: must be an e-mail address, also with a name: Carbon Track <carbon@example.org>",
+            ),
+            (
+                "mail: {sender: 'a@x.org, b@x.org'}",
+                "mail.sender: must be an e-mail address, also with a name: Carbon Track <carbon@example.org>",
+            ),
+            (
+                "mail: {sender: a@x..org}",
+                "mail.sender: must be an e-mail address, also with a name: Carbon Track <carbon@example.org>",
+            ),
+            ("mail: {password: p}", "mail: username and password need each other"),
+            ("mail: {username: u}", "mail: username and password need each other"),
+            ("mail: {tls: none, username: u, password: p}", "mail: a password needs tls: starttls or tls"),
+            ("mail: {tls: ssl}", "mail.tls: must be one of none, starttls, tls"),
             ("http: {metrics_token: ''}", "http.metrics_token: must be text that is not empty, kept secret"),
             ("devices: {offline_after_s: .inf}", "devices.offline_after_s: must be a number above 0"),
             ("devices: {offline_after_s: .nan}", "devices.offline_after_s: must be a number above 0"),

@@ -56,70 +56,70 @@ async def migrate_to(url: str, name: str) -> None:
         )
 
 
-async def test_an_empty_database_is_ready_after_migrate(database_url: str, metrics: Metrics) -> None:
-    assert await migrate(database_url) == EVERY
+async def test_an_empty_database_is_ready_after_migrate(empty_url: str, metrics: Metrics) -> None:
+    assert await migrate(empty_url) == EVERY
 
-    async with open_store(database_url, metrics) as store:
+    async with open_store(empty_url, metrics) as store:
         assert await store.factories() == []
 
 
-async def test_every_migration_is_reported_when_it_is_applied(database_url: str) -> None:
+async def test_every_migration_is_reported_when_it_is_applied(empty_url: str) -> None:
     lines: list[str] = []
 
-    await migrate(database_url, lines.append)
+    await migrate(empty_url, lines.append)
 
     assert lines == [f"applied {name}" for name in EVERY]
 
 
-async def test_migrating_twice_changes_nothing(database_url: str, metrics: Metrics) -> None:
-    await migrate(database_url)
-    async with open_store(database_url, metrics) as store:
+async def test_migrating_twice_changes_nothing(empty_url: str, metrics: Metrics) -> None:
+    await migrate(empty_url)
+    async with open_store(empty_url, metrics) as store:
         await store.add_factory(factory("Kangaita"))
         revision = await store.revision()
 
-    assert await migrate(database_url) == []
+    assert await migrate(empty_url) == []
 
-    async with open_store(database_url, metrics) as store:
+    async with open_store(empty_url, metrics) as store:
         assert [row.name for row in await store.factories()] == ["Kangaita"]
         assert await store.revision() == revision
 
 
-async def test_an_empty_database_is_refused_with_the_command_that_helps(database_url: str, metrics: Metrics) -> None:
+async def test_an_empty_database_is_refused_with_the_command_that_helps(empty_url: str, metrics: Metrics) -> None:
     with pytest.raises(SchemaMismatch, match=r"is empty.*carbontrack migrate"):
-        async with open_store(database_url, metrics):
+        async with open_store(empty_url, metrics):
             pass
 
 
-async def test_an_older_database_is_refused_by_the_name_of_what_it_lacks(database_url: str, metrics: Metrics) -> None:
-    await migrate_to(database_url, EVERY[0])
+async def test_an_older_database_is_refused_by_the_name_of_what_it_lacks(empty_url: str, metrics: Metrics) -> None:
+    await migrate_to(empty_url, EVERY[0])
 
     with pytest.raises(SchemaMismatch, match=rf"lacks the migration {EVERY[1]}.*carbontrack migrate"):
-        async with open_store(database_url, metrics):
+        async with open_store(empty_url, metrics):
             pass
 
 
-async def test_an_older_database_keeps_its_registry_when_it_is_migrated(database_url: str, metrics: Metrics) -> None:
-    await migrate_to(database_url, EVERY[0])
-    await execute(database_url, "INSERT INTO factory (name, slug, county, region, altitude_m, is_active) "
+async def test_an_older_database_keeps_its_registry_when_it_is_migrated(empty_url: str, metrics: Metrics) -> None:
+    await migrate_to(empty_url, EVERY[0])
+    await execute(empty_url, "INSERT INTO factory (name, slug, county, region, altitude_m, is_active) "
                                 "VALUES ('Kangaita', 'kangaita', '', '', 2000, '1')")  # fmt: skip
 
-    assert await migrate(database_url) == EVERY[1:]
+    assert await migrate(empty_url) == EVERY[1:]
 
-    async with open_store(database_url, metrics) as store:
+    async with open_store(empty_url, metrics) as store:
         assert [row.name for row in await store.factories()] == ["Kangaita"]
 
 
 async def test_a_database_with_readings_of_before_the_accounting_gets_its_tiers_made_anew(
-    database_url: str, metrics: Metrics
+    empty_url: str, metrics: Metrics
 ) -> None:
     """What the first schema had measured is there, with its plan, and every bucket that has readings is summarised."""
-    await migrate_to(database_url, "0002_telemetry")
+    await migrate_to(empty_url, "0002_telemetry")
     for statement in OLD_DATA:
-        await execute(database_url, statement.format(at="1772366400000" if "sqlite" in database_url else NOON_TEXT))
+        await execute(empty_url, statement.format(at="1772366400000" if "sqlite" in empty_url else NOON_TEXT))
 
-    await migrate(database_url)
+    await migrate(empty_url)
 
-    async with open_store(database_url, metrics) as store:
+    async with open_store(empty_url, metrics) as store:
         (stack,) = await store.stacks()
         assert (stack.plans[0].diameter_m, stack.plans[0].validity, stack.plans[0].fuels) == (0.8, "share", "firewood")
         assert await summarise_touched(store) == 1
@@ -128,13 +128,13 @@ async def test_a_database_with_readings_of_before_the_accounting_gets_its_tiers_
         assert hour.measured_kg == pytest.approx(5 * 0.14838117, rel=1e-6)
 
 
-async def test_the_accounting_can_be_taken_back_and_comes_again(database_url: str, metrics: Metrics) -> None:
-    await migrate(database_url)
+async def test_the_accounting_can_be_taken_back_and_comes_again(empty_url: str, metrics: Metrics) -> None:
+    await migrate(empty_url)
 
-    await migrate_to(database_url, "0002_telemetry")
+    await migrate_to(empty_url, "0002_telemetry")
 
-    assert await migrate(database_url) == EVERY[2:]
-    async with open_store(database_url, metrics) as store:
+    assert await migrate(empty_url) == EVERY[2:]
+    async with open_store(empty_url, metrics) as store:
         assert await store.factories() == []
 
 
@@ -151,50 +151,50 @@ ALERTS = (
 
 
 async def test_alerts_of_before_the_factories_had_their_own_are_kept_there_and_back(
-    database_url: str, metrics: Metrics
+    empty_url: str, metrics: Metrics
 ) -> None:
-    await migrate_to(database_url, "0006_device_passwords")
+    await migrate_to(empty_url, "0006_device_passwords")
     for statement in (OLD_DATA[0], OLD_DATA[1], ALERTS[0], ALERTS[1]):
-        await execute(database_url, statement)
+        await execute(empty_url, statement)
 
-    assert await migrate(database_url) == EVERY[6:]
-    async with open_store(database_url, metrics) as store:
+    assert await migrate(empty_url) == EVERY[6:]
+    async with open_store(empty_url, metrics) as store:
         (before,) = await store.alerts()
         assert (before.id, before.device_id, before.rule, before.raised_at) == (5, "dev-001", "hot", NOON)
         await store.raise_factory_alert(1, "late", "info", "", NOON)
         assert len(await store.alerts()) == 2
 
-    await migrate_to(database_url, "0006_device_passwords")
-    await migrate(database_url)
-    async with open_store(database_url, metrics) as store:
+    await migrate_to(empty_url, "0006_device_passwords")
+    await migrate(empty_url)
+    async with open_store(empty_url, metrics) as store:
         assert await store.alerts() == [before], "a factory's alert has no place in the older schema"
         await store.raise_alert("dev-001", "hot", "warning", "again", NOON)
         assert await store.alerts() == [before], "one open alert for a device and a rule"
 
 
-async def test_a_newer_database_is_refused_with_what_to_do(database_url: str, metrics: Metrics) -> None:
-    await migrate(database_url)
-    await execute(database_url, NEWER)
+async def test_a_newer_database_is_refused_with_what_to_do(empty_url: str, metrics: Metrics) -> None:
+    await migrate(empty_url)
+    await execute(empty_url, NEWER)
 
     with pytest.raises(SchemaMismatch, match=r"9999_from_the_future.*install that version, or restore a backup"):
-        async with open_store(database_url, metrics):
+        async with open_store(empty_url, metrics):
             pass
 
 
-async def test_a_newer_database_is_not_migrated(database_url: str) -> None:
-    await migrate(database_url)
-    await execute(database_url, NEWER)
+async def test_a_newer_database_is_not_migrated(empty_url: str) -> None:
+    await migrate(empty_url)
+    await execute(empty_url, NEWER)
 
     with pytest.raises(SchemaMismatch, match="9999_from_the_future"):
-        await migrate(database_url)
+        await migrate(empty_url)
 
 
-async def test_the_migrations_make_what_the_models_describe(database_url: str) -> None:
+async def test_the_migrations_make_what_the_models_describe(empty_url: str) -> None:
     """Whoever changes a model without a migration hears of it here."""
-    await migrate(database_url)
-    async with _connected(database_url) as context:
+    await migrate(empty_url)
+    async with _connected(empty_url) as context:
         assert context.apps is not None
-        forgotten = await MigrationAutodetector(context.apps, schema.tortoise_config(database_url)["apps"]).changes()
+        forgotten = await MigrationAutodetector(context.apps, schema.tortoise_config(empty_url)["apps"]).changes()
 
     assert [migration.name for migration in forgotten] == []
 

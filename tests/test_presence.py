@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from carbontrack.device import Hearing
+from carbontrack.device import FEW, RETURN_S, Hearing
 from carbontrack.metrics import Metrics
 from carbontrack.overload import BURST_S, Allowance, Drain
 from carbontrack.store import Store
@@ -36,21 +37,27 @@ HOUR_MS = 3_600_000
 # --- called offline
 
 
-@pytest.fixture
-async def heard(store: Store, metrics: Metrics) -> AsyncIterator[tuple[Core, Hearing, Clock]]:
-    await register(store, "dev-001", "dev-002")
+@asynccontextmanager
+async def hearing_all(store: Store, metrics: Metrics, *names: str) -> AsyncIterator[tuple[Core, Hearing, Clock]]:
+    """A core that has just connected to the broker and has heard each of these devices."""
+    await register(store, *names)
     clock, hearing = Clock(), Hearing()
     async with core(store, metrics, monotonic=clock, hearing=hearing, offline_after_s=30.0) as running:
-        for name in ("dev-001", "dev-002"):
-            running.fleet._actors[name].idle_after_s = 0.01
-            running.fleet._actors[name]._await_idle(asyncio.get_running_loop())
         hearing.connected(clock())
         hearing.heard(clock())
-        running.tell("dev-001", body())
-        running.tell("dev-002", body())
-        await running.receipt("dev-001", 1)
-        await running.receipt("dev-002", 1)
+        for name in names:
+            running.fleet._actors[name].idle_after_s = 0.01
+            running.fleet._actors[name]._await_idle(asyncio.get_running_loop())
+            running.tell(name, body())
+        for name in names:
+            await running.receipt(name, 1)
         yield running, hearing, clock
+
+
+@pytest.fixture
+async def heard(store: Store, metrics: Metrics) -> AsyncIterator[tuple[Core, Hearing, Clock]]:
+    async with hearing_all(store, metrics, "dev-001", "dev-002") as everything:
+        yield everything
 
 
 def online(running: Core) -> set[str]:
@@ -305,7 +312,9 @@ async def test_who_is_heard_again_after_its_will_was_never_gone(heard: tuple[Cor
     assert online(running) == {"dev-001", "dev-002"}
 
 
-async def test_wills_of_a_broker_that_is_restarted_count_for_nothing(heard: tuple[Core, Hearing, Clock]) -> None:
+async def test_a_will_from_before_the_core_itself_was_cut_off_counts_for_nothing(
+    heard: tuple[Core, Hearing, Clock],
+) -> None:
     running, hearing, clock = heard
     patient(running)
     for name in ("dev-001", "dev-002"):
@@ -319,6 +328,115 @@ async def test_wills_of_a_broker_that_is_restarted_count_for_nothing(heard: tupl
 
     await looks(running)
     assert online(running) == {"dev-001", "dev-002"}
+
+
+MANY = {f"dev-{number:03}" for number in range(1, FEW + 3)}
+
+
+@pytest.fixture
+async def many(store: Store, metrics: Metrics) -> AsyncIterator[tuple[Core, Hearing, Clock]]:
+    """More than a few, who have been there for long."""
+    async with hearing_all(store, metrics, *sorted(MANY)) as (running, hearing, clock):
+        patient(running)
+        clock.now += RETURN_S + 1
+        yield running, hearing, clock
+
+
+def back(hearing: Hearing, clock: Clock) -> None:
+    """The core loses the broker, and is connected again 2 s later."""
+    hearing.cut_off()
+    clock.now += 2
+    hearing.connected(clock())
+
+
+async def will_of(running: Core, clock: Clock, hearing: Hearing, names: set[str]) -> None:
+    """The broker sends the last wills of these devices, and nothing else comes for as long as a will waits."""
+    for name in names:
+        running.tell(name, will(), "state")
+    await looks(running)
+    clock.now += 5
+    hearing.heard(clock())
+    await looks(running)
+
+
+async def test_the_wills_of_a_broker_that_is_restarted_leave_each_device_its_time_to_come_back(
+    many: tuple[Core, Hearing, Clock],
+) -> None:
+    running, hearing, clock = many
+    back(hearing, clock)
+    await will_of(running, clock, hearing, MANY)
+    assert online(running) == MANY
+
+    clock.now += 20
+    running.tell("dev-001", birth(conn=2), "state")
+    hearing.heard(clock())
+    await looks(running)
+    assert online(running) == MANY, "25 s after the broker came back"
+
+    clock.now += 10
+    hearing.heard(clock())
+    await looks(running)
+    assert online(running) == {"dev-001"}, "the others did not come back within offline_after_s"
+
+
+async def test_wills_count_as_the_broker_s_whether_the_core_hears_them_before_or_after_its_own_return(
+    many: tuple[Core, Hearing, Clock],
+) -> None:
+    running, hearing, clock = many
+    last = {"dev-001"}
+    for name in MANY - last:
+        running.tell(name, will(), "state")
+    await looks(running)
+    back(hearing, clock)
+    await will_of(running, clock, hearing, last)
+
+    assert online(running) == MANY
+
+
+async def test_who_comes_back_before_its_will_is_read_is_counted_among_those_of_the_broker(
+    many: tuple[Core, Hearing, Clock],
+) -> None:
+    running, hearing, clock = many
+    back(hearing, clock)
+    last = {"dev-001"}
+    for name in MANY - last:
+        running.tell(name, will(conn=1), "state")
+        running.tell(name, birth(conn=2), "state")
+    await will_of(running, clock, hearing, last)
+
+    assert online(running) == MANY
+
+
+async def test_a_few_who_leave_just_when_the_core_comes_back_are_gone(many: tuple[Core, Hearing, Clock]) -> None:
+    running, hearing, clock = many
+    back(hearing, clock)
+    few = set(sorted(MANY)[:FEW])
+    await will_of(running, clock, hearing, few)
+
+    assert online(running) == MANY - few
+
+
+async def test_all_who_leave_while_the_core_stays_connected_are_gone(many: tuple[Core, Hearing, Clock]) -> None:
+    """A site's own link to the broker went down."""
+    running, hearing, clock = many
+    await will_of(running, clock, hearing, MANY)
+
+    assert online(running) == set()
+
+
+async def test_the_wills_that_the_broker_keeps_of_those_who_left_long_ago_excuse_nobody(
+    many: tuple[Core, Hearing, Clock],
+) -> None:
+    running, hearing, clock = many
+    last = {"dev-001"}
+    await will_of(running, clock, hearing, MANY - last)
+    clock.now += 3600
+    running.tell("dev-001", body(seq=2))
+    await running.receipt("dev-001", 2)
+    back(hearing, clock)
+    await will_of(running, clock, hearing, MANY)
+
+    assert online(running) == set()
 
 
 async def test_a_device_that_says_goodbye_is_offline_at_once(heard: tuple[Core, Hearing, Clock]) -> None:

@@ -65,6 +65,12 @@ async def test_readings_come_back_as_they_were_saved_and_oldest_first(store: Sto
     assert found == [measured(row) for row in sorted(wanted, key=lambda row: (row.measured_at, row.seq))]
 
 
+async def test_readings_of_the_same_moment_come_by_their_numbers_however_large(store: Store) -> None:
+    await store.save(work([reading(2**31, NOON), reading(1, NOON)]))
+
+    assert [row.seq for row in await kept(store)] == [1, 2**31]
+
+
 async def test_the_end_of_a_period_is_not_part_of_it(store: Store) -> None:
     await store.save(work([reading(0, NOON), reading(1, NOON + timedelta(seconds=5))]))
 

@@ -13,12 +13,14 @@ import typer
 
 from carbontrack.cli.accounting import add_commands as add_accounting
 from carbontrack.cli.archive import archive_app
+from carbontrack.cli.audit import audit_app
 from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
 from carbontrack.cli.openapi import openapi
+from carbontrack.cli.people import user_app
 from carbontrack.cli.plugins import plugins_app
-from carbontrack.cli.registry import device_app, factory_app, user_app
+from carbontrack.cli.registry import device_app, factory_app
 from carbontrack.cli.reload import reload
 from carbontrack.config import Config, load_config
 
@@ -36,6 +38,7 @@ report_app = typer.Typer(help="Create reports.", no_args_is_help=True)
 app.add_typer(device_app, name="device")
 app.add_typer(factory_app, name="factory")
 app.add_typer(user_app, name="user")
+app.add_typer(audit_app, name="audit")
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(report_app, name="report")
 app.add_typer(archive_app, name="archive")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from email.policy import SMTP
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -101,6 +102,18 @@ def _public_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _sender(text: str) -> str:
+    try:
+        header = SMTP.header_factory("From", text)
+        (address,) = header.addresses
+        address.domain.encode("idna")
+    except (ValueError, IndexError):
+        raise ValueError("not an address") from None
+    if header.defects or not address.domain:
+        raise ValueError("not an address")
+    return text
+
+
 def _time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -186,6 +199,9 @@ Networks = Annotated[
     tuple[Network, ...], Field(strict=False), Words("a list of IP addresses and of networks such as 10.0.0.0/8")
 ]
 PublicUrl = Annotated[str, AfterValidator(_public_url), Words("https://HOST or https://HOST:PORT, without a path")]
+Sender = Annotated[
+    str, AfterValidator(_sender), Words("an e-mail address, also with a name: Carbon Track <carbon@example.org>")
+]
 # A device knows its password. What it was worked out from must be beyond guessing.
 DeviceKey = Annotated[SecretStr, Field(min_length=32), Words("text of at least 32 characters, kept secret")]
 TimeZone = Annotated[str, AfterValidator(_time_zone), Words("the name of a time zone, such as Africa/Nairobi")]

@@ -24,6 +24,7 @@ from carbontrack.config.fields import (
     Place,
     PublicUrl,
     RedisUrl,
+    Sender,
     TimeZone,
     place_of,
     without_password,
@@ -141,6 +142,37 @@ class Http(Section):
     """Whether cookies are for https only; `auto` means: when the request came by https."""
     metrics_token: SecretStr | None = Field(None, min_length=1)
     """When set, `/metrics` needs it as a bearer token."""
+
+
+_MAIL_PORTS = {"none": 25, "starttls": 587, "tls": 465}
+
+
+class Mail(Section):
+    host: Host | None = None
+    """The SMTP server that mail goes out by; without it none is sent."""
+    tls: Literal["none", "starttls", "tls"] = "starttls"
+    """How the connection is encrypted: `starttls` and nothing is sent without it, `tls` from the first byte on, `none`.
+    """
+    port: int = Field(default_factory=lambda known: _MAIL_PORTS.get(known.get("tls", ""), 587), ge=1, le=65535)
+    """The server's port. With `tls` the default is 465, with `none` 25."""
+    username: Name | None = None
+    """The name that the core signs in with at the server."""
+    password: SecretStr | None = None
+    """The password of `mail.username`."""
+    sender: Sender | None = None
+    """The address that mail comes from; `mail.host` needs it."""
+    ca_file: FilePath | None = None
+    """The certificate authority that signed the server's certificate; without it the system's authorities count."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Mail:
+        if self.host and not self.sender:
+            raise ValueError("host needs sender")
+        if bool(self.password) != bool(self.username):
+            raise ValueError("username and password need each other")
+        if self.password and self.tls == "none":
+            raise ValueError("a password needs tls: starttls or tls")
+        return self
 
 
 class Redis(Section):
@@ -311,6 +343,8 @@ class Config(Section):
     """The connection to the MQTT broker."""
     http: Http = Field(default_factory=Http)
     """The portals, the HTTP API, health and metrics."""
+    mail: Mail = Field(default_factory=Mail)
+    """How mail goes out."""
     redis: Redis = Field(default_factory=Redis)
     """What several web processes of one site share."""
     sentry: Sentry = Field(default_factory=Sentry)

@@ -5,7 +5,7 @@ Nothing that people entered is ever changed or deleted: a change is a next versi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import date, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from carbontrack.ledger import (
     Metric,
     ProductionEntry,
     Statement,
+    StatementKey,
     Sustainability,
     Target,
 )
@@ -38,6 +39,7 @@ After = tuple[datetime, int]
 
 _ENERGY = tuple(item.name for item in fields(EnergyEntry) if item.name not in {"id", "source"})
 _PRODUCTION = tuple(item.name for item in fields(ProductionEntry) if item.name != "id")
+_STATEMENT_KEY = tuple(item.name for item in fields(StatementKey))
 _METER_DAY = tuple(item.name for item in fields(MeterDay))
 _UPSERT_METER_DAY = (
     f"INSERT INTO meter_day ({', '.join(_METER_DAY)}) "  # noqa: S608  # names out of this module
@@ -236,6 +238,18 @@ class Ledger(Audit):
         query = _of_factory(StatementRow.all(), factory_id)
         rows = await query.order_by("-period_start", "-period_end", "factory_id", "-version").limit(limit)
         return [_statement(row) for row in rows]
+
+    @in_context
+    async def statement_keys(self, factory_id: int | None = None) -> list[StatementKey]:
+        """Which statements there are, all versions of them, the newest version of each period first."""
+        query = _of_factory(StatementRow.all(), factory_id).order_by("-version", "id")
+        return [StatementKey(**row) for row in await query.values(*_STATEMENT_KEY)]
+
+    @in_context
+    async def statements_of(self, ids: Sequence[int]) -> list[Statement]:
+        """Some statements, in the order that is given."""
+        found = {row.id: _statement(row) for row in await StatementRow.filter(id__in=ids)}
+        return [found[wanted] for wanted in ids if wanted in found]
 
     @in_context
     async def statement(self, statement_id: int, factory_id: int | None = None) -> Statement | None:

@@ -228,6 +228,12 @@ class People(Audit):
         return [_session(row) for row in rows]
 
     @in_context
+    async def session_id(self, token_hash: str) -> int | None:
+        """The number that a session may be shown by."""
+        row = await SessionRow.get_or_none(token_hash=token_hash)
+        return row.id if row else None
+
+    @in_context
     async def delete_session(self, token_hash: str, *, by: Origin = PLATFORM) -> None:
         """End the session that somebody signs out of."""
         async with self._changing(by) as journal:

@@ -18,7 +18,8 @@ _FROM_PITOT = int(Flag.VELOCITY_FROM_PITOT)
 _VALUES = "r.co2_ppm, r.temperature_c, r.flow_signal, r.pressure_kpa, r.flags"
 _OF_A_STACK = """
 FROM source s JOIN reading r ON r.source_id = s.id
-WHERE s.stack_id = $1 AND r.measured_at >= $2 AND r.measured_at < $3 ORDER BY r.measured_at, s.stream_id, r.seq
+WHERE s.stack_id = $1 AND r.measured_at >= $2 AND r.measured_at < $3
+ORDER BY r.measured_at, s.stream_id, s.base_seq, r.seq
 """
 _MS_POSTGRES = "(extract(epoch FROM r.measured_at) * 1000)::bigint"
 _MS_SQLITE = "r.measured_at"

@@ -318,11 +318,24 @@ class Registry(Audit):
         return await _clear(AlertRow.filter(device__status=DeviceStatus.DISABLED), cleared_at)
 
     @in_context
-    async def alerts(self, *, factory_id: int | None = None, only_open: bool = True, limit: int = 50) -> list[Alert]:
-        """Alerts of devices and of factories, newest first."""
-        query = AlertRow.all().order_by("-raised_at").limit(limit).prefetch_related("device")
+    async def alerts(
+        self,
+        *,
+        factory_id: int | None = None,
+        device_id: str | None = None,
+        rule: str | None = None,
+        only_open: bool = True,
+        after: tuple[datetime, int] | None = None,
+        limit: int = 50,
+    ) -> list[Alert]:
+        """Alerts of devices and of factories, newest first; ``after`` is the last one of the page before."""
+        query = AlertRow.all().order_by("-raised_at", "-id").limit(limit).prefetch_related("device")
+        wanted = {"device__device_id": device_id, "rule": rule}
+        query = query.filter(**{name: value for name, value in wanted.items() if value is not None})
         if only_open:
             query = query.filter(cleared_at=None)
+        if after is not None:
+            query = query.filter(Q(raised_at__lt=after[0]) | Q(raised_at=after[0], id__lt=after[1]))
         if factory_id is not None:
             query = query.filter(Q(device__factory_id=factory_id) | Q(factory_id=factory_id))
         return [_alert(row) for row in await query]

@@ -74,7 +74,7 @@ SELECT t.device_id, t.sid, coalesce(f.slug, ''), s.stack_id, coalesce(k.name, ''
     CASE WHEN r.flags & 536870912 <> 0 THEN r.flow_signal END, r.pressure_kpa, r.flags
 FROM reading r JOIN source s ON s.id = r.source_id JOIN stream t ON t.id = s.stream_id
 LEFT JOIN stack k ON k.id = s.stack_id LEFT JOIN factory f ON f.id = k.factory_id
-WHERE r.measured_at >= {since} AND r.measured_at < {until} ORDER BY s.stack_id, r.measured_at, t.id, r.seq
+WHERE r.measured_at >= {since} AND r.measured_at < {until} ORDER BY s.stack_id, r.measured_at, t.id, s.base_seq, r.seq
 """,
     "device_record": """
 SELECT t.device_id, t.sid, r.seq, r.kind, {measured}, {received}, r.data

@@ -26,7 +26,7 @@ FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 def write_object(request: web.Request, value: Any, adapter: TypeAdapter[Any], status: int) -> web.Response:
     """One value as JSON."""
-    _accepted(request, (JSON,))
+    _accepted(request.headers.get("Accept"), (JSON,))
     return _marked(request, web.Response(body=adapter.dump_json(value), status=status, content_type=JSON))
 
 
@@ -34,7 +34,9 @@ def write_page(
     request: web.Request, page: Page[Any], row: TypeAdapter[Any], fields: Sequence[str], query: Listing
 ) -> web.Response:
     """A list in the form that was asked for; ``fields`` are those that its rows may have."""
-    media_type = FORMATS[query.format] if query.format else _accepted(request, tuple(FORMATS.values()))
+    media_type = (
+        FORMATS[query.format] if query.format else _accepted(request.headers.get("Accept"), tuple(FORMATS.values()))
+    )
     chosen = _chosen(query.fields, fields)
     include = None if chosen is None else set(chosen)
     # With the fields of the row's own type: rows of a list may be of several.
@@ -66,10 +68,9 @@ def _chosen(names: str | None, fields: Sequence[str]) -> list[str] | None:
     return chosen
 
 
-def _accepted(request: web.Request, offered: Sequence[str]) -> str:
-    """The media type that a request likes best. Raises :class:`Problem` where it likes none."""
-    wanted = request.headers.get("Accept", "*/*")
-    scores = {media_type: _quality(media_type, wanted) for media_type in offered}
+def _accepted(wanted: str | None, offered: Sequence[str]) -> str:
+    """The media type that a header ``Accept`` likes best. Raises :class:`Problem` where it likes none."""
+    scores = {media_type: _quality(media_type, wanted or "*/*") for media_type in offered}
     best = max(offered, key=lambda media_type: scores[media_type])  # the first of equals
     if scores[best] <= 0:
         raise Problem(

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from carbontrack.model import ApiToken, AuditAction, Origin, Role, Scope, User, UserStatus
 from carbontrack.passwords import (
+    RESET,
     check_password,
     code_hash,
     hash_password,
@@ -27,7 +28,6 @@ SECURE_COOKIE = f"__Host-{COOKIE}"
 """A browser takes a cookie of this name by https only, and no other host of the domain can set one."""
 API_TOKEN = "ct_"  # noqa: S105  # how each begins, so that people, and whoever looks for leaked secrets, recognise one
 AT_ONCE = 2
-RESET = "reset_password"
 MAILED_CODE_LASTS = timedelta(minutes=15)
 HANDED_CODE_LASTS = timedelta(days=3)
 """Somebody who was let in just now finds the time to choose a password within days."""
@@ -40,10 +40,6 @@ class SignIn:
     user: User
     token: str
     expires_at: datetime
-
-
-class WrongPassword(ValueError):
-    """A password that nobody should choose; the message says why."""
 
 
 class Authenticator:
@@ -111,11 +107,11 @@ class Authenticator:
     ) -> User:
         """Keep somebody's wish for an account, for headquarters to decide on.
 
-        Raises :class:`WrongPassword`, :class:`~carbontrack.store.RegistryError` and
+        Raises :class:`~carbontrack.passwords.WeakPassword`, :class:`~carbontrack.store.RegistryError` and
         :class:`~carbontrack.web.attempts.TooManyAttempts`.
         """
         await self._services.attempts.take("register", address=address)
-        _check(password, email, first_name, last_name)
+        check_password(password, (email, first_name, last_name))
         return await self._services.store.add_user(
             email,
             await self._hash(password),
@@ -137,13 +133,13 @@ class Authenticator:
     async def change_password(self, request: web.Request, user: User, current: str, new: str) -> bool:
         """Give whoever is signed in another password; False where ``current`` is not the one there is.
 
-        Raises :class:`WrongPassword` and :class:`~carbontrack.web.attempts.TooManyAttempts`.
+        Raises :class:`~carbontrack.passwords.WeakPassword` and :class:`~carbontrack.web.attempts.TooManyAttempts`.
         """
         services, address = self._services, request.remote or ""
         found = await services.store.user_by_email(user.email)
         if not await self._try(found[1] if found else None, current, user.email, address):
             return False
-        _check(new, user.email, user.first_name, user.last_name)
+        check_password(new, (user.email, user.first_name, user.last_name))
         by = Origin(user.email, address, user.id)
         await services.store.set_password_hash(
             user.id, await self._hash(new), keep_session=token_hash(session_token(request) or ""), by=by
@@ -174,7 +170,7 @@ class Authenticator:
         user = found[0]
         code, _ = await self.make_code(user, Origin(user.email, address, user.id), MAILED_CODE_LASTS)
         where = f"\n\n{self._services.public_url}/reset-password" if self._services.public_url else ""
-        mailer.send(
+        await mailer.send(
             user.email,
             "Your code for a new password",
             f"{code}\n\nBy this code you choose a new password for Carbon Track. It is good for 15 minutes,"
@@ -184,13 +180,14 @@ class Authenticator:
     async def reset_password(self, email: str, code: str, password: str, address: str) -> User | None:
         """Set a password by a one-time code; None where the code is wrong, was used, or is over.
 
-        Raises :class:`WrongPassword` (the code stays good) and :class:`~carbontrack.web.attempts.TooManyAttempts`.
+        Raises :class:`~carbontrack.passwords.WeakPassword` (the code stays good) and
+        :class:`~carbontrack.web.attempts.TooManyAttempts`.
         """
         services, email = self._services, email.strip().lower()[:254]
         await services.attempts.take("code_tries", account=email, address=address)
         found = await services.store.user_by_email(email)
         user = found[0] if found else None
-        _check(password, email, user.first_name if user else "", user.last_name if user else "")
+        check_password(password, (email, user.first_name, user.last_name) if user else (email,))
         hashed = await self._hash(password)
         if user is None:
             return None
@@ -230,12 +227,6 @@ class Authenticator:
     async def _hash(self, password: str) -> str:
         async with self._at_once:
             return await asyncio.to_thread(hash_password, password)
-
-
-def _check(password: str, email: str, *names: str) -> None:
-    problem = check_password(password, email, *names)
-    if problem:
-        raise WrongPassword(problem)
 
 
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
@@ -56,7 +56,17 @@ class Output(BaseModel):
 
 
 InputT = TypeVar("InputT", bound=Input)
-OutputT = TypeVar("OutputT", bound=Output)
+OutputT_co = TypeVar("OutputT_co", covariant=True)
+
+
+class Numbered(Protocol):
+    """What a list can be made of: each has a number of its own."""
+
+    @property
+    def id(self) -> int: ...
+
+
+T = TypeVar("T", bound=Numbered)
 
 
 # --- lists
@@ -79,40 +89,43 @@ class Paged(Listing):
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[OutputT]):
+class Page(Generic[OutputT_co]):
     """A part of a list; ``next`` is the cursor of the part after it, None where there is none."""
 
-    results: Sequence[OutputT]
+    results: Sequence[OutputT_co]
     next: str | None = None
 
 
-def page_of(rows: Iterable[OutputT], query: Paged, sort: str, key: str = "id") -> Page[OutputT]:
-    """One page of a list that is in memory, sorted by a field (``-`` before it: the largest first), then by ``key``.
+def page_of(rows: Iterable[T], query: Paged, sort: str) -> Page[T]:
+    """One page of a list that is in memory: see :func:`cut`."""
+    return Page(*cut(rows, query, sort))
+
+
+def cut(rows: Iterable[T], query: Paged, sort: str) -> tuple[list[T], str | None]:
+    """A page of what is in memory, sorted by a field (``-`` before it: the largest first), then by number; its cursor.
 
     Raises :class:`Problem` for a cursor of another list.
     """
     name = sort.removeprefix("-")
 
-    def place(row: OutputT) -> tuple[Any, ...]:
+    def place(row: T) -> tuple[Any, ...]:
         value = getattr(row, name)
         value = value.isoformat() if isinstance(value, datetime) else value
-        return value is not None, value.casefold() if isinstance(value, str) else value, getattr(row, key)
+        return value is not None, value.casefold() if isinstance(value, str) else value, row.id
 
     ordered = sorted(rows, key=place, reverse=sort != name)
     if query.cursor is not None:
         ordered = _after(ordered, place, read_cursor(query.cursor), is_descending=sort != name)
     found = ordered[: query.limit]
-    return Page(found, write_cursor(place(found[-1])) if len(ordered) > len(found) else None)
+    return found, write_cursor(place(found[-1])) if len(ordered) > len(found) else None
 
 
-def _after(
-    ordered: list[OutputT], place: Callable[[OutputT], tuple[Any, ...]], last: list[Any], *, is_descending: bool
-) -> list[OutputT]:
+def _after(ordered: list[T], place: Callable[[T], tuple[Any, ...]], last: list[Any], *, is_descending: bool) -> list[T]:
     try:
         mark = tuple(last)
         return [row for row in ordered if (place(row) < mark if is_descending else place(row) > mark)]
     except TypeError:
-        raise _bad_cursor() from None
+        raise bad_cursor() from None
 
 
 def write_cursor(place: Iterable[Any]) -> str:
@@ -125,13 +138,14 @@ def read_cursor(cursor: str) -> list[Any]:
     try:
         place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, RecursionError):
-        raise _bad_cursor() from None
+        raise bad_cursor() from None
     if not isinstance(place, list):
-        raise _bad_cursor()
+        raise bad_cursor()
     return place
 
 
-def _bad_cursor() -> Problem:
+def bad_cursor() -> Problem:
+    """The answer to a cursor that is none of this list's."""
     return Problem(422, WRONG, (("cursor", "is the `next` of the answer before, with the same query"),))
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Literal
+from typing import Literal
 
 from aiohttp import web
 
 from carbontrack.bookkeeping import Books
 from carbontrack.fleet import Fleet
 from carbontrack.live import Live
+from carbontrack.mail import Mailer
 from carbontrack.metrics import Metrics
 from carbontrack.model import StorageStatus
 from carbontrack.plugins import Limits, PluginHost
@@ -55,9 +56,9 @@ class Services:
     trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
     hsts_s: int = 0
     public_url: str | None = None
+    mailer: Mailer | None = None
     metrics_token: str | None = None
     canary_token: str | None = None
-    mailer: Any = None
     device_key: str | None = field(default=None, repr=False)
     """What the devices' passwords are worked out from; without it no device may send over HTTP."""
     max_payload_bytes: int = 262_144

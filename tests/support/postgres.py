@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import re
@@ -9,10 +10,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+
+import asyncpg
 
 from tests.support.system import Server, free_port, needs
 
@@ -28,9 +32,12 @@ SETTINGS = {
     "full_page_writes": "off",
     "shared_buffers": "64MB",
     "max_connections": "100",
+    "max_wal_size": "128MB",  # its folder may be in memory
     # Not UTC, like a server at the factory: whoever leans on the server's zone fails here.
     "timezone": "Africa/Nairobi",
 }
+
+ROOM_BYTES = 2**31
 
 
 class Postgres:
@@ -61,14 +68,20 @@ class Postgres:
 
     def new_url(self) -> str:
         """Create an empty database and return its address. It is dropped after the test."""
+        url = self.free_url()
+        self._execute(f"CREATE DATABASE {self._databases[-1]}")
+        return url
+
+    def free_url(self) -> str:
+        """The address of a database that is not there yet. Whoever makes it there has it dropped after the test."""
         name = next(self._names)
-        self._run("createdb", *self._address, name)
         self._databases.append(name)
-        return f"postgres://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{name}"
+        return self._url(name)
 
     def drop_databases(self) -> None:
-        while self._databases:
-            self._run("dropdb", *self._address, "--force", self._databases.pop())
+        if self._databases:
+            self._execute(*(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)" for name in self._databases))
+            self._databases.clear()
 
     def start(self) -> None:
         self._server.start()
@@ -89,12 +102,16 @@ class Postgres:
     def is_running(self) -> bool:
         return self._server.process is not None and self._server.process.poll() is None
 
-    @property
-    def _address(self) -> list[str]:
-        return ["--host=127.0.0.1", f"--port={self.port}", f"--username={USER}"]
+    def _url(self, name: str) -> str:
+        return f"postgres://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{name}"
+
+    def _execute(self, *statements: str) -> None:
+        """Outside of any database of the tests. On a thread: a test may have a loop that runs."""
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(asyncio.run, _execute(self._url("postgres"), statements)).result()
 
     def _is_ready(self) -> bool:
-        command = [str(self._programs / "pg_isready"), "--quiet", *self._address]
+        command = [str(self._programs / "pg_isready"), "--quiet", "--host=127.0.0.1", f"--port={self.port}"]
         return subprocess.run(command, check=False).returncode == 0
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -121,7 +138,7 @@ def postgres_server(parent: Path | None = None, **changed: str) -> Iterator[Post
     """
     needs("initdb", package="postgresql", folders=_debian_folders())
     # Not pytest's own folder: that one belongs to root alone when root runs the tests.
-    folder = Path(tempfile.mkdtemp(prefix="carbontrack-postgres-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix="carbontrack-postgres-", dir=parent or _memory()))
     user = _unprivileged_user() if os.geteuid() == 0 else None
     if user is not None:
         shutil.chown(folder, user, user)
@@ -134,6 +151,22 @@ def postgres_server(parent: Path | None = None, **changed: str) -> Iterator[Post
         if server is not None:
             server.stop()
         shutil.rmtree(folder)
+
+
+async def _execute(url: str, statements: Iterable[str]) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _memory() -> Path | None:
+    """A folder in memory, where there is one with room: making a database is making a thousand files."""
+    folder = Path("/dev/shm")
+    has_room = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > ROOM_BYTES
+    return folder if has_room else None
 
 
 def _debian_folders() -> list[Path]:

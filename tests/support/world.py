@@ -30,6 +30,7 @@ from carbontrack.model import Factory, Flag, Measurement, MonitoringPlan, Payloa
 from carbontrack.plugins import load_plugins
 from carbontrack.store import Store, Work, migrate, open_store
 from carbontrack.tiers import Summariser
+from tests.support.postgres import Postgres
 
 ENGINES = ("sqlite", "postgres")
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -41,12 +42,21 @@ COLUMNS = ("ds", "dt", "tq", "co2", "tg", "v", "pa", "st")
 
 @pytest.fixture(params=ENGINES)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of an empty database; the test runs once on each engine."""
+    """The address of a database that ``give_schema`` makes; the test runs once on each engine."""
     EXECUTOR_CACHE.clear()  # Tortoise keeps its INSERTs by the connection's name, in the SQL of the engine before
     if request.param == "sqlite":
         return f"sqlite://{tmp_path / 'carbontrack.sqlite3'}"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.free_url()
+
+
+@pytest.fixture
+async def empty_url(database_url: str) -> str:
+    """The address of an empty database; the test runs once on each engine."""
+    if not database_url.startswith("sqlite://"):  # where a file is empty without anybody's help
+        server, name = database_url.rsplit("/", 1)
+        await execute(f"{server}/postgres", f"CREATE DATABASE {name}")
+    return database_url
 
 
 @pytest.fixture
@@ -72,30 +82,24 @@ TEMPLATE = "migrated"
 
 
 async def give_schema(url: str) -> None:
-    """Give an empty database the newest schema, as a copy of one that was migrated: that takes a tenth of the time."""
+    """Make a database with the newest schema, as a copy of one that was migrated: that takes a tenth of the time."""
     if url.startswith("sqlite://"):
         path = Path(url.removeprefix("sqlite://"))
         if not path.exists():
             await testing.make_database(path)
         return
-    if await fetch(url, "SELECT to_regclass('stream')") is not None:
-        return
     server, name = url.rsplit("/", 1)
-    template = f"{server}/{TEMPLATE}"
-    if await fetch(f"{server}/postgres", f"SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'") is None:
-        await execute(f"{server}/postgres", f"CREATE DATABASE {TEMPLATE}")
-    await migrate(template)
-    await execute(f"{server}/postgres", f"DROP DATABASE {name}")
-    await execute(f"{server}/postgres", f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-
-
-async def fetch(url: str, query: str) -> Any:
-    """The first value of PostgreSQL's answer."""
-    postgres = await asyncpg.connect(url)
-    try:
-        return await postgres.fetchval(query)
-    finally:
-        await postgres.close()
+    async with _connected(f"{server}/postgres") as postgres:
+        there = {row["datname"] for row in await postgres.fetch("SELECT datname FROM pg_database")}
+        if name in there:
+            async with _connected(url) as own:
+                if await own.fetchval("SELECT to_regclass('stream')") is not None:
+                    return
+            await postgres.execute(f"DROP DATABASE {name}")
+        if TEMPLATE not in there:
+            await postgres.execute(f"CREATE DATABASE {TEMPLATE}")
+            await migrate(f"{server}/{TEMPLATE}")
+        await postgres.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
 
 
 async def execute(url: str, statement: str) -> None:
@@ -105,11 +109,17 @@ async def execute(url: str, statement: str) -> None:
             await sqlite.execute(statement)
             await sqlite.commit()
         return
-    postgres = await asyncpg.connect(url)
-    try:
+    async with _connected(url) as postgres:
         await postgres.execute(statement)
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
     finally:
-        await postgres.close()
+        await connection.close()
 
 
 class Clock:

@@ -11,9 +11,9 @@ from aiohttp import web
 from pydantic import Field, StringConstraints
 
 from carbontrack.model import ApiToken, Role, Scope, Session, User, UserStatus
-from carbontrack.passwords import token_hash
+from carbontrack.passwords import WeakPassword, token_hash
 from carbontrack.web.access import EVERYBODY, USER, origin
-from carbontrack.web.auth import AUTHENTICATOR, WrongPassword, delete_cookie, session_token
+from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, session_token
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Id, Input, Output, Page, path_id, zoned
@@ -66,7 +66,7 @@ def choosing(field: str) -> Iterator[None]:
     """Whoever chooses a bad password is told why, at the field."""
     try:
         yield
-    except WrongPassword as error:
+    except WeakPassword as error:
         raise Problem(422, WRONG, ((field, str(error)),)) from None
 
 
@@ -237,17 +237,22 @@ class SessionOut(Output):
     last_used_at: datetime
     address: str
     user_agent: str
+    is_current: bool
+    """Whether it is the one by which this is asked."""
 
     @classmethod
-    def of(cls, session: Session) -> SessionOut:
-        return cls.model_validate(session)
+    def of(cls, session: Session, current: int | None) -> SessionOut:
+        values = {name: getattr(session, name) for name in cls.model_fields if name != "is_current"}
+        return cls(**values, is_current=session.id == current)
 
 
 @operation(Tag.ACCOUNT, EVERYBODY)
 async def sessions(request: web.Request) -> Page[SessionOut]:
     """Where the own account is signed in, the latest used first."""
     services = request.app[SERVICES]
-    return Page([SessionOut.of(it) for it in await services.store.sessions(request[USER].id, services.clock())])
+    current = await services.store.session_id(token_hash(session_token(request) or ""))
+    found = await services.store.sessions(request[USER].id, services.clock())
+    return Page([SessionOut.of(it, current) for it in found])
 
 
 @operation(Tag.ACCOUNT, EVERYBODY)

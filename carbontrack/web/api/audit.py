@@ -11,7 +11,7 @@ from pydantic import Field
 from carbontrack.model import AuditAction
 from carbontrack.web.access import NETWORK_ROLES
 from carbontrack.web.contract import Tag, operation
-from carbontrack.web.rest import Id, Output, Page, Paged, read_cursor, write_cursor, zoned
+from carbontrack.web.rest import Id, Output, Page, Paged, bad_cursor, read_cursor, write_cursor, zoned
 from carbontrack.web.services import SERVICES
 
 
@@ -71,7 +71,7 @@ def _after(cursor: str | None) -> int | None:
     match read_cursor(cursor):
         case [int(number)] if 0 < number < 2**63:
             return number
-    return 0  # nothing is before it: a cursor of another list
+    raise bad_cursor()
 
 
 class Verified(Output):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from aiohttp import web
 from pydantic import Field
 
 from carbontrack.emissions.factors import FactorMissing
-from carbontrack.ledger import Statement, TargetStatus
+from carbontrack.ledger import Statement, StatementKey, TargetStatus
 from carbontrack.model import Scope
 from carbontrack.web.access import EVERYBODY, REPORTERS, USER, may_see, origin
 from carbontrack.web.api.entries import visible
@@ -19,7 +20,7 @@ from carbontrack.web.api.registry import factory_for
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.entries import factory_to_write
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, page_of, path_id, zoned
+from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, cut, path_id, zoned
 from carbontrack.web.services import SERVICES
 
 LONGEST_REPORT = timedelta(days=367)
@@ -30,6 +31,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/compliance/", statements)
     app.router.add_post("/api/compliance/", report)
     app.router.add_get("/api/compliance/{id:\\d{1,9}}/", one_statement)
+    app.router.add_get("/api/compliance/{id:\\d{1,9}}/download/", download)
 
 
 class NewStatement(Input):
@@ -100,16 +102,12 @@ def _target_met(statuses: set[str]) -> bool | None:
     return TargetStatus.NOT_MET not in statuses
 
 
-def _newest(statements: Sequence[Statement]) -> set[int]:
+def _newest(keys: Iterable[StatementKey]) -> set[int]:
     """The ids of each period's newest version; they come with the newest first."""
-    seen: set[tuple[int, datetime, datetime]] = set()
-    ids = set()
-    for statement in statements:
-        key = statement.factory_id, statement.period_start, statement.period_end
-        if key not in seen:
-            seen.add(key)
-            ids.add(statement.id)
-    return ids
+    found: dict[tuple[int, datetime, datetime], int] = {}
+    for key in keys:
+        found.setdefault((key.factory_id, key.period_start, key.period_end), key.id)
+    return set(found.values())
 
 
 class StatementQuery(Paged):
@@ -121,10 +119,13 @@ class StatementQuery(Paged):
 @operation(Tag.REPORTS, EVERYBODY, problems=(404,))
 async def statements(request: web.Request, query: StatementQuery) -> Page[StatementOut]:
     """Everything that was reported, the latest first; corrections stand beside what they correct."""
-    found = await request.app[SERVICES].store.statements(visible(request[USER], query.factory_id))
-    newest = _newest(found)
-    rows = [StatementOut.of(it, newest=it.id in newest) for it in found]
-    return page_of([row for row in rows if query.status in {None, row.status}], query, query.sort)
+    store = request.app[SERVICES].store
+    keys = await store.statement_keys(visible(request[USER], query.factory_id))
+    newest = _newest(keys)
+    wanted = [key for key in keys if query.status is None or (query.status == "reported") is (key.id in newest)]
+    page, cursor = cut(wanted, query, query.sort)
+    found = await store.statements_of([key.id for key in page])
+    return Page([StatementOut.of(it, newest=it.id in newest) for it in found], cursor)
 
 
 @operation(Tag.REPORTS, REPORTERS, scope=Scope.REPORTS, status=201, problems=(404,))
@@ -158,17 +159,35 @@ class StatementWithAccount(StatementOut):
     """Whether the data say something else by now."""
 
 
+async def _statement(request: web.Request) -> Statement:
+    found = await request.app[SERVICES].store.statement(path_id(request))
+    if found is None or not may_see(request[USER], found.factory_id):
+        raise Problem(404, "There is no such report for you.")
+    return found
+
+
 @operation(Tag.REPORTS, EVERYBODY)
 async def one_statement(request: web.Request) -> StatementWithAccount:
     """One statement with its whole account, and whether the data say something else by now."""
-    services = request.app[SERVICES]
-    found = await services.store.statement(path_id(request))
-    if found is None or not may_see(request[USER], found.factory_id):
-        raise Problem(404, "There is no such report for you.")
+    services, found = request.app[SERVICES], await _statement(request)
     factory = await factory_for(request, found.factory_id)
-    newest = _newest(await services.store.statements(found.factory_id))
+    newest = _newest(await services.store.statement_keys(found.factory_id))
     return StatementWithAccount(
         **_values(found, newest=found.id in newest),
         account=json.loads(found.figures),
         outdated=await services.books.is_outdated(found, factory),
     )
+
+
+class DownloadQuery(Input):
+    format: Literal["json"] = "json"
+
+
+@operation(Tag.REPORTS, EVERYBODY, media=("application/json",))
+async def download(request: web.Request, query: DownloadQuery) -> web.StreamResponse:
+    """The frozen account as a file, byte for byte as it was hashed: its SHA-256 is that of the report."""
+    found = await _statement(request)
+    digest = base64.b64encode(bytes.fromhex(found.sha256)).decode()
+    name = f"carbontrack-report-{found.id}-version-{found.version}.{query.format}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Repr-Digest": f"sha-256=:{digest}:"}
+    return web.Response(text=found.figures, content_type="application/json", headers=headers)

@@ -9,7 +9,8 @@ from typing import Literal
 from aiohttp import web
 from pydantic import Field
 
-from carbontrack.model import DeviceStatus, Scope, Site
+from carbontrack.credentials import device_password
+from carbontrack.model import Device, DeviceStatus, Scope, Site
 from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, origin, scope
 from carbontrack.web.api.registry import registry_changed
 from carbontrack.web.contract import Tag, operation
@@ -25,6 +26,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/mcu-devices/{id:\\d{1,9}}/", device)
     app.router.add_patch("/api/mcu-devices/{id:\\d{1,9}}/", change_device)
     app.router.add_delete("/api/mcu-devices/{id:\\d{1,9}}/", remove_device)
+    app.router.add_post("/api/mcu-devices/{id:\\d{1,9}}/credentials/", new_credentials)
 
 
 class DeviceOut(Output):
@@ -116,16 +118,40 @@ def _check_sensor(name: str | None, services: Services) -> None:
         raise Problem(422, WRONG, (("sensor", message),))
 
 
-@operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201)
-async def add_device(request: web.Request, body: NewDevice) -> DeviceOut:
-    """Register a device; its actor starts at once."""
+class Credentials(Output):
+    """What a device signs in with, at the broker and over HTTP."""
+
+    username: str
+    password: str
+    """It is shown this once."""
+
+    @classmethod
+    def of(cls, device: Device, services: Services) -> Credentials | None:
+        """None where the platform gives devices no passwords."""
+        if services.device_key is None:
+            return None
+        return cls(username=device.device_id, password=device_password(services.device_key, device))
+
+
+class DeviceAdded(DeviceOut):
+    credentials: Credentials | None
+    """Null where the platform gives devices no passwords (`mqtt.device_key`)."""
+
+
+@operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201, problems=(409,), is_secret=True)
+async def add_device(request: web.Request, body: NewDevice) -> DeviceAdded:
+    """Register a device; its actor starts at once.
+
+    409: the name is taken or cannot be part of a topic, or there is no such stack.
+    """
     services = request.app[SERVICES]
     _check_sensor(body.sensor, services)
     added = await services.store.add_device(body.device_id, body.stack_id, body.sensor, by=origin(request))
     await registry_changed(services)
     for site in await services.store.sites(added.factory_id):
         if site.device.id == added.id:
-            return DeviceOut.of(site, services)
+            shown = dict(DeviceOut.of(site, services))
+            return DeviceAdded(**shown, credentials=Credentials.of(site.device, services))
     raise Problem(409, "The device was removed at the same moment.")
 
 
@@ -148,3 +174,16 @@ async def remove_device(request: web.Request) -> None:
     services = request.app[SERVICES]
     await services.store.remove_device((await _site(request)).device.device_id, by=origin(request))
     await registry_changed(services)
+
+
+@operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201, problems=(409,), is_secret=True)
+async def new_credentials(request: web.Request) -> Credentials:
+    """Give a device another password; the old one ends at once. 409: the platform gives devices no passwords."""
+    services, site = request.app[SERVICES], await _site(request)
+    if services.device_key is None:
+        raise Problem(409, "The platform gives devices no passwords: the operator has to set mqtt.device_key.")
+    device = await services.store.rotate_password(site.device.device_id, by=origin(request))
+    await registry_changed(services)
+    shown = Credentials.of(device, services)
+    assert shown is not None
+    return shown
