@@ -36,6 +36,7 @@ from carbontrack.live import Live
 from carbontrack.mail import Mailer, mailer
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
+from carbontrack.model import Origin
 from carbontrack.notify import Notifications, notifications
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost

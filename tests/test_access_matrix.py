@@ -14,7 +14,7 @@ import pytest
 from aiohttp import ClientSession, DummyCookieJar
 
 from carbontrack.model import AuditEvent, Scope
-from tests.support.calls import Request, call_of, maker_of, prepare
+from tests.support.calls import Request, call_of, maker_of, prepare, send
 from tests.support.estate import Caller, Estate, Maker, Side, leaked, render_at_once, running_estate
 from tests.support.routes import ROLES, Route, policy, routes
 from tests.support.web import running_portal
@@ -176,24 +176,8 @@ class Table:
             return []
         if after is None or not is_noted:
             return ["the audit log has nothing of it"]
-        actor = call.actor(request.it) if call.actor else caller.user.email if caller.user else ""
+        actor = call.actor(request.it) if call.actor and request.it else caller.user.email if caller.user else ""
         token = caller.name.removeprefix("token of ") if caller.scope else ""
         told = after.actor, after.token, bool(after.address)
         wanted = actor, "" if call.actor else token, True
         return [] if told == wanted else [f"the audit log says {told} instead of {wanted}"]
-
-
-async def send(client: ClientSession, request: Request) -> tuple[int, bytes]:
-    """The status of an answer, and all of it; of a stream its beginning."""
-    async with client.request(
-        request.method,
-        request.path,
-        headers=request.headers,
-        json=request.json,
-        data=request.form,
-        params=request.query,
-        allow_redirects=False,
-    ) as answer:
-        if answer.content_type == "text/event-stream":
-            return answer.status, b"".join([await answer.content.readuntil(b"\n\n") for _ in range(2)])
-        return answer.status, await answer.read() + str(answer.headers).encode()

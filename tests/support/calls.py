@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
+from aiohttp import ClientSession
+
 from tests.support import estate as make
 from tests.support.estate import CODE, DAY, Caller, Estate, Maker, Side, at
 from tests.support.routes import Route
@@ -143,6 +145,7 @@ CALLS: Mapping[str, Call] = {
     ),
     "PATCH /api/mcu-devices/{id}/": Call(json={"status": "disabled"}),
     "DELETE /api/mcu-devices/{id}/": Call(),
+    "POST /api/mcu-devices/{id}/credentials/": Call(),
     # --- what is measured and entered
     "POST /api/emissions/": Call(
         json=lambda it: {
@@ -217,10 +220,10 @@ class Request:
     method: str
     path: str
     headers: Mapping[str, str]
-    json: Any
-    form: Any
-    query: Mapping[str, str]
-    it: It
+    json: Any = None
+    form: Any = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    it: It | None = None
 
     @property
     def said(self) -> str:
@@ -259,3 +262,19 @@ async def _made(
     if key not in kept:
         kept[key] = await maker(estate, side, caller)
     return kept[key]
+
+
+async def send(client: ClientSession, request: Request) -> tuple[int, bytes]:
+    """The status of an answer, and all of it; of a stream its beginning."""
+    async with client.request(
+        request.method,
+        request.path,
+        headers=request.headers,
+        json=request.json,
+        data=request.form,
+        params=request.query,
+        allow_redirects=False,
+    ) as answer:
+        if answer.content_type == "text/event-stream":
+            return answer.status, b"".join([await answer.content.readuntil(b"\n\n") for _ in range(2)])
+        return answer.status, await answer.read() + str(answer.headers).encode()

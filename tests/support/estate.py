@@ -21,11 +21,11 @@ from carbontrack.credentials import device_password
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
 from carbontrack.model import Device, Factory, MonitoringPlan, Origin, Report, Role, Scope, Stack, User, UserStatus
-from carbontrack.passwords import code_hash, new_token, token_hash
+from carbontrack.passwords import RESET, code_hash, new_token, token_hash
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.store import Store
 from carbontrack.web.attempts import Attempts
-from carbontrack.web.auth import API_TOKEN, RESET
+from carbontrack.web.auth import API_TOKEN
 from tests.support.web import PEOPLE, Portal, password_hash, running_portal
 from tests.support.world import NOON, NOON_MS, body, eventually, payload, summarise_touched
 
