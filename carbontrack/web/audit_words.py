@@ -43,6 +43,7 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.DEVICE_CHANGED: "Device changed",
     AuditAction.DEVICE_REMOVED: "Device removed",
     AuditAction.DEVICE_PASSWORD_ROTATED: "Device given another password",
+    AuditAction.DEVICE_UNPARKED: "Device taken back to work",
     AuditAction.ENERGY_ENTRY_ADDED: "Energy entered",
     AuditAction.ENERGY_ENTRY_CHANGED: "Energy entry changed",
     AuditAction.ENERGY_ENTRY_WITHDRAWN: "Energy entry withdrawn",
@@ -54,6 +55,7 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.STATEMENT_ADDED: "Period reported",
     AuditAction.QUARANTINE_REPLAYED: "Quarantine handed in once more",
     AuditAction.QUARANTINE_DISMISSED: "Quarantine dismissed",
+    AuditAction.PLUGINS_RELOADED: "Configuration reloaded",
 }
 ASKED = "Asked for an account"
 FIELD_TITLES: Mapping[str, str] = {
