@@ -203,7 +203,7 @@ CELLS = st.lists(
 
 
 @given(CELLS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @example([("A1", "n", "", "1"), ("ZZZZZZZZ9", "n", "", "1")])  # wide enough to end the process
 def test_a_sheet_of_strange_cells_is_read_or_refused(cells: list[tuple[str, str, str, str]]) -> None:
     """By the process itself: some of these end it."""
