@@ -12,39 +12,43 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from ipaddress import ip_network
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import Fingerprint, web
 
 from carbontrack import ingest as mqtt
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
-from carbontrack.canary import Canary, CanaryActor
-from carbontrack.config import Config
+from carbontrack.canary import Canary, CanaryActor, Trust
+from carbontrack.config import Config, Http
 from carbontrack.configured import notifier_instances, rule_instances
 from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
 from carbontrack.factory_watch import FactoryWatch
 from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
-from carbontrack.hookspecs import ReloadResult
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
+from carbontrack.mail import Mailer, mailer
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
+from carbontrack.model import Origin
 from carbontrack.notify import Notifications, notifications
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
-from carbontrack.reloading import Reloader
+from carbontrack.reloading import Reloader, note_reload
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
 from carbontrack.tiers import Summariser
+from carbontrack.tls import ServerCertificate
 from carbontrack.upkeep import Upkeep
 from carbontrack.web import DemoAccount, check_pages, create_app
 from carbontrack.web import Services as WebServices
+from carbontrack.web.attempts import Attempts, counted_attempts
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +79,7 @@ class Core:
     upkeep: Upkeep
     canary: Canary
     accounts: BrokerAccounts | None
+    mailer: Mailer | None
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -94,6 +99,8 @@ class Core:
         # The canary finds what nothing else tells of; where the cause is known it says nothing more.
         accounts = self.accounts.problem if self.accounts else ""
         found = self.not_ready() or [text for text in (self.canary.problem, accounts) if text]
+        if self.mailer and self.mailer.problem:
+            found.append(self.mailer.problem)
         return [*found, *self.plugins.problems(), *self.reloader.left_out]
 
 
@@ -115,6 +122,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         ) as store,
         running_plugins(config, metrics) as plugins,
         notifications(metrics) as notices,
+        mailer(config, metrics) as mail,
     ):
         settings = broker_settings(config)
         drain = Drain(config.mqtt.credit, config.mqtt.backlog_per_s)
@@ -150,12 +158,14 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         fleet.canary = CanaryActor(services, canary)
         fleet.canary.start()
         accounts = accounts_of(config, settings, store, metrics)
-        core = Core(config, store, fleet, live, metrics, ingest, plugins, reloader, books, upkeep, canary, accounts)
+        core = Core(
+            config, store, fleet, live, metrics, ingest, plugins, reloader, books, upkeep, canary, accounts, mail
+        )
         try:
             async with _kept_running(
                 ingest=ingest.consume,
                 registry=lambda: _follow_registry(store, fleet, reloader, devices.registry_poll_s),
-                upkeep=lambda: _tidy(upkeep),
+                upkeep=lambda: _tidy(upkeep, store),
                 looks=lambda: _look(upkeep),
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
                 factories=watch.keep,
@@ -166,6 +176,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             ):
                 yield core
         finally:
+            await books.close()
             await fleet.canary.stop()
             await fleet.close()
 
@@ -196,10 +207,13 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
 async def reload_signal(core: Core) -> AsyncIterator[None]:
     """SIGHUP has the configuration read anew, until the block ends."""
     loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[ReloadResult]] = set()
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def read_anew() -> None:
+        await note_reload(core.store, Origin("SIGHUP"), await core.reloader.reload("SIGHUP"))
 
     def reload() -> None:
-        task = asyncio.create_task(core.reloader.reload("SIGHUP"), name="core:reload")
+        task = asyncio.create_task(read_anew(), name="core:reload")
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
@@ -227,42 +241,92 @@ async def running_plugins(config: Config, metrics: Metrics, watch: Watch | None 
 async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> AsyncIterator[str]:
     """The portals, the API and the metrics of a core; the address that they are at."""
     http = core.config.http
-    services = WebServices(
-        store=core.store,
-        books=core.books,
-        fleet=core.fleet,
-        live=core.live,
-        plugins=core.plugins,
-        report_limits=Limits(core.config.plugins.report_timeout_s, core.config.plugins.report_memory_mb),
-        reloader=core.reloader,
-        metrics=core.metrics,
-        readiness=core.not_ready,
-        session_hours=http.session_hours,
-        secure_cookies=http.secure_cookies,
-        metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
-        time_zone=ZoneInfo(core.config.site.time_zone),
-        demo_accounts=demo_accounts,
-        version=version("carbontrack"),
-        clock=lambda: datetime.now(UTC),
-        storage=lambda: core.upkeep.status,
-        problems=core.problems,
-        canary_token=core.canary.token,
-    )
+    certificate = certificate_of(core) if http.tls else None
+
+    def own_certificate() -> Trust:
+        return Fingerprint(certificate.fingerprint) if certificate else True
+
+    async with (
+        counted_attempts(core.metrics, core.config.redis.url) as attempts,
+        _served(web_services(core, attempts, demo_accounts, certificate), http, certificate) as url,
+    ):
+        jobs: dict[str, Callable[[], Awaitable[None]]] = {}
+        if core.config.devices.canary_every_s:
+            jobs["canary"] = lambda: core.canary.fly(url, own_certificate)
+        if core.config.redis.url:
+            jobs["redis"] = attempts.keep
+        async with _kept_running(**jobs):
+            yield url
+
+
+@asynccontextmanager
+async def _served(services: WebServices, http: Http, certificate: ServerCertificate | None) -> AsyncIterator[str]:
+    """The web part on its port; its address."""
     runner = web.AppRunner(create_app(services), access_log=None, shutdown_timeout=3)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, http.host, http.port)
+        site = web.TCPSite(runner, http.host, http.port, ssl_context=certificate.context if certificate else None)
         await site.start()
         host, port = runner.addresses[0][:2]
-        url = f"http://{host}:{port}"
-        flights = {"canary": lambda: core.canary.fly(url)} if core.config.devices.canary_every_s else {}
-        async with _kept_running(**flights):
-            yield url
+        yield f"{'https' if certificate else 'http'}://{host}:{port}"
     finally:
         await runner.cleanup()
 
 
 # --- from the configuration
+
+
+def certificate_of(core: Core) -> ServerCertificate:
+    """The certificate of the core's own https, which every reload reads anew."""
+    assert core.config.http.tls is not None, "asked for only where there is one"
+    certificate = ServerCertificate(core.config, core.config.http.tls)
+    core.reloader.also.append(certificate.renew)
+    core.metrics.certificate_ends.set_function(certificate.end_timestamp_s)
+    return certificate
+
+
+def web_services(
+    core: Core, attempts: Attempts, demo_accounts: Sequence[DemoAccount], certificate: ServerCertificate | None
+) -> WebServices:
+    """What the pages and the API of a core use."""
+    config = core.config
+    http = config.http
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    def problems() -> list[str]:
+        own = certificate.problems(now()) if certificate else ()
+        return [*core.problems(), *own, *([attempts.problem] if attempts.problem else [])]
+
+    return WebServices(
+        store=core.store,
+        books=core.books,
+        fleet=core.fleet,
+        live=core.live,
+        plugins=core.plugins,
+        report_limits=Limits(config.plugins.report_timeout_s, config.plugins.report_memory_mb),
+        attempts=attempts,
+        reloader=core.reloader,
+        metrics=core.metrics,
+        readiness=core.not_ready,
+        session_hours=http.session_hours,
+        secure_cookies=http.secure_cookies,
+        trusted_proxies=tuple(map(ip_network, http.trusted_proxies)),
+        hsts_s=http.hsts_s,
+        public_url=http.public_url,
+        device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
+        max_payload_bytes=core.config.mqtt.max_payload_bytes,
+        mailer=core.mailer,
+        metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
+        time_zone=ZoneInfo(config.site.time_zone),
+        demo_accounts=demo_accounts,
+        version=version("carbontrack"),
+        clock=now,
+        storage=lambda: core.upkeep.status,
+        problems=problems,
+        canary_token=core.canary.token,
+    )
 
 
 def broker_settings(config: Config) -> BrokerSettings:
@@ -362,18 +426,19 @@ async def _follow_registry(store: Store, fleet: Fleet, reloader: Reloader, every
         revision = await store.revision()
         if revision != seen:
             await fleet.sync(await store.sites())
-            await store.forget_sessions(datetime.now(UTC))
             if (number := await store.asked_reload()) is not None:
                 result = await reloader.reload("carbontrack reload")
                 await store.answer_reload(number, msgspec.json.encode(result).decode())
+                await note_reload(store, Origin("command line"), result)
             seen = revision
         await asyncio.sleep(every_s)
 
 
-async def _tidy(upkeep: Upkeep) -> None:
+async def _tidy(upkeep: Upkeep, store: Store) -> None:
     """Put things in order every hour. It may take long: packing a day waits for the end of a backup."""
     while True:
         await upkeep.tidy()
+        await store.forget_sessions(datetime.now(UTC))
         await asyncio.sleep(TIDY_EVERY_S)
 
 

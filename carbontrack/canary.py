@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +30,8 @@ from carbontrack.streams import Stream
 from carbontrack.tasks import end
 
 log = structlog.get_logger(__name__)
+
+Trust = aiohttp.Fingerprint | bool
 
 DEVICE_ID = "carbontrack-canary"
 TOPIC = f"ct/v1/{DEVICE_ID}/up/data"
@@ -117,10 +119,13 @@ class Canary:
             self._metrics.canary.labels("committed").observe(time.monotonic() - self._sent[seq])
             event.set()
 
-    async def fly(self, url: str) -> None:
-        """Send until cancelled. ``url`` is where this core's pages are. Raises ConnectionError without a broker."""
+    async def fly(self, url: str, trust: Callable[[], Trust] = lambda: True) -> None:
+        """Send until cancelled. Raises ConnectionError without a broker.
+
+        ``url`` is where this core's pages are, ``trust`` what their certificate must be: it need not name this address.
+        """
         try:
-            async with self._watching(url), client_beside(self._settings, "canary") as client:
+            async with self._watching(url, trust), client_beside(self._settings, "canary") as client:
                 while True:
                     began = time.monotonic()
                     await self._once(client)
@@ -152,10 +157,10 @@ class Canary:
             del self._sent[seq], self._committed[seq], self._shown[seq]
 
     @contextlib.asynccontextmanager
-    async def _watching(self, url: str) -> AsyncIterator[None]:
+    async def _watching(self, url: str, trust: Callable[[], Trust]) -> AsyncIterator[None]:
         """Read the live stream as a browser does, beside what goes on in the block, which begins when it is open."""
         self._watches.clear()
-        task = asyncio.create_task(self._watch(url), name="canary:watch")
+        task = asyncio.create_task(self._watch(url, trust), name="canary:watch")
         try:
             with contextlib.suppress(TimeoutError):  # then what is sent is lost, and told
                 async with asyncio.timeout(self._budget_s):
@@ -164,7 +169,7 @@ class Canary:
         finally:
             await end(task)
 
-    async def _watch(self, url: str) -> None:
+    async def _watch(self, url: str, trust: Callable[[], Trust]) -> None:
         headers = {"Authorization": f"Bearer {self.token}"}
         # No limit on the whole: a stream is meant to last. A proxy of the environment is not on this way.
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._budget_s)
@@ -172,7 +177,7 @@ class Canary:
             with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                 async with (
                     aiohttp.ClientSession(headers=headers, timeout=limits) as session,
-                    session.get(url + STREAM_PATH) as answer,
+                    session.get(url + STREAM_PATH, ssl=trust()) as answer,
                 ):
                     async for line in answer.content:
                         if line.startswith(b"data: "):

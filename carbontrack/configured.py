@@ -12,16 +12,21 @@ from carbontrack.factory_watch import FactoryRules
 from carbontrack.hookspecs import AlertRule, FactoryRule, Notifier
 from carbontrack.notify import NotifierInstance
 from carbontrack.plugins import Contributions, load_plugins
+from carbontrack.tls import problems_of as tls_problems
 
 
 def problems_of(config: Config) -> list[str]:
-    """All that is wrong with a configuration that can be read: of plugins, of their options, of alerts' options."""
+    """All that is wrong with a configuration that can be read: of plugins, options, alerts, and of our certificate."""
     plugins = load_plugins(config)
     left_out = [
         *rule_instances(config, plugins.contributions)[2],
         *notifier_instances(config, plugins.contributions)[1],
     ]
-    return [*(f"plugin {status.name}: {status.error}" for status in plugins.statuses if status.error), *left_out]
+    return [
+        *(f"plugin {status.name}: {status.error}" for status in plugins.statuses if status.error),
+        *left_out,
+        *tls_problems(config),
+    ]
 
 
 def rule_instances(config: Config, brought: Contributions) -> tuple[Rules, FactoryRules, tuple[str, ...]]:

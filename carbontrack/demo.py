@@ -24,13 +24,13 @@ from carbontrack.config import Config, load_config
 from carbontrack.ledger import Metric, Target
 from carbontrack.logs import set_up_logging
 from carbontrack.metrics import Metrics
-from carbontrack.model import Factory, Role
+from carbontrack.model import Factory, Origin, Role
+from carbontrack.passwords import hash_password
 from carbontrack.simulator import DemoFactory, demo_fleet, run_fleet
 from carbontrack.simulator.books import simulated_entries
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tiers import local_day
 from carbontrack.web import DemoAccount
-from carbontrack.web.auth import hash_password
 
 DATABASE = "carbontrack.sqlite3"
 CONFIG = "carbontrack.yaml"
@@ -40,7 +40,7 @@ DEVICES = "devices"
 ARCHIVE = "archive"
 LOG = "simulator.log"
 NAIROBI = ZoneInfo("Africa/Nairobi")
-CLERK = "clerk@demo.example"
+CLERK = Origin("clerk@demo.example")
 PASSWORD = "demo"  # noqa: S105  # of accounts that exist only in a demo, which listens on loopback only
 HISTORY_HOURS = 24.0
 """What the devices have measured before the demo's first start, so that no page begins empty."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -18,7 +19,18 @@ from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDr
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
-from carbontrack.model import MIN_DATETIME, Alert, AlertState, Flag, Payload, Reading, Site, Snapshot
+from carbontrack.model import (
+    MIN_DATETIME,
+    MOST_CAUSES,
+    Alert,
+    AlertState,
+    Flag,
+    Outcome,
+    Payload,
+    Reading,
+    Site,
+    Snapshot,
+)
 from carbontrack.notify import tell_nobody
 from carbontrack.overload import Allowance, Drain
 from carbontrack.store import ADJOINING, Store, StoreBusy, StoreUnavailable, Work
@@ -127,6 +139,7 @@ class Services:
 class Recovering:
     """Readings of an outage that come now, from the device's store. ``last_s`` is monotonic: when the newest came."""
 
+    factory_id: int
     stack_id: int
     since: datetime
     until: datetime
@@ -134,10 +147,52 @@ class Recovering:
     last_s: float
 
 
+class Asked(Payload, frozen=True, gc=True, eq=False):
+    """A message whose sender waits for what becomes of it."""
+
+    answer: asyncio.Future[Outcome | None]
+
+
+class Again(Asked, frozen=True, gc=True, eq=False):
+    """A message out of quarantine, which somebody hands in once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one sender that waits has to do with a batch: its own counts, and the rows that its message became."""
+
+    answer: asyncio.Future[Outcome | None]
+    counts: Batch
+    readings: list[Reading]
+    records: int
+
+    def resolve(self) -> None:
+        """Tell the sender, after the commit. It may have gone, and a retry may have told it before."""
+        if self.answer.done():
+            return
+        counts, work = self.counts, self.counts.work
+        own = set(map(id, self.readings))
+        already = sum(id(row) in own for row in work.conflicts)
+        # What the database refuses is taken out of the work, into quarantine.
+        rejected = len(own.difference(map(id, work.readings))) if work.rejected else 0
+        refusals = [f"{item.cause}: {item.detail}" for item in work.rejected] if rejected else []
+        self.answer.set_result(
+            Outcome(
+                stored=len(self.readings) + self.records - already - rejected,
+                duplicate=counts.duplicate + already,
+                quarantined=counts.quarantined + rejected,
+                refused=counts.refused,
+                receipts={sid: stream.watermark for sid, stream in counts.receipts.items() if stream.watermark},
+                causes=tuple(dict.fromkeys(counts.causes + refusals))[:MOST_CAUSES],
+            )
+        )
+
+
 class DeviceActor(Actor[Payload]):
     """One registered device. ``snapshot`` is its live state; ``in_hand`` its readings between decode and commit."""
 
     __slots__ = (
+        "_asked",
         "_configured",
         "_gone_at",
         "_heard_at",
@@ -165,6 +220,8 @@ class DeviceActor(Actor[Payload]):
             idle_after_s=services.offline_after_s / 3,
             max_failures=services.park_after_failures,
         )
+        self._asked: set[asyncio.Future[Outcome | None]] = set()
+        """Senders that wait for what becomes of their messages."""
         self.allowance = Allowance()
         self.in_hand = 0
         self.waiting_since: float | None = None
@@ -242,7 +299,24 @@ class DeviceActor(Actor[Payload]):
         self._gone_at = None
         return self._services.hearing.is_own_will(gone_at)
 
+    def ask(self, payload: Payload, *, again: bool = False) -> asyncio.Future[Outcome | None] | None:
+        """Leave a message and get what will become of it; None where there is no room or the actor is parked.
+
+        It becomes None when the actor ends before the message is committed. ``again``: it comes out of quarantine.
+        """
+        answer: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+        kind = Again if again else Asked
+        asked = kind(payload.device_id, payload.channel, payload.body, payload.received_at_ms, answer)
+        if not self.tell(asked, later=payload.channel == "backlog"):
+            return None
+        self._asked.add(answer)
+        answer.add_done_callback(self._asked.discard)
+        return answer
+
     async def on_stop(self) -> None:
+        for answer in list(self._asked):
+            if not answer.done():
+                answer.set_result(None)
         with suppress(StoreUnavailable):  # then the late readings tell of it, and nobody else
             await self._note_recovery()
 
@@ -257,7 +331,11 @@ class DeviceActor(Actor[Payload]):
         ``online``: it was there when the last core stopped, and has its time to be heard again.
         """
         if reading is not None:
-            self.snapshot = _snapshot(self.intake.site, reading, online)
+            site = self.intake.site
+            if reading.stack_id == site.stack.id:
+                self.snapshot = _snapshot(site, reading, online)
+            else:  # it has moved since
+                self.snapshot = Snapshot(self.name, site.factory.id, site.stack.id, online)
             self.allowance = Allowance(round(reading.received_at.timestamp() * 1000))
         self._standings = {rule: Standing(AlertState.FIRING, since) for rule, since in firing.items()}
 
@@ -267,9 +345,17 @@ class DeviceActor(Actor[Payload]):
         return sum(standing.state is AlertState.FIRING for standing in self._standings.values())
 
     def settings_changed(self, site: Site, driver: SensorDriver) -> None:
-        """Take a changed registration; the next message is computed with it."""
+        """Take a changed registration; the next message is computed with it.
+
+        What was measured at another stack is not this one's, and nothing for the people of another factory.
+        """
+        before = self.intake.site
         self.intake.settings_changed(site, driver)
-        self._show(msgspec.structs.replace(self.snapshot, factory_id=site.factory.id, stack_id=site.stack.id))
+        if site.factory.id != before.factory.id:
+            self._standings = {}  # the store has ended its alerts there
+        if site.stack.id != before.stack.id:
+            self._memories = {}
+            self._show(Snapshot(self.name, site.factory.id, site.stack.id, online=self.snapshot.online))
 
     def rules_changed(self, rules: Rules, configured: Iterable[str]) -> None:
         """Take other rules. What fires stays open while an alert of its name is ``configured``, with a rule or without.
@@ -293,13 +379,7 @@ class DeviceActor(Actor[Payload]):
             self.waiting_since = self._services.monotonic()
         is_backlog = all(payload.channel == "backlog" for payload in messages)
         batch = Batch(Work(self.name, self.intake.site.factory.id, late=is_backlog))
-        for payload in messages:
-            if payload.channel in {"data", "backlog"}:
-                await self.intake.take_data(payload, batch)
-            elif payload.channel == "state":
-                await self.intake.take_state(payload, batch)
-            else:  # config and res: what a node says of its configuration and of commands; nobody asks for it yet
-                log.info("device answered", device=self.name, channel=payload.channel, body=payload.body[:500])
+        parts = await self._take_all(messages, batch)
         if not self.in_hand:  # a retry of the same messages must not count them again
             self._services.metrics.received.inc(batch.received)
         self.in_hand = batch.received
@@ -308,12 +388,40 @@ class DeviceActor(Actor[Payload]):
         if any(payload.channel == "backlog" for payload in messages):
             self._services.drain.note(self.name)
         self._settle(batch)
+        for part in parts:
+            part.resolve()
         self.waiting_since = None
         if batch.heard and (self._heard_at is None or self._silence_s() > LATE_FROM.total_seconds()):
             self._resumed_at = datetime.fromtimestamp(messages[0].received_at_ms / 1000, UTC)
-        await self._note_late(batch.work.readings)
+        await self._note_late(batch.work)
         self._note_presence(batch)
         await self._update_live(batch)
+
+    async def _take_all(self, messages: list[Payload], batch: Batch) -> list[Part]:
+        """Make the batch of messages; the parts of it whose senders wait."""
+        parts: list[Part] = []
+        for payload in messages:
+            if isinstance(payload, Asked):
+                parts.append(await self._take_part(payload, batch))
+            elif payload.channel in {"data", "backlog"}:
+                await self.intake.take_data(payload, batch)
+            elif payload.channel == "state":
+                await self.intake.take_state(payload, batch)
+            else:  # config and res: what a node says of its configuration and of commands; nobody asks for it yet
+                log.info("device answered", device=self.name, channel=payload.channel, body=payload.body[:500])
+        return parts
+
+    async def _take_part(self, asked: Asked, batch: Batch) -> Part:
+        """Take a message like any other, and remember which part of the batch it is."""
+        work = batch.work
+        readings, records = len(work.readings), len(work.records)
+        counts = Batch(work)
+        if isinstance(asked, Again):
+            await self.intake.take_again(asked, counts, self._services.store.kept_numbers)
+        else:
+            await self.intake.take_data(asked, counts)
+        batch.take_in(counts)
+        return Part(asked.answer, counts, work.readings[readings:], len(work.records) - records)
 
     def _note_presence(self, batch: Batch) -> None:
         """Remember when the device was heard; a last will is only the broker's word, and has to wait."""
@@ -329,9 +437,9 @@ class DeviceActor(Actor[Payload]):
     def _settle(self, batch: Batch) -> None:
         """Count how the readings ended, and let the receipts go."""
         metrics, work = self._services.metrics, batch.work
-        metrics.outcomes["committed"].inc(len(work.readings) + len(work.records) - work.conflicts)
+        metrics.outcomes["committed"].inc(len(work.readings) + len(work.records) - len(work.conflicts))
         if batch.duplicate or work.conflicts:
-            metrics.outcomes["duplicate"].inc(batch.duplicate + work.conflicts)
+            metrics.outcomes["duplicate"].inc(batch.duplicate + len(work.conflicts))
         if batch.quarantined or work.rejected:
             metrics.outcomes["quarantined"].inc(batch.quarantined + len(work.rejected))
             for item in (*work.quarantined, *work.rejected):
@@ -346,11 +454,11 @@ class DeviceActor(Actor[Payload]):
             if stream.watermark:
                 self._services.receipt(self.name, sid, stream.watermark)
 
-    async def _note_late(self, readings: list[Reading]) -> None:
+    async def _note_late(self, work: Work) -> None:
         """Remember the span of what came long after it was measured: an outage whose readings are here now."""
         late = [
             row
-            for row in readings
+            for row in work.readings
             if row.received_at - row.measured_at > LATE_FROM
             # What came live was late by an outage if it is of before its end. Else the device's clock is slow.
             and (row.flags & _BACKLOG or row.measured_at < self._resumed_at)
@@ -364,9 +472,13 @@ class DeviceActor(Actor[Payload]):
             await self._note_recovery()
             before = None
         if before is None:
-            before = Recovering(stack_id, first, last, 0, now_s)
-        self._recovering = Recovering(
-            stack_id, min(first, before.since), max(last, before.until), before.readings + len(late), now_s
+            before = Recovering(work.factory_id, stack_id, first, last, 0, now_s)
+        self._recovering = replace(
+            before,
+            since=min(first, before.since),
+            until=max(last, before.until),
+            readings=before.readings + len(late),
+            last_s=now_s,
         )
 
     def _silence_s(self) -> float:
@@ -375,9 +487,8 @@ class DeviceActor(Actor[Payload]):
     async def _note_recovery(self) -> None:
         """Keep what was recovered, for the pages."""
         if (found := self._recovering) is not None:
-            factory_id = self.intake.site.factory.id
-            span = found.since, found.until
-            await self._services.store.add_recovery(self.name, factory_id, found.stack_id, *span, found.readings)
+            where, span = (found.factory_id, found.stack_id), (found.since, found.until)
+            await self._services.store.add_recovery(self.name, *where, *span, found.readings)
             self._recovering = None
 
     async def _update_live(self, batch: Batch) -> None:

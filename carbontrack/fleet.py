@@ -16,7 +16,19 @@ from carbontrack.actor import Actor, ActorState
 from carbontrack.device import DeviceActor, Rules, Services
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, Notification, SensorDriver
-from carbontrack.model import MIN_DATETIME, DeviceStatus, Flood, Payload, Site, Snapshot, Stranger
+from carbontrack.model import (
+    MIN_DATETIME,
+    Device,
+    DeviceStatus,
+    Flood,
+    Outcome,
+    Payload,
+    Quarantined,
+    Site,
+    Snapshot,
+    Stranger,
+)
+from carbontrack.overload import BURST_S
 from carbontrack.tiers import Measured, reading_of
 
 log = structlog.get_logger(__name__)
@@ -25,8 +37,29 @@ MOST_STRANGERS = 500
 """Unknown devices that are remembered, so that an operator can see who knocks."""
 
 
+MOST_AT_ONCE = 1000
+"""Messages that one sender may wait for at once."""
+ASKED_SHARE = 4
+"""Messages whose sender waits take a quarter of a mailbox at most."""
+
+
+class Undelivered(Exception):
+    """Messages that were not all taken and committed. They have to be sent again; what is kept already stays once.
+
+    ``reason`` is one of ``metrics.DELIVERIES``, or ``not_committed`` (not in time), or ``stopped`` (the device was
+    taken off, or the core ends). ``refused``: how many never reached the actor.
+    """
+
+    def __init__(self, reason: str, refused: int, room_in_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.refused = refused
+        self.room_in_s = room_in_s
+        """Of a flood: when they would be within the allowance."""
+
+
 class Fleet:
-    """All registered devices. Nothing here waits but :meth:`sync` and :meth:`close`."""
+    """All registered devices. Nothing here waits but :meth:`deliver`, :meth:`sync` and :meth:`close`."""
 
     def __init__(self, services: Services, drivers: Mapping[str, SensorDriver]) -> None:
         self.canary: Actor[Payload] | None = None
@@ -52,13 +85,85 @@ class Fleet:
             if self.canary is not None and payload.device_id == self.canary.name:
                 return "delivered" if self.canary.tell(payload) else "mailbox_full"
             return self._tell_nobody(payload)
-        if not actor.allowance.takes(payload.received_at_ms, self._services.messages_per_s):
-            if actor.allowance.refused == 1:
-                log.warning("a device floods: what is too much is refused until it slows down", device=actor.name)
+        if not self._allows(actor, payload.received_at_ms):
             return "flooding"
-        if actor.tell(payload, later=payload.channel == "backlog"):
-            return "delivered"
-        return "parked" if actor.state is ActorState.PARKED else "mailbox_full"
+        return "delivered" if actor.tell(payload, later=payload.channel == "backlog") else _why_refused(actor)
+
+    async def deliver(self, payloads: Sequence[Payload], patience_s: float) -> Outcome:
+        """Hand data of one device to its actor and return when they are committed, with what became of all of them.
+
+        Raises :class:`Undelivered` where one of them was not taken, or is not committed after ``patience_s``. What
+        was taken before is kept all the same, and is a duplicate when it comes again.
+        """
+        count, now_ms = len(payloads), payloads[0].received_at_ms
+        actor = self._actor(payloads[0].device_id, count)
+        if not self._allows(actor, now_ms, count):
+            raise Undelivered("flooding", count, actor.allowance.has_room_in_s(self._services.messages_per_s, count))
+        return await self._wait_for(actor, payloads, patience_s)
+
+    async def replay(self, item: Quarantined, patience_s: float) -> Outcome:
+        """Hand what is in quarantine to its device's actor once more, with the time when it came first.
+
+        What is kept already is a duplicate; what cannot be read still is ``quarantined``, with its causes, and stays
+        where it is. Raises :class:`Undelivered`.
+        """
+        actor = self._actor(item.device_id, 1)
+        # By the second lane, and not as live: no alert begins for what was long ago.
+        payload = Payload(item.device_id, "backlog", item.body, round(item.received_at.timestamp() * 1000))
+        return await self._wait_for(actor, [payload], patience_s, again=True)
+
+    def _actor(self, device_id: str, count: int) -> DeviceActor:
+        actor = self._actors.get(device_id)
+        if actor is None:
+            raise Undelivered("disabled_device" if device_id in self._disabled else "unknown_device", count)
+        return actor
+
+    async def _wait_for(
+        self, actor: DeviceActor, payloads: Sequence[Payload], patience_s: float, *, again: bool = False
+    ) -> Outcome:
+        count = len(payloads)
+        outcome, told = Outcome(), 0
+        # A few at a time: there has to be room for what comes by the broker.
+        at_once = max(1, self._services.mailbox_size // ASKED_SHARE)
+        try:
+            async with asyncio.timeout(patience_s):
+                while told < count:
+                    answers = []
+                    for payload in payloads[told : told + at_once]:
+                        answer = actor.ask(payload, again=again)
+                        if answer is None:
+                            raise Undelivered(_why_refused(actor), count - told)
+                        answers.append(answer)
+                        told += 1
+                    for became in await asyncio.gather(*answers):
+                        if became is None:
+                            raise Undelivered("stopped", count - told)
+                        outcome += became
+        except TimeoutError:
+            reason = "parked" if actor.state is ActorState.PARKED else "not_committed"
+            raise Undelivered(reason, count - told) from None
+        return outcome
+
+    def _allows(self, actor: DeviceActor, now_ms: int, count: int = 1) -> bool:
+        if actor.allowance.takes(now_ms, self._services.messages_per_s, count):
+            return True
+        if actor.allowance.refused == count:
+            log.warning("a device floods: what is too much is refused until it slows down", device=actor.name)
+        return False
+
+    def credit(self, device_id: str) -> float:
+        """How many messages of backlog a second a device may send now, as its receipts say it."""
+        return self._services.drain.credit(device_id)
+
+    @property
+    def most_at_once(self) -> int:
+        """So many messages are within a device's allowance after a minute's silence; more would never be."""
+        return min(MOST_AT_ONCE, int(self._services.messages_per_s * BURST_S))
+
+    def device(self, device_id: str) -> Device | None:
+        """A device of the registry, disabled or not."""
+        site = self._sites.get(device_id)
+        return site.device if site is not None else None
 
     def _tell_nobody(self, payload: Payload) -> str:
         device_id = payload.device_id
@@ -215,6 +320,10 @@ class Fleet:
         metrics.devices_draining.set(self._services.drain.draining)
         metrics.alerts_open.set(sum(actor.alerts_open for actor in actors))
         metrics.devices_online.set(sum(actor.snapshot.online for actor in actors))
+
+
+def _why_refused(actor: DeviceActor) -> str:
+    return "parked" if actor.state is ActorState.PARKED else "mailbox_full"
 
 
 @cache

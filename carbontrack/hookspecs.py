@@ -352,7 +352,7 @@ class ReloadResult:
     problems: tuple[str, ...] = ()
     """What is wrong with the configuration; then nothing was changed."""
     left_out: tuple[str, ...] = ()
-    """Alerts and notifications that cannot be used with the plugins that there are, and why."""
+    """Alerts and notifications that cannot be used with the plugins that there are, certificates, and why."""
     needs_restart: tuple[str, ...] = ()
     """Sections of the configuration whose changes count from the next start on."""
 

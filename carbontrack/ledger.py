@@ -345,6 +345,18 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class StatementKey:
+    """Which period a statement is of, and which version of it: all but its figures, which may be long."""
+
+    id: int
+    factory_id: int
+    period_start: datetime
+    period_end: datetime
+    version: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class MeterDay:
     """What one meter counted in one local day.
 

@@ -24,6 +24,7 @@ DELIVERIES = (
     "too_large",
 )
 """What can become of an MQTT message when it arrives."""
+HTTP_DELIVERIES = tuple(name for name in DELIVERIES if name != "unknown_topic")
 
 
 # Every counter would otherwise have a twin that says when it was made, which nobody asks for.
@@ -42,6 +43,13 @@ class Metrics:
             registry=registry,
         )
         self.deliveries = {name: self.messages.labels(name) for name in DELIVERIES}
+        self.http_messages = Counter(
+            "carbontrack_http_messages",
+            "Devices' messages that came over HTTP, by what became of them on arrival.",
+            ["delivery"],
+            registry=registry,
+        )
+        self.http_deliveries = {name: self.http_messages.labels(name) for name in HTTP_DELIVERIES}
         self.received = Counter(
             "carbontrack_readings_received",
             "Readings received: committed + duplicate + quarantined + refused + in flight. "
@@ -147,6 +155,22 @@ class Metrics:
             registry=registry,
         )
         self.live_watchers = Gauge("carbontrack_live_watchers", "Open live streams of browsers.", registry=registry)
+        self.certificate_ends = Gauge(
+            "carbontrack_https_certificate_end_timestamp_seconds",
+            "When the certificate of http.tls expires; 0 where the core does not serve https itself.",
+            registry=registry,
+        )
+        self.attempts_refused = Counter(
+            "carbontrack_attempts_refused",
+            "Requests that were refused because something had been tried too often, by limit.",
+            ["limit"],
+            registry=registry,
+        )
+        self.attempts_shared = Gauge(
+            "carbontrack_attempts_shared",
+            "1 while the limits on guessing count in Redis for all processes together.",
+            registry=registry,
+        )
         self.tier_buckets = Counter(
             "carbontrack_tier_buckets", "Five-minute buckets that were summarised (again).", registry=registry
         )
@@ -154,12 +178,37 @@ class Metrics:
         self.factory_alerts_open = Gauge(
             "carbontrack_factory_alerts_open", "Alerts of factories as a whole that fire now.", registry=registry
         )
+        self.mails = Counter(
+            "carbontrack_mails",
+            "Mails by how they ended: sent, failed for good or after an hour, or dropped unsent.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.mails_waiting = Gauge("carbontrack_mails_waiting", "Mails that are still to be sent.", registry=registry)
         self.notifications = Counter(
             "carbontrack_notifications",
             "Notifications of alerts by how they ended: sent, failed after several attempts, or dropped unsent.",
             ["notification", "outcome"],
             registry=registry,
         )
+        self._count_storage(registry)
+        self.plugin_errors = Counter(
+            "carbontrack_plugin_errors",
+            "Calls of plugins that failed, by plugin and kind: raised, or blocked (held the core up).",
+            ["plugin", "kind"],
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "carbontrack_reloads",
+            "Reloads of the configuration: done, failed (something of it is not in force), or refused (it is bad).",
+            ["result"],
+            registry=registry,
+        )
+        self.plugins = Gauge("carbontrack_plugins", "Plugins by state.", ["state"], registry=registry)
+        self._flags = {int(flag): self.flagged.labels(str(flag.name).lower()) for flag in Flag}
+
+    def _count_storage(self, registry: CollectorRegistry) -> None:
+        """What is kept, and how much room there is."""
         self.storage_bytes = Gauge(
             "carbontrack_storage_bytes",
             "Bytes kept: raw readings and records with their indexes, the whole database, the archive.",
@@ -191,20 +240,6 @@ class Metrics:
             "1 while there is less room than retention.reserve_mb: then only readings are written.",
             registry=registry,
         )
-        self.plugin_errors = Counter(
-            "carbontrack_plugin_errors",
-            "Calls of plugins that failed, by plugin and kind: raised, or blocked (held the core up).",
-            ["plugin", "kind"],
-            registry=registry,
-        )
-        self.reloads = Counter(
-            "carbontrack_reloads",
-            "Reloads of the configuration: done, failed (something of it is not in force), or refused (it is bad).",
-            ["result"],
-            registry=registry,
-        )
-        self.plugins = Gauge("carbontrack_plugins", "Plugins by state.", ["state"], registry=registry)
-        self._flags = {int(flag): self.flagged.labels(str(flag.name).lower()) for flag in Flag}
 
     def count_flags(self, flags: int) -> None:
         """Count one committed reading under each of its flags."""

@@ -7,6 +7,9 @@ dataclasses.
 
 from __future__ import annotations
 
+import re
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import IntEnum, IntFlag, StrEnum
@@ -102,6 +105,33 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
+FACTORY_ROLES = frozenset({Role.FACTORY_MANAGER, Role.FACTORY_CLERK})
+"""Whoever has one of these belongs to a factory; all others to none, and see every one."""
+APPROVING_ROLES = frozenset({Role.HQ_MANAGER})
+"""Who lets others in. Of these there must always be one who may sign in."""
+
+
+class UserStatus(StrEnum):
+    PENDING = "pending"
+    """Has asked to be let in; may not sign in yet."""
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class Scope(StrEnum):
+    """What an API token may do; never more than the role of its person."""
+
+    READ = "read"
+    ENTRIES = "entries"
+    REPORTS = "reports"
+    REGISTRY = "registry"
+    EMISSIONS = "emissions"
+
+
+LOCALES = ("en", "sw")
+"""Languages of the pages: English, and Swahili."""
+
+
 # --- the registry -----------------------------------------------------------------------------------------------
 
 
@@ -119,6 +149,12 @@ class Factory:
     altitude_m: float
     pressure_kpa: float | None = None
     is_active: bool = True
+
+
+def slug_of(name: str) -> str:
+    """A factory's name as it stands in addresses: ``Kangaita Tea Factory`` is ``kangaita``."""
+    short = re.sub(r"\s+tea factory$", "", name.strip(), flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-") or secrets.token_hex(4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +272,144 @@ class User:
     last_name: str
     role: Role
     factory_id: int | None
-    is_active: bool = True
+    status: UserStatus = UserStatus.ACTIVE
+    phone_number: str = ""
+    locale: str = "en"
+    created_at: datetime = MIN_DATETIME
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One signing in of a person, while it lasts. ``id`` may be shown: it opens nothing."""
+
+    id: int
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime
+    """To about a minute."""
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """What a person's program signs in with; the token itself is shown once and kept as a hash."""
+
+    id: int
+    user_id: int
+    name: str
+    scopes: frozenset[Scope]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    """To about a minute."""
+    prefix: str
+    """The token's first characters, so that people recognise it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRequest:
+    """What became of a request that came with the same idempotency key before."""
+
+    request_sha256: str
+    status: int | None
+    """Of the answer; None: it is still being worked on."""
+    body: str
+
+
+# --- who did what
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who does something, and from where."""
+
+    name: str
+    """An e-mail address, a device id, "command line", or "carbontrack": the platform itself."""
+    address: str = ""
+    user_id: int | None = None
+    token: str = ""
+    """The name of the API token that it came by."""
+
+
+PLATFORM = Origin("carbontrack")
+
+
+class AuditAction(StrEnum):
+    """Everything that the audit log knows of (docs/security.md)."""
+
+    USER_ADDED = "user.added"
+    USER_CHANGED = "user.changed"
+    USER_APPROVED = "user.approved"
+    USER_DISABLED = "user.disabled"
+    USER_ENABLED = "user.enabled"
+    USER_REMOVED = "user.removed"
+    USER_PASSWORD_SET = "user.password_set"  # noqa: S105  # names of actions
+    USER_CODE_MADE = "user.code_made"
+    USER_CODE_REFUSED = "user.code_refused"
+    USER_SIGNED_IN = "user.signed_in"
+    USER_SIGN_IN_FAILED = "user.sign_in_failed"
+    USER_SIGNED_OUT = "user.signed_out"
+    USER_SESSION_ENDED = "user.session_ended"
+    USER_SESSIONS_ENDED = "user.sessions_ended"
+    TOKEN_ADDED = "token.added"  # noqa: S105
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    FACTORY_ADDED = "factory.added"
+    FACTORY_CHANGED = "factory.changed"
+    FACTORY_REMOVED = "factory.removed"
+    STACK_ADDED = "stack.added"
+    STACK_CHANGED = "stack.changed"
+    STACK_REMOVED = "stack.removed"
+    PLAN_ADDED = "plan.added"
+    DEVICE_ADDED = "device.added"
+    DEVICE_CHANGED = "device.changed"
+    DEVICE_REMOVED = "device.removed"
+    DEVICE_UNPARKED = "device.unparked"
+    DEVICE_PASSWORD_ROTATED = "device.password_rotated"  # noqa: S105
+    ENERGY_ENTRY_ADDED = "energy_entry.added"
+    ENERGY_ENTRY_CHANGED = "energy_entry.changed"
+    ENERGY_ENTRY_WITHDRAWN = "energy_entry.withdrawn"
+    PRODUCTION_ENTRY_ADDED = "production_entry.added"
+    PRODUCTION_ENTRY_CHANGED = "production_entry.changed"
+    PRODUCTION_ENTRY_WITHDRAWN = "production_entry.withdrawn"
+    TARGET_ADDED = "target.added"
+    TARGET_WITHDRAWN = "target.withdrawn"
+    STATEMENT_ADDED = "statement.added"
+    QUARANTINE_REPLAYED = "quarantine.replayed"
+    QUARANTINE_DISMISSED = "quarantine.dismissed"
+    PLUGINS_RELOADED = "plugins.reloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """One line of the audit log. Of a change, ``before`` and ``after`` have the fields that differ."""
+
+    id: int
+    """Counts from 1 without a gap."""
+    at: datetime
+    actor: str
+    user_id: int | None
+    address: str
+    token: str
+    action: str
+    """One of :class:`AuditAction`."""
+    subject_kind: str
+    subject_id: str
+    factory_id: int | None
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCheck:
+    """Whether the audit log is as it was written. ``count`` and ``sha256`` are its head, as far as it is in order."""
+
+    count: int
+    sha256: str
+    broken_id: int | None = None
+    """The first event that is not as it was written, or is missing; None: all is in order."""
+    why: str = ""
 
 
 # --- the way of a reading ---------------------------------------------------------------------------------------
@@ -379,7 +552,10 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A payload or row that could not be used, kept with its cause."""
+    """A payload or row that could not be used, kept with its cause, and what people did about it.
+
+    What comes again and again is kept once: ``received_at`` is the first time, ``last_received_at`` the last.
+    """
 
     device_id: str
     cause: str
@@ -387,6 +563,46 @@ class Quarantined:
     received_at: datetime
     body: bytes
     id: int = 0
+    factory_id: int | None = None
+    times: int = 1
+    last_received_at: datetime | None = None
+    replayed_at: datetime | None = None
+    replayed_by: str | None = None
+    replay_outcome: str | None = None
+    """What became of its records then, in words."""
+    dismissed_at: datetime | None = None
+    dismissed_by: str | None = None
+    dismiss_reason: str | None = None
+
+
+MOST_CAUSES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of messages whose sender waited for their commit: how many records ended how.
+
+    ``receipts`` is what a device may rely on: stream id -> the number up to which everything is kept.
+    """
+
+    stored: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    refused: int = 0
+    """Not taken (the stream has too many holes, or the device too many streams): they have to be sent again."""
+    receipts: Mapping[str, int] = field(default_factory=dict)
+    causes: tuple[str, ...] = ()
+    """Why something went to quarantine, each reason once, the first few."""
+
+    def __add__(self, later: Outcome) -> Outcome:
+        return Outcome(
+            self.stored + later.stored,
+            self.duplicate + later.duplicate,
+            self.quarantined + later.quarantined,
+            self.refused + later.refused,
+            {**self.receipts, **later.receipts},
+            tuple(dict.fromkeys((*self.causes, *later.causes)))[:MOST_CAUSES],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,23 +80,27 @@ class Allowance:
         self._at_ms = heard_ms
         self._refused_ms = 0
 
-    def takes(self, now_ms: int, per_s: float) -> bool:
-        """Whether one more message is within the allowance."""
+    def takes(self, now_ms: int, per_s: float, count: int = 1) -> bool:
+        """Whether so many more messages, all of them, are within the allowance."""
         most = per_s * BURST_S
         before = most if self._tokens is None else self._tokens
         # A clock that was set back takes nothing away: the device has done nothing.
         gained = 0.0 if self._at_ms is None else max(0, now_ms - self._at_ms) * per_s / 1000
         tokens = max(before, gained, min(before + gained, most))
         self._at_ms = now_ms
-        if tokens >= 1:
-            self._tokens = tokens - 1
+        if tokens >= count:
+            self._tokens = tokens - count
             return True
         self._tokens = tokens
         if not self.since_ms or now_ms - self._refused_ms > CALM_S * 1000:
             self.since_ms, self.refused = now_ms, 0
-        self.refused += 1
+        self.refused += count
         self._refused_ms = now_ms
         return False
+
+    def has_room_in_s(self, per_s: float, count: int) -> float:
+        """In how many seconds so many messages are within the allowance, if no other comes."""
+        return max(0.0, count - (self._tokens or 0.0)) / per_s
 
     def flood(self, device_id: str, now_ms: int, per_s: float) -> Flood | None:
         """What is known of a flood that goes on, or ended within the last minute."""

@@ -11,7 +11,9 @@ import structlog
 from carbontrack.config import Config, ConfigError
 from carbontrack.hookspecs import ReloadResult
 from carbontrack.metrics import Metrics
+from carbontrack.model import AuditAction, Origin
 from carbontrack.plugins import PluginHost
+from carbontrack.store import Store, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +31,8 @@ class Reloader:
         self.last: ReloadResult | None = None
         self.left_out: tuple[str, ...] = ()
         """What of the configuration cannot be used with the plugins that there are."""
+        self.also: list[Callable[[], tuple[str, ...]]] = []
+        """Who else reads files anew, and gives what of them cannot be used."""
         self._follow: Callable[[Config], tuple[str, ...]] = lambda _: ()
         self._host = host
         self._metrics = metrics
@@ -65,6 +69,7 @@ class Reloader:
             self.config = config
             changes = await self._host.apply(config, again=again)
             self.follow()
+            problems = tuple(problem for read_anew in self.also for problem in read_anew())
             return self._told(
                 ReloadResult(
                     datetime.now(UTC),
@@ -73,7 +78,7 @@ class Reloader:
                     changes.removed,
                     changes.reloaded,
                     changes.failed,
-                    left_out=self.left_out,
+                    left_out=(*self.left_out, *problems),
                     needs_restart=needs_restart,
                 )
             )
@@ -94,3 +99,18 @@ class Reloader:
             needs_restart=result.needs_restart,
         )
         return result
+
+
+async def note_reload(store: Store, by: Origin, result: ReloadResult) -> None:
+    """Note in the audit log what a reload did. It is done by then: a database that is away does not undo it."""
+    after = {
+        "added": result.added,
+        "removed": result.removed,
+        "reloaded": result.reloaded,
+        "failed": sorted(result.failed),
+        "problems": len(result.problems),
+    }
+    try:
+        await store.note(by, AuditAction.PLUGINS_RELOADED, "plugins", "", after=after)
+    except StoreUnavailable as error:
+        log.warning("the audit log lacks a reload", by=by.name, error=str(error))

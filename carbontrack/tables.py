@@ -133,24 +133,105 @@ class UserRow(Model):
     )
     factory_id: int | None
     password_hash = fields.CharField(max_length=200)
-    is_active = fields.BooleanField(default=True)
     created_at = fields.DatetimeField(auto_now_add=True)
+    status = fields.CharField(max_length=12, db_default="active")
+    phone_number = fields.CharField(max_length=40, db_default="")
+    locale = fields.CharField(max_length=8, db_default="en")
 
     class Meta:
         table = "user_account"
 
 
 class SessionRow(Model):
-    token_hash = fields.CharField(max_length=64, primary_key=True)
+    id = fields.BigIntField(primary_key=True)
+    token_hash = fields.CharField(max_length=64, unique=True)
     user: fields.ForeignKeyRelation[UserRow] = fields.ForeignKeyField(
         f"{APP}.UserRow", related_name="sessions", on_delete=fields.CASCADE
     )
     user_id: int
-    created_at = fields.DatetimeField(auto_now_add=True)
+    created_at = fields.DatetimeField()
     expires_at = fields.DatetimeField()
+    last_used_at = fields.DatetimeField()
+    address = fields.CharField(max_length=64)
+    user_agent = fields.CharField(max_length=200)
 
     class Meta:
         table = "user_session"
+
+
+class ApiTokenRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    token_hash = fields.CharField(max_length=64, unique=True)
+    prefix = fields.CharField(max_length=16)
+    user: fields.ForeignKeyRelation[UserRow] = fields.ForeignKeyField(
+        f"{APP}.UserRow", related_name="api_tokens", on_delete=fields.CASCADE
+    )
+    user_id: int
+    name = fields.CharField(max_length=80)
+    scopes = fields.CharField(max_length=200)  # separated by commas
+    created_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField(null=True)
+    last_used_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "api_token"
+
+
+class OneTimeCodeRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    user: fields.ForeignKeyRelation[UserRow] = fields.ForeignKeyField(
+        f"{APP}.UserRow", related_name="codes", on_delete=fields.CASCADE
+    )
+    user_id: int
+    purpose = fields.CharField(max_length=40)
+    code_hash = fields.CharField(max_length=64)
+    expires_at = fields.DatetimeField()
+    attempts_left = fields.IntField()
+    used_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "one_time_code"
+        unique_together = (("user", "purpose"),)
+
+
+# What became of a request that must not be done twice; ``status`` is NULL while it is being worked on.
+class IdempotencyKeyRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    user: fields.ForeignKeyRelation[UserRow] = fields.ForeignKeyField(
+        f"{APP}.UserRow", related_name="idempotency_keys", on_delete=fields.CASCADE
+    )
+    user_id: int
+    key = fields.CharField(max_length=200)
+    request_sha256 = fields.CharField(max_length=64)
+    status = fields.IntField(null=True)
+    body = fields.TextField()
+    created_at = fields.DatetimeField()
+
+    class Meta:
+        table = "idempotency_key"
+        unique_together = (("user", "key"),)
+
+
+# Append-only: triggers refuse all but INSERT (migrations/0009_accounts.py). It refers to nobody by a foreign key, so
+# that what it says stays when others go. ``before`` and ``after`` are JSON.
+class AuditEventRow(Model):
+    id = fields.BigIntField(primary_key=True, generated=False)
+    at = fields.DatetimeField()
+    actor = fields.CharField(max_length=200)
+    user_id = fields.IntField(null=True)
+    address = fields.CharField(max_length=64)
+    token = fields.CharField(max_length=80)
+    action = fields.CharField(max_length=40)
+    subject_kind = fields.CharField(max_length=40)
+    subject_id = fields.CharField(max_length=200)
+    factory_id = fields.IntField(null=True)
+    before = fields.TextField(null=True)
+    after = fields.TextField(null=True)
+    sha256 = fields.CharField(max_length=64)
+
+    class Meta:
+        table = "audit_event"
+        indexes = (("factory_id", "id"), ("subject_kind", "subject_id", "id"))
 
 
 # Of a device or of a factory: one of the two is NULL.
@@ -159,6 +240,7 @@ class AlertRow(Model):
     device: fields.ForeignKeyNullableRelation[DeviceRow] = fields.ForeignKeyField(
         f"{APP}.DeviceRow", related_name="alerts", null=True, on_delete=fields.CASCADE
     )
+    device_id: int | None
     factory: fields.ForeignKeyNullableRelation[FactoryRow] = fields.ForeignKeyField(
         f"{APP}.FactoryRow", related_name="alerts", null=True, on_delete=fields.CASCADE
     )

@@ -16,6 +16,8 @@ from tests.support.mosquitto import Broker, broker, write_broker_files
 from tests.support.network import refuse_other_hosts
 from tests.support.postgres import Postgres
 from tests.support.postgres import postgres_server as run_postgres
+from tests.support.redis import Redis
+from tests.support.redis import redis as run_redis
 
 # An example may take its time: on a busy machine a deadline fails tests for nothing.
 settings.register_profile("unhurried", parent=settings.default, deadline=None)
@@ -72,6 +74,13 @@ def broker_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def mosquitto(broker_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A real broker with TLS, passwords and topic rights, new for each test."""
     with broker(broker_files, tmp_path_factory.mktemp("mosquitto")) as running:
+        yield running
+
+
+@pytest.fixture
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A real Redis with a password, new for each test."""
+    with run_redis(tmp_path_factory.mktemp("redis")) as running:
         yield running
 
 

@@ -140,7 +140,7 @@ async def test_a_wrong_query_says_which_field_is_wrong(portal: Portal, query: di
 async def test_more_means_than_one_answer_holds_are_refused_with_what_to_do(
     portal: Portal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("carbontrack.web.api.MOST_MEANS", 20)
+    monkeypatch.setattr("carbontrack.web.api.readings.MOST_MEANS", 20)
     client = await portal.signed_in("hq@example.org")
     query = {"from": NOON.isoformat(), "to": (NOON + timedelta(hours=1)).isoformat(), "resolution": "5min"}
     answer = await client.get("/api/emissions/", params=query)
@@ -230,7 +230,7 @@ async def test_an_unknown_address_and_a_wrong_method_are_problems_in_json(portal
     answer = await client.get("/api/nowhere/")
     assert (answer.status, answer.content_type) == (404, "application/problem+json")
     answer = await client.put("/api/me/")
-    assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
+    assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD,PATCH")
 
 
 async def emissions(client: Any, query: dict[str, str]) -> dict[str, Any]:

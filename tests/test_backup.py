@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import stat
 import zipfile
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +26,7 @@ from carbontrack.cli import app
 from carbontrack.emissions.accounts import to_dict
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
-from carbontrack.model import MonitoringPlan, Role, Site
+from carbontrack.model import MonitoringPlan, Origin, Role, Scope, Site
 from carbontrack.simulator.instruments import Measured
 from carbontrack.simulator.node import Node
 from carbontrack.store import Store, StoreUnavailable, Work, dump_postgres, open_store
@@ -112,14 +113,16 @@ async def filled(store: Store) -> Site:
     await store.add_plan(site.stack.id, MonitoringPlan(valid_from=NOON + HOUR / 2, profile_factor=0.87))
     await summarise_all(store)
     wood = EnergyEntry(0, 1, site.factory.id, EnergyType.FIREWOOD, 1600.0, "kg", NOON, NOON + DAY, moisture=0.25)
-    entered = await store.add_energy_entry(wood, "clerk", NOON)
-    await store.change_energy_entry(replace(entered, amount=1500.0), "manager", LATER, "read again, café")
+    entered = await store.add_energy_entry(wood, Origin("clerk"), NOON)
+    await store.change_energy_entry(replace(entered, amount=1500.0), Origin("manager"), LATER, "read again, café")
     tea = ProductionEntry(0, 1, site.factory.id, NOON, NOON + DAY, None, 600.0)
-    await store.add_production_entry(tea, "clerk", NOON)
+    await store.add_production_entry(tea, Origin("clerk"), NOON)
     target = Target(0, site.factory.id, Metric.STACK_CO2_PER_TEA, 1.5, NOON.date(), None, None)
-    await store.add_target(target, "hq", NOON)
-    await store.add_user("hq@example.org", "a hash", Role.HQ_MANAGER)
-    await books(store).report(site.factory, NOON, NOON + 2 * HOUR, author="m", now=LATER)
+    await store.add_target(target, Origin("hq"), NOON)
+    user = await store.add_user("hq@example.org", "a hash", Role.HQ_MANAGER)
+    await store.add_session("hash of a session", user.id, LATER)
+    await store.add_api_token("hash of a token", "ct_abc", user.id, "script", frozenset(Scope))
+    await books(store).report(site.factory, NOON, NOON + 2 * HOUR, by=Origin("m"), now=LATER)
     await store.raise_alert("dev-001", "hot", "warning", "gas is hot", NOON)
     await store.raise_factory_alert(site.factory.id, "late", "info", "no entries", NOON)
     await store.retire(ARCHIVED, LATER)
@@ -169,10 +172,14 @@ async def test_what_was_backed_up_comes_back_row_by_row_and_account_by_account(
     done = await restore(new_url, made.file, archive=folder)
 
     assert await every_row(new_url) == rows
+    assert all(rows[table] for table in ("audit_event", "api_token"))
+    with pytest.raises((sqlite3.IntegrityError, asyncpg.RestrictViolationError), match="append-only"):
+        await execute(new_url, "DELETE FROM audit_event")
     assert (done.aside, done.migrations, done.missing) == (None, [], [])
     async with open_store(new_url, Metrics(), archive_folder=folder) as new:
         assert await account(books(new), site) == before
         assert await kept(new, site.stack.id) == measured
+        assert await new.verify_audit() == await store.verify_audit()
         assert len(measured) == 60 + 720 + 1
         (statement,) = await new.statements(site.factory.id)
         assert not await books(new).is_outdated(statement, site.factory)

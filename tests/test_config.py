@@ -394,6 +394,44 @@ class TestErrors:
             ("mqtt: {tls: {check_hostname: no}}", "mqtt.tls.check_hostname: must be true or false"),
             ("http: {secure_cookies: maybe}", "http.secure_cookies: must be true, false or auto"),
             ("http: {secure_cookies: 1}", "http.secure_cookies: must be true, false or auto"),
+            ("http: {tls: {cert_file: c}}", "http.tls.key_file: is missing; it must be a path"),
+            (
+                "http: {trusted_proxies: 10.0.0.1}",
+                "http.trusted_proxies: must be a list of IP addresses and of networks such as 10.0.0.0/8",
+            ),
+            (
+                "http: {trusted_proxies: [10.0.0.1, proxy]}",
+                "http.trusted_proxies[1]: must be an IP address or a network such as 10.0.0.0/8",
+            ),
+            (
+                "http: {trusted_proxies: [10.0.0.1/8]}",
+                "http.trusted_proxies[0]: must be an IP address or a network such as 10.0.0.0/8",
+            ),
+            (
+                "http: {public_url: https://portal.example/hq}",
+                "http.public_url: must be https://HOST or https://HOST:PORT, without a path",
+            ),
+            (
+                "http: {public_url: portal.example}",
+                "http.public_url: must be https://HOST or https://HOST:PORT, without a path",
+            ),
+            ("mail: {host: h}", "mail: host needs sender"),
+            (
+                "mail: {sender: nobody}",
+                "mail.sender: must be an e-mail address, also with a name: Carbon Track <carbon@example.org>",
+            ),
+            (
+                "mail: {sender: 'a@x.org, b@x.org'}",
+                "mail.sender: must be an e-mail address, also with a name: Carbon Track <carbon@example.org>",
+            ),
+            (
+                "mail: {sender: a@x..org}",
+                "mail.sender: must be an e-mail address, also with a name: Carbon Track <carbon@example.org>",
+            ),
+            ("mail: {password: p}", "mail: username and password need each other"),
+            ("mail: {username: u}", "mail: username and password need each other"),
+            ("mail: {tls: none, username: u, password: p}", "mail: a password needs tls: starttls or tls"),
+            ("mail: {tls: ssl}", "mail.tls: must be one of none, starttls, tls"),
             ("http: {metrics_token: ''}", "http.metrics_token: must be text that is not empty, kept secret"),
             ("devices: {offline_after_s: .inf}", "devices.offline_after_s: must be a number above 0"),
             ("devices: {offline_after_s: .nan}", "devices.offline_after_s: must be a number above 0"),

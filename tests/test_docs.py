@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import fields as dataclass_fields
+from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,26 @@ from carbontrack.config import Config, load_config
 from carbontrack.emissions.gas import co2_density_kg_m3, pressure_from_altitude_kpa
 from carbontrack.emissions.rate import INVALIDATING, emission_rate
 from carbontrack.metrics import DELIVERIES
-from carbontrack.model import Device, Factory, MonitoringPlan, Role, Sample, Site, Stack, TrendPoint
+from carbontrack.model import (
+    AuditAction,
+    AuditEvent,
+    Device,
+    Factory,
+    MonitoringPlan,
+    Role,
+    Sample,
+    Site,
+    Stack,
+    TrendPoint,
+)
+from carbontrack.passwords import (
+    CODE_ALPHABET,
+    CODE_LASTS,
+    CODE_LENGTH,
+    FEWEST_SIGNS,
+    LONGEST_PASSWORD,
+    SHORTEST_PASSWORD,
+)
 from carbontrack.plugins import FIRST_PARTY, load_plugins
 from carbontrack.plugins.contributions import SEND_TIMEOUT_S, SHOW_TIMEOUT_S
 from carbontrack.plugins.host import FIRST_WAIT_S, LOAD_TIMEOUT_S, RETRIES_S
@@ -277,6 +297,29 @@ ERRORS = ("true", "pressure", "water", "profile", "three", "normal")
 
 def errors_by_altitude() -> list[list[str]]:
     return [row[1:] for row in rows(section("calculation", "Why the short formula is wrong"))]
+
+
+class TestSecurity:
+    """The lines that verify an export are run in tests/test_audit.py."""
+
+    def test_every_action_of_the_audit_log_is_in_its_table(self) -> None:
+        documented = [name for row in rows(section("security", "What is noted")) for name in names(row[0])]
+
+        assert sorted(documented) == sorted(AuditAction)
+
+    def test_every_field_of_an_event_is_in_its_table(self) -> None:
+        documented = [name for row in rows(section("security", "An event")) for name in names(row[0])]
+
+        assert sorted(documented) == sorted(item.name for item in dataclass_fields(AuditEvent))
+
+    def test_the_numbers_of_the_password_rules_are_those_of_the_code(self) -> None:
+        text = section("security", "Passwords")
+
+        assert f"{SHORTEST_PASSWORD} to {LONGEST_PASSWORD:,} characters" in text
+        assert FEWEST_SIGNS == 5
+        assert "fewer than five different" in text
+        assert timedelta(hours=1) == CODE_LASTS
+        assert len(CODE_ALPHABET) ** CODE_LENGTH == 2**60
 
 
 PLUGIN_PAGES = ("README", "sensors", "alerts", "notifiers", "reports", "portals")

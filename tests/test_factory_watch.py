@@ -15,7 +15,7 @@ from carbontrack.factory_watch import ACCOUNT_EVERY_S, MOST_ACCOUNTS, FactoryWat
 from carbontrack.hookspecs import FactoryFacts, FactoryRule, Notification, Verdict
 from carbontrack.ledger import EnergyEntry, EnergyType, ProductionEntry
 from carbontrack.metrics import Metrics
-from carbontrack.model import Factory, MonitoringPlan, Stack
+from carbontrack.model import Factory, MonitoringPlan, Origin, Stack
 from carbontrack.plugins.alerts.corroboration import CORROBORATION
 from carbontrack.plugins.alerts.missing_entries import MISSING_ENTRIES
 from carbontrack.store import Store
@@ -108,7 +108,7 @@ async def burned(store: Store, of: Factory, co2_kg: float) -> EnergyEntry:
         0, 1, of.id, EnergyType.FIREWOOD, co2_kg / WOOD_CO2_KG_PER_KG, "kg", MARCH, MARCH + 31 * 24 * HOUR,
         moisture=0.25,
     )  # fmt: skip
-    return await store.add_energy_entry(wood, "clerk", NOW)
+    return await store.add_energy_entry(wood, Origin("clerk"), NOW)
 
 
 # --- what is known
@@ -119,7 +119,7 @@ async def test_a_factory_is_known_by_its_entries_its_plans_and_its_last_whole_mo
     await measured(watching.store, stack)
     await burned(watching.store, kangaita, 31 * 24 * 540 / 1.25)
     tea = ProductionEntry(0, 1, kangaita.id, MARCH, MARCH + 3 * 24 * HOUR, None, 600.0)
-    await watching.store.add_production_entry(tea, "clerk", NOW)
+    await watching.store.add_production_entry(tea, Origin("clerk"), NOW)
     seen = Seen()
 
     await watching.watch(seen.rule()).look()
@@ -146,7 +146,7 @@ async def test_what_is_not_there_is_not_known(watching: Watching) -> None:
 async def test_an_entry_that_was_withdrawn_covers_nothing(watching: Watching) -> None:
     kangaita, _ = await add(watching.store)
     entry = await burned(watching.store, kangaita, 1000.0)
-    await watching.store.change_energy_entry(replace(entry, withdrawn=True), "clerk", NOW, "typed twice")
+    await watching.store.change_energy_entry(replace(entry, withdrawn=True), Origin("clerk"), NOW, "typed twice")
     seen = Seen()
 
     await watching.watch(seen.rule()).look()

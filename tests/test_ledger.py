@@ -22,14 +22,14 @@ from carbontrack.ledger import (
     Target,
 )
 from carbontrack.metrics import Metrics
-from carbontrack.model import Site
+from carbontrack.model import AuditAction, Origin, Site
 from carbontrack.store import ConflictError, RegistryError, Store, open_store
 from tests.support.world import NOON, register
 
 pytest_plugins = ["tests.support.world"]
 
 DAY = timedelta(days=1)
-CLERK, MANAGER = "clerk@example.org", "manager@example.org"
+CLERK, MANAGER = Origin("clerk@example.org"), Origin("manager@example.org")
 LATER = NOON + timedelta(hours=3, microseconds=123_456)
 """Not a whole second, so that a rounded time would show."""
 
@@ -89,7 +89,7 @@ async def test_an_energy_entry_comes_back_as_it_was_entered(store: Store, kangai
 
     kept = await store.add_energy_entry(entry, CLERK, LATER)
 
-    assert kept == replace(entry, id=kept.id, author=CLERK, recorded_at=LATER)
+    assert kept == replace(entry, id=kept.id, author=CLERK.name, recorded_at=LATER)
     assert await store.energy_entry(kept.id) == kept
     assert await store.energy_entry_history(kept.id) == [kept]
 
@@ -99,7 +99,7 @@ async def test_a_production_entry_comes_back_as_it_was_entered(store: Store, kan
 
     kept = await store.add_production_entry(entry, CLERK, LATER)
 
-    assert kept == replace(entry, id=kept.id, author=CLERK, recorded_at=LATER)
+    assert kept == replace(entry, id=kept.id, author=CLERK.name, recorded_at=LATER)
     assert await store.production_entry(kept.id) == kept
 
 
@@ -109,7 +109,7 @@ async def test_a_change_is_a_next_version_and_all_earlier_ones_stay(store: Store
     second = await store.change_energy_entry(replace(first, amount=12.4), MANAGER, LATER, " read again ")
     third = await store.change_energy_entry(replace(second, moisture=0.3), CLERK, LATER, "measured")
 
-    assert (second.id, second.version, second.author, second.reason) == (first.id, 2, MANAGER, "read again")
+    assert (second.id, second.version, second.author, second.reason) == (first.id, 2, MANAGER.name, "read again")
     assert await store.energy_entry_history(first.id) == [first, second, third]
     assert await store.energy_entries(kangaita.factory.id) == [third]
     assert await store.energy_entry(first.id) == third
@@ -196,6 +196,41 @@ async def test_entries_that_are_added_at_once_are_all_kept(store: Store, kangait
 
     assert len({entry.id for entry in kept}) == 20
     assert {entry.amount for entry in await store.energy_entries(kangaita.factory.id)} == set(range(1, 21))
+
+
+async def test_many_entries_are_kept_in_their_order_with_an_event_each(store: Store, kangaita: Site) -> None:
+    await store.add_energy_entry(wood(kangaita), CLERK, NOON)
+    entries = [wood(kangaita, amount=float(number)) for number in range(1, 1002)]  # more than are written at a time
+
+    kept = await store.add_energy_entries(entries, CLERK, LATER)
+
+    assert [it.amount for it in kept] == [it.amount for it in entries]
+    assert {it.id: it.amount for it in await store.energy_entries(kangaita.factory.id)} == {
+        it.id: it.amount for it in kept
+    } | {1: wood(kangaita).amount}
+    events = await store.audit_events(action=AuditAction.ENERGY_ENTRY_ADDED, limit=2000)
+    assert [event.subject_id for event in reversed(events)] == ["1", *(str(it.id) for it in kept)]
+    assert (await store.verify_audit()).broken_id is None
+    changed = await store.change_energy_entry(replace(kept[-1], amount=7.0), CLERK, LATER, "read again")
+    assert (changed.id, changed.version) == (kept[-1].id, 2)
+
+
+@pytest.mark.parametrize("wrong", ["factory", "stack"])
+async def test_of_many_entries_all_are_kept_or_none(store: Store, kangaita: Site, mungania: Site, wrong: str) -> None:
+    last = wood(kangaita, factory_id=4711) if wrong == "factory" else wood(kangaita, stack_id=mungania.stack.id)
+
+    with pytest.raises(RegistryError, match=f"no such {wrong}"):
+        await store.add_energy_entries([wood(kangaita), last], CLERK, NOON)
+
+    assert await store.energy_entries(None) == []
+    assert await store.audit_events(action=AuditAction.ENERGY_ENTRY_ADDED) == []
+
+
+async def test_many_production_entries_are_kept_like_many_of_energy(store: Store, kangaita: Site) -> None:
+    kept = await store.add_production_entries([tea(kangaita), tea(kangaita, made_tea_kg=9_000.0)], CLERK, LATER)
+
+    assert [await store.production_entry(it.id) for it in kept] == kept
+    assert await store.add_production_entries([], CLERK, LATER) == []
 
 
 @pytest.mark.parametrize(
@@ -307,7 +342,7 @@ def target(site: Site, **changed: Any) -> Target:
 async def test_a_target_comes_back_as_it_was_set(store: Store, kangaita: Site) -> None:
     wanted = target(kangaita, baseline_year=2025, baseline_value=4.25)
 
-    kept = await store.add_target(wanted, "hq@example.org", LATER)
+    kept = await store.add_target(wanted, Origin("hq@example.org"), LATER)
 
     assert kept == replace(wanted, id=kept.id, author="hq@example.org", recorded_at=LATER)
     assert await store.targets() == [kept]
@@ -349,7 +384,8 @@ async def test_a_statement_comes_back_as_it_was_reported(store: Store, kangaita:
 
     kept = await report(store, kangaita, figures=figures)
 
-    assert kept == Statement(kept.id, kangaita.factory.id, NOON, NOON + DAY, 1, figures, "ab" * 32, MANAGER, LATER, "")
+    expected = Statement(kept.id, kangaita.factory.id, NOON, NOON + DAY, 1, figures, "ab" * 32, MANAGER.name, LATER, "")
+    assert kept == expected
     assert await store.statement(kept.id) == kept
     assert await store.latest_statement(kangaita.factory.id, NOON, NOON + DAY) == kept
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
@@ -233,10 +233,10 @@ class Recording:
         self.batches: list[list[int]] = []
         self.go = asyncio.Event()
 
-    async def write(self, batch: Batch, *, trial: bool = False) -> int:
+    async def write(self, batch: Batch, *, trial: bool = False) -> Sequence[int]:
         self.batches.append([row.seq for row in batch.readings])
         await self.go.wait()
-        return 0
+        return ()
 
     async def close(self) -> None: ...
 

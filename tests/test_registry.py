@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carbontrack.metrics import Metrics
-from carbontrack.model import DeviceStatus, MonitoringPlan, Role
+from carbontrack.model import DeviceStatus, MonitoringPlan
 from carbontrack.store import RegistryError, Store, open_store
 from tests.support.postgres import Postgres
 from tests.support.world import NOON, execute, factory, migrated_store, register
@@ -270,81 +270,6 @@ class TestRevision:
 
             assert await other.revision() > before
             assert await other.sites() == await store.sites()
-
-
-class TestPeople:
-    async def test_a_person_is_found_by_address_whatever_its_case(self, store: Store) -> None:
-        user = await store.add_user(
-            " Amina@Example.org ", "hash", Role.HQ_MANAGER, first_name="Amina", last_name="Wanjiru"
-        )
-
-        assert await store.user_by_email("AMINA@example.org") == (user, "hash")
-        assert (user.email, user.role, user.factory_id) == ("amina@example.org", Role.HQ_MANAGER, None)
-        assert (user.first_name, user.last_name) == ("Amina", "Wanjiru")
-
-    async def test_an_address_is_taken_once_whatever_its_case(self, store: Store) -> None:
-        await store.add_user("amina@example.org", "hash", Role.AUDITOR)
-
-        with pytest.raises(RegistryError, match="registered already"):
-            await store.add_user("Amina@Example.org", "hash", Role.OPERATOR)
-
-    async def test_a_person_of_a_factory_needs_that_factory(self, store: Store) -> None:
-        with pytest.raises(RegistryError, match="no such factory"):
-            await store.add_user("amina@example.org", "hash", Role.FACTORY_CLERK, factory_id=4711)
-
-    async def test_an_address_that_is_too_long_is_refused_and_no_outage(self, store: Store) -> None:
-        with pytest.raises(RegistryError):
-            await store.add_user(f"{'a' * 200}@example.org", "hash", Role.AUDITOR)
-
-    async def test_nobody_is_found_by_an_address_that_is_not_there(self, store: Store) -> None:
-        assert await store.user_by_email("nobody@example.org") is None
-
-    async def test_a_new_password_replaces_the_old(self, store: Store) -> None:
-        user = await store.add_user("amina@example.org", "old", Role.AUDITOR)
-
-        await store.set_password_hash(user.id, "new")
-
-        assert await store.user_by_email("amina@example.org") == (user, "new")
-
-
-class TestSessions:
-    async def test_a_session_is_its_persons_until_it_ends(self, store: Store) -> None:
-        user = await store.add_user("amina@example.org", "hash", Role.AUDITOR)
-        await store.add_session("token", user.id, NOON)
-
-        assert await store.session_user("token", NOON - timedelta(microseconds=1)) == user
-        assert await store.session_user("token", NOON) is None
-        assert await store.session_user("other", NOON - timedelta(hours=1)) is None
-
-    @given(ends=moments, now=moments, zone=st.sampled_from(["UTC", "Africa/Nairobi", "America/St_Johns"]))
-    @_examples
-    async def test_the_end_of_a_session_does_not_depend_on_zones(
-        self, store: Store, ends: datetime, now: datetime, zone: str
-    ) -> None:
-        user = await store.add_user(f"{next(_names).replace(' ', '')}@example.org", "hash", Role.AUDITOR)
-        token = f"token of {user.id}"
-        await store.add_session(token, user.id, ends.astimezone(ZoneInfo(zone)))
-
-        assert await store.session_user(token, now) == (user if now < ends else None)
-
-    async def test_a_session_that_was_ended_is_nobodys(self, store: Store) -> None:
-        user = await store.add_user("amina@example.org", "hash", Role.AUDITOR)
-        await store.add_session("token", user.id, NOON)
-
-        await store.delete_session("token")
-
-        assert await store.session_user("token", NOON - timedelta(hours=1)) is None
-
-    async def test_sessions_that_ended_are_forgotten_and_the_others_stay(self, store: Store) -> None:
-        user = await store.add_user("amina@example.org", "hash", Role.AUDITOR)
-        await store.add_session("ended", user.id, NOON)
-        await store.add_session("open", user.id, NOON + timedelta(hours=1))
-
-        await store.forget_sessions(NOON)
-
-        long_ago = NOON - timedelta(days=1)
-        assert await store.session_user("ended", long_ago) is None
-        assert await store.session_user("open", long_ago) == user
 
 
 class TestAlerts:

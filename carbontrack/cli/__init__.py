@@ -13,11 +13,15 @@ import typer
 
 from carbontrack.cli.accounting import add_commands as add_accounting
 from carbontrack.cli.archive import archive_app
+from carbontrack.cli.audit import audit_app
 from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
+from carbontrack.cli.openapi import openapi
+from carbontrack.cli.people import user_app
 from carbontrack.cli.plugins import plugins_app
-from carbontrack.cli.registry import device_app, factory_app, user_app
+from carbontrack.cli.quarantine import quarantine_app
+from carbontrack.cli.registry import device_app, factory_app
 from carbontrack.cli.reload import reload
 from carbontrack.config import Config, load_config
 
@@ -35,16 +39,19 @@ report_app = typer.Typer(help="Create reports.", no_args_is_help=True)
 app.add_typer(device_app, name="device")
 app.add_typer(factory_app, name="factory")
 app.add_typer(user_app, name="user")
+app.add_typer(audit_app, name="audit")
 app.add_typer(plugins_app, name="plugins")
 app.add_typer(report_app, name="report")
 app.add_typer(archive_app, name="archive")
 app.add_typer(broker_app, name="broker")
+app.add_typer(quarantine_app, name="quarantine")
 device_app.command("password")(device_password)
 device_app.command("passwords")(device_passwords)
 
 add_accounting(app)
 add_backup(app)
 app.command()(reload)
+app.command()(openapi)
 
 # --- running
 

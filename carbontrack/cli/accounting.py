@@ -11,7 +11,16 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from carbontrack.cli.common import ConfigOption, day_named, factory_named, load, stop, with_store
+from carbontrack.cli.common import (
+    ConfigOption,
+    day_named,
+    factory_named,
+    from_here,
+    load,
+    moment_named,
+    stop,
+    with_store,
+)
 from carbontrack.model import MIN_DATETIME, MonitoringPlan, Stack
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
@@ -155,12 +164,7 @@ def plan_add(
 
     Example: carbontrack plan add 1 --from 2026-03-01T08:00+03:00 --set profile_factor=0.87
     """
-    try:
-        begin = datetime.fromisoformat(since)
-    except ValueError:
-        stop(f"--from must be a time such as 2026-03-01T08:00+03:00, not {since!r}")
-    if begin.tzinfo is None:
-        begin = begin.replace(tzinfo=ZoneInfo(load(config).site.time_zone))
+    begin = moment_named(since, "--from", config)
 
     async def command(store: Store) -> None:
         stack = await _stack(store, stack_id)
@@ -170,7 +174,7 @@ def plan_add(
             plan = replace(earlier[-1], **(values | {"valid_from": begin.astimezone(UTC)}))
         except ValueError as error:
             stop(str(error))
-        await store.add_plan(stack_id, plan)
+        await store.add_plan(stack_id, plan, by=from_here())
         typer.echo(
             f"In force from {begin.isoformat()}: {', '.join(f'{key} = {value}' for key, value in values.items())}"
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import ConfigOption, load, stop, with_store
+from carbontrack.cli.common import ConfigOption, from_here, load, stop, with_store
 from carbontrack.config import Config
 from carbontrack.model import Device, DeviceStatus
 
@@ -159,7 +159,7 @@ def device_password(
 
     async def command(store: Store) -> None:
         if rotate:
-            await store.rotate_password(device_id)
+            await store.rotate_password(device_id, by=from_here())
         device = next((site.device for site in await store.sites() if site.device.device_id == device_id), None)
         if device is None:
             stop(f"there is no device {device_id!r}")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from zoneinfo import ZoneInfo
 
 import typer
 
 from carbontrack.config import Config, ConfigError, load_config
-from carbontrack.model import Factory
+from carbontrack.model import Factory, Origin
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
     from carbontrack.store import Store
@@ -89,6 +92,24 @@ def with_store(path: Path | None, command: Callable[[Store], Coroutine[Any, Any,
             await command(store)
 
     run(main)
+
+
+def from_here() -> Origin:
+    """Who uses the command line, for the audit log: the machine's name for the user is all that is known."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may have no name for it
+        user = str(os.getuid())
+    return Origin("command line", f"{user}@{socket.gethostname()}")
+
+
+def moment_named(text: str, option: str, config: Path | None) -> datetime:
+    """A time that a person has typed as the value of ``option``; without an offset it is the site's."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return stop(f"{option} must be a time such as 2026-03-01T08:00+03:00, not {text!r}")
+    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(load(config).site.time_zone))
 
 
 def day_named(text: str, option: str) -> date:

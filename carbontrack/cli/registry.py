@@ -1,26 +1,21 @@
-"""The commands for factories, devices and people."""
+"""The commands for factories and devices."""
 
 from __future__ import annotations
 
-import re
-import secrets
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from zoneinfo import ZoneInfo
 
 import typer
 
-from carbontrack.cli.common import ConfigOption, factory_named, load, stop, with_store
-from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, Role
+from carbontrack.cli.common import ConfigOption, factory_named, from_here, load, moment_named, stop, with_store
+from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, slug_of
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
     from carbontrack.store import Store
 
 device_app = typer.Typer(help="Register, list, disable, move and remove devices.", no_args_is_help=True)
 factory_app = typer.Typer(help="Add and list factories and their stacks.", no_args_is_help=True)
-user_app = typer.Typer(help="Add people who may sign in.", no_args_is_help=True)
 
 
 @factory_app.command("add")
@@ -41,7 +36,7 @@ def factory_add(
 
     async def command(store: Store) -> None:
         factory = Factory(0, name, slug_of(name), county, region, None, None, altitude_m, pressure_kpa)
-        added = await store.add_factory(factory)
+        added = await store.add_factory(factory, by=from_here())
         typer.echo(f"Factory {added.id}: {added.name}, page /factory/{added.slug}/")
 
     with_store(config, command)
@@ -87,12 +82,7 @@ def factory_add_stack(
     """
     if basis not in ("dry", "wet"):
         stop(f"--basis must be dry or wet, not {basis}")
-    try:
-        begin = datetime.fromisoformat(valid_from) if valid_from else datetime.now(UTC)
-    except ValueError:
-        stop(f"--valid-from must be a time such as 2026-03-01T08:00+03:00, not {valid_from!r}")
-    if begin.tzinfo is None:
-        begin = begin.replace(tzinfo=ZoneInfo(load(config).site.time_zone))
+    begin = moment_named(valid_from, "--valid-from", config) if valid_from else datetime.now(UTC)
     try:
         plan = MonitoringPlan(
             valid_from=begin.astimezone(UTC),
@@ -111,7 +101,7 @@ def factory_add_stack(
 
     async def command(store: Store) -> None:
         found = await factory_named(store, factory)
-        stack = await store.add_stack(found.id, name, plan)
+        stack = await store.add_stack(found.id, name, plan, by=from_here())
         typer.echo(f"Stack {stack.id}: {stack.name} at {found.name}, {plan.area_m2:.3f} m2")
 
     with_store(config, command)
@@ -133,7 +123,7 @@ def device_add(
         known = _sensors(config)
         if sensor not in known:
             stop(f"No plugin brings the sensor driver {sensor!r}. There are: {', '.join(known)}")
-        device = await store.add_device(device_id, stack_id, sensor)
+        device = await store.add_device(device_id, stack_id, sensor, by=from_here())
         typer.echo(f"Device {device.device_id} is registered on stack {device.stack_id}.")
         if load(config).mqtt.device_key:
             typer.echo(f"What it signs in with at the broker: carbontrack device password {device.device_id}")
@@ -156,7 +146,7 @@ def device_list(config: ConfigOption = None) -> None:
 
 def _change(device_id: str, config: Path | None, done: str, **changes: Any) -> None:
     async def command(store: Store) -> None:
-        await store.change_device(device_id, **changes)
+        await store.change_device(device_id, **changes, by=from_here())
         typer.echo(f"Device {device_id} {done}.")
 
     with_store(config, command)
@@ -185,64 +175,13 @@ def device_remove(device_id: str, config: ConfigOption = None) -> None:
     """Take a device off the registry. Its readings stay with their stack."""
 
     async def command(store: Store) -> None:
-        await store.remove_device(device_id)
+        await store.remove_device(device_id, by=from_here())
         typer.echo(f"Device {device_id} is removed; its readings stay.")
 
     with_store(config, command)
-
-
-@user_app.command("add")
-def user_add(
-    email: Annotated[str, typer.Option(help="The address to sign in with.")],
-    role: Annotated[Role, typer.Option(help="What the person may see and do.")],
-    factory: Annotated[str, typer.Option(help="For a factory's people: the factory, for example kangaita.")] = "",
-    first_name: Annotated[str, typer.Option()] = "",
-    last_name: Annotated[str, typer.Option()] = "",
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
-    ] = False,
-    config: ConfigOption = None,
-) -> None:
-    """Add a person who may sign in.
-
-    Example: carbontrack user add --email chief@example.org --role hq_manager --password-stdin < password.txt
-    """
-    from carbontrack.web.auth import hash_password  # noqa: PLC0415  # see run
-
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
-        stop(f"{email!r} is not an e-mail address")
-    of_factory = role in (Role.FACTORY_MANAGER, Role.FACTORY_CLERK)
-    if of_factory != bool(factory):
-        stop(f"A {role.value} " + ("belongs to a factory: give --factory" if of_factory else "has no --factory"))
-    password = sys.stdin.readline().rstrip("\n") if password_stdin else typer.prompt("Password", hide_input=True)
-    if len(password) < MIN_PASSWORD_LENGTH:
-        stop(f"The password must have at least {MIN_PASSWORD_LENGTH} characters.")
-
-    async def command(store: Store) -> None:
-        factory_id = (await factory_named(store, factory)).id if factory else None
-        user = await store.add_user(
-            email,
-            hash_password(password),
-            role,
-            factory_id=factory_id,
-            first_name=first_name,
-            last_name=last_name,
-        )
-        typer.echo(f"{user.email} may sign in as {user.role.value}.")
-
-    with_store(config, command)
-
-
-MIN_PASSWORD_LENGTH = 10
 
 
 def _sensors(config: Path | None) -> list[str]:
     from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
 
     return sorted(load_plugins(load(config)).contributions.sensors)
-
-
-def slug_of(name: str) -> str:
-    """A factory's name as it stands in addresses: ``Kangaita Tea Factory`` is ``kangaita``."""
-    short = re.sub(r"\s+tea factory$", "", name.strip(), flags=re.IGNORECASE)
-    return re.sub(r"[^a-z0-9]+", "-", short.lower()).strip("-") or secrets.token_hex(4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -88,6 +89,32 @@ def _redis_url(url: str) -> str:
     return url
 
 
+def _network(text: str) -> str:
+    return str(ip_network(text))
+
+
+def _public_url(url: str) -> str:
+    parts = split_url(url)
+    is_plain = parts and parts.scheme in {"http", "https"} and parts.hostname and not parts.username
+    if not (parts and is_plain and parts.path in {"", "/"} and not parts.query and not parts.fragment):
+        raise ValueError("not an address of the portal")
+    return url.rstrip("/")
+
+
+def _sender(text: str) -> str:
+    from email.policy import SMTP  # noqa: PLC0415  # slow to import, and few commands and sites need it
+
+    try:
+        header = SMTP.header_factory("From", text)
+        (address,) = header.addresses
+        address.domain.encode("idna")
+    except (ValueError, IndexError):
+        raise ValueError("not an address") from None
+    if header.defects or not address.domain:
+        raise ValueError("not an address")
+    return text
+
+
 def _time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -167,6 +194,14 @@ DatabaseUrl = Annotated[
 ]
 RedisUrl = Annotated[
     str, AfterValidator(_redis_url), PlainSerializer(without_password), Words("redis://HOST:PORT/NUMBER or rediss://")
+]
+Network = Annotated[str, AfterValidator(_network), Words("an IP address or a network such as 10.0.0.0/8")]
+Networks = Annotated[
+    tuple[Network, ...], Field(strict=False), Words("a list of IP addresses and of networks such as 10.0.0.0/8")
+]
+PublicUrl = Annotated[str, AfterValidator(_public_url), Words("https://HOST or https://HOST:PORT, without a path")]
+Sender = Annotated[
+    str, AfterValidator(_sender), Words("an e-mail address, also with a name: Carbon Track <carbon@example.org>")
 ]
 # A device knows its password. What it was worked out from must be beyond guessing.
 DeviceKey = Annotated[SecretStr, Field(min_length=32), Words("text of at least 32 characters, kept secret")]

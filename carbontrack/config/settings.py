@@ -19,9 +19,12 @@ from carbontrack.config.fields import (
     Host,
     Name,
     Names,
+    Networks,
     Options,
     Place,
+    PublicUrl,
     RedisUrl,
+    Sender,
     TimeZone,
     place_of,
     without_password,
@@ -109,13 +112,30 @@ class Mqtt(Section):
         return self
 
 
+class HttpTls(Section):
+    cert_file: FilePath
+    """The certificate that browsers are shown, in PEM, with those after it that lead to its authority."""
+    key_file: FilePath
+    """The key of `cert_file`, in PEM, without a password."""
+
+
 class Http(Section):
     host: Host = "127.0.0.1"
     """The address to listen on; `0.0.0.0` is every IPv4 address of the machine."""
     port: int = Field(8080, ge=0, le=65535)
     """The port to listen on; 0 takes any that is free."""
+    tls: HttpTls | None = None
+    """With it the core itself serves https and no http. `carbontrack reload` takes renewed files."""
+    trusted_proxies: Networks = ()
+    """Reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` are believed."""
+    public_url: PublicUrl | None = None
+    """The address that people reach the portal by, for links in mails; without it mails have no links."""
+    hsts_s: int = Field(31_536_000, ge=0)
+    """For how long a browser that came by https is to come by https only (`Strict-Transport-Security`); 0 says nothing.
+    """
     secret_key: SecretStr | None = Field(None, min_length=1)
-    """Signs what browsers hold for us, such as form tokens. Without it each start makes a new key, and they end."""
+    """Reserved for signing what others keep for us, such as links for downloads; nothing uses it yet. Sessions, tokens
+    and codes are random and need no key."""
     session_hours: int = Field(12, ge=1, le=8760)
     """How long a sign-in lasts."""
     secure_cookies: BoolOrAuto = "auto"
@@ -124,9 +144,40 @@ class Http(Section):
     """When set, `/metrics` needs it as a bearer token."""
 
 
+_MAIL_PORTS = {"none": 25, "starttls": 587, "tls": 465}
+
+
+class Mail(Section):
+    host: Host | None = None
+    """The SMTP server that mail goes out by; without it none is sent."""
+    tls: Literal["none", "starttls", "tls"] = "starttls"
+    """How the connection is encrypted: `starttls` and nothing is sent without it, `tls` from the first byte on, `none`.
+    """
+    port: int = Field(default_factory=lambda known: _MAIL_PORTS.get(known.get("tls", ""), 587), ge=1, le=65535)
+    """The server's port. With `tls` the default is 465, with `none` 25."""
+    username: Name | None = None
+    """The name that the core signs in with at the server."""
+    password: SecretStr | None = None
+    """The password of `mail.username`."""
+    sender: Sender | None = None
+    """The address that mail comes from; `mail.host` needs it."""
+    ca_file: FilePath | None = None
+    """The certificate authority that signed the server's certificate; without it the system's authorities count."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Mail:
+        if self.host and not self.sender:
+            raise ValueError("host needs sender")
+        if bool(self.password) != bool(self.username):
+            raise ValueError("username and password need each other")
+        if self.password and self.tls == "none":
+            raise ValueError("a password needs tls: starttls or tls")
+        return self
+
+
 class Redis(Section):
     url: RedisUrl | None = None
-    """Reserved for several web processes that share live data; nothing uses it yet."""
+    """Where all web processes of a site count attempts at guessing together; without it each counts by itself."""
 
 
 class Sentry(Section):
@@ -292,8 +343,10 @@ class Config(Section):
     """The connection to the MQTT broker."""
     http: Http = Field(default_factory=Http)
     """The portals, the HTTP API, health and metrics."""
+    mail: Mail = Field(default_factory=Mail)
+    """How mail goes out."""
     redis: Redis = Field(default_factory=Redis)
-    """Redis, for later."""
+    """What several web processes of one site share."""
     sentry: Sentry = Field(default_factory=Sentry)
     """Reports of errors."""
     devices: Devices = Field(default_factory=Devices)

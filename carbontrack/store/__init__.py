@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING
 from tortoise.context import TortoiseContext
 
 from carbontrack.metrics import Metrics
-from carbontrack.model import MonitoringPlan
+from carbontrack.model import PLATFORM, MonitoringPlan, Origin
 from carbontrack.store import schema
+from carbontrack.store.audit import Audit, audit_record, chained
+from carbontrack.store.context import RegistryError
 from carbontrack.store.ledger import ConflictError, Ledger
 from carbontrack.store.manifest import ArchiveError
+from carbontrack.store.people import People
 from carbontrack.store.postgres import PostgresBackend
+from carbontrack.store.quarantine import Quarantine, QuarantineState
 from carbontrack.store.readings import Readings
-from carbontrack.store.registry import Registry, RegistryError
+from carbontrack.store.registry import Registry
 from carbontrack.store.schema import SchemaMismatch
 from carbontrack.store.sqlite import SqliteBackend
 from carbontrack.store.telemetry import ADJOINING, Engine
@@ -34,6 +38,7 @@ __all__ = [
     "TIER_MS",
     "ArchiveError",
     "ConflictError",
+    "QuarantineState",
     "RegistryError",
     "SchemaMismatch",
     "Store",
@@ -42,6 +47,8 @@ __all__ = [
     "StoreUnavailable",
     "StreamState",
     "Work",
+    "audit_record",
+    "chained",
     "migrate",
     "open_store",
 ]
@@ -52,24 +59,38 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(Registry, Readings, Tiers, Ledger):
+class Store(Registry, People, Readings, Tiers, Ledger, Quarantine):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(
-        self, context: contextvars.Context, engine: Engine, commits: GroupCommit, archive: Archive | None = None
+        self,
+        context: contextvars.Context,
+        engine: Engine,
+        commits: GroupCommit,
+        archive: Archive | None,
+        clock: Callable[[], datetime],
     ) -> None:
-        Registry.__init__(self, context)
+        Audit.__init__(self, context, clock)
         Readings.__init__(self, engine)
         self.commits = commits
         self.archive = archive
 
-    async def add_plan(self, stack_id: int, plan: MonitoringPlan) -> None:
+    async def add_plan(self, stack_id: int, plan: MonitoringPlan, *, by: Origin = PLATFORM) -> None:
         """Add a plan that is in force from ``plan.valid_from``; what was measured since then is computed again.
 
         Raises :class:`RegistryError` where the stack has a plan from that moment.
         """
-        await Registry.add_plan(self, stack_id, plan)
+        await Registry.add_plan(self, stack_id, plan, by=by)
         await self.touch(stack_id, max(plan.valid_from, FIRST_READINGS), FAR_FUTURE)
+
+    async def remove_stack(self, stack_id: int, *, by: Origin = PLATFORM) -> None:
+        """Delete a stack that nothing belongs to and that was never measured.
+
+        Raises :class:`RegistryError` for any other: what was measured stays.
+        """
+        if await self.was_measured(stack_id):
+            raise RegistryError("there are readings of this stack: it stays, so that they do")
+        await Registry.remove_stack(self, stack_id, by=by)
 
     async def save(self, work: Work) -> None:
         """Return when an actor's work is committed; raises :class:`StoreUnavailable` when it is not."""
@@ -107,10 +128,12 @@ async def open_store(
     linger_s: float = 0.004,
     max_batch_readings: int = 5000,
     archive_folder: Path | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> AsyncIterator[Store]:
     """The store of one database, until the block ends; what waits is committed then.
 
-    ``archive_folder`` is where days are that have left the database; without it none leaves.
+    ``archive_folder`` is where days are that have left the database; without it none leaves. ``clock`` tells when
+    something was done, for the audit log.
 
     Raises :class:`SchemaMismatch` for a schema that this version does not know.
     """
@@ -121,7 +144,8 @@ async def open_store(
         commits = GroupCommit(backend, metrics, linger_s=linger_s, max_batch_readings=max_batch_readings)
         commits.start()
         try:
-            store = Store(contextvars.copy_context(), Engine(context.db()), commits, _archive(archive_folder))
+            engine, archive = Engine(context.db()), _archive(archive_folder)
+            store = Store(contextvars.copy_context(), engine, commits, archive, clock)
             await store.learn_archive()
             yield store
         finally:

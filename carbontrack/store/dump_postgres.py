@@ -42,6 +42,12 @@ WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p')
     AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e')
 ORDER BY 2, 1
 """
+_FUNCTIONS = """
+SELECT format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)) FROM pg_proc p
+JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = $1 AND p.prokind = 'f'
+    AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
+"""  # what triggers call: a dump has them beside the tables
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -80,7 +86,7 @@ async def postgres_snapshot(url: str) -> AsyncIterator[PostgresSnapshot]:
         with outages():
             await connection.execute(_SNAPSHOT.format(tables=tables))
             snapshot = await connection.fetchval("SELECT pg_export_snapshot()")
-            schema = await connection.fetchval("SELECT current_schema()")
+            schema = await _own_schema(connection)
             found = await contents(connection.fetch, TABLES_POSTGRES)
         yield PostgresSnapshot(address, version, found, schema, snapshot)
 
@@ -120,7 +126,7 @@ async def _alone(connection: Connection, aside: str | None) -> tuple[list[str], 
                 "what they measure), then restore."
             )
         there = [name for name, _ in await connection.fetch(_PARTS_FIRST)]
-        schema: str = await connection.fetchval("SELECT current_schema()")
+        schema = await _own_schema(connection)
     if there and aside is None:
         raise BackupError(
             f"The database holds something already ({len(there)} tables). Restore into a new, empty one (createdb, "
@@ -148,6 +154,8 @@ async def _move(connection: Connection, tables: Sequence[str], schema: str | Non
             await connection.execute("SET LOCAL lock_timeout = '5s'")
             for name in tables:
                 await connection.execute(f'ALTER TABLE "{name}" SET SCHEMA "{schema}"')
+            for function in await _functions(connection, await _own_schema(connection)):
+                await connection.execute(f'ALTER FUNCTION {function} SET SCHEMA "{schema}"')
     except asyncpg.PostgresError as error:
         raise BackupError(
             f"What the database holds cannot be moved to the schema {schema}: {error}. Nothing was changed. "
@@ -156,10 +164,12 @@ async def _move(connection: Connection, tables: Sequence[str], schema: str | Non
 
 
 async def _move_back(connection: Connection, tables: Sequence[str], schema: str | None) -> None:
-    own = await connection.fetchval("SELECT current_schema()")
+    own = await _own_schema(connection)
     async with connection.transaction():
         for name in tables:
             await connection.execute(f'ALTER TABLE "{schema}"."{name}" SET SCHEMA "{own}"')
+        for function in await _functions(connection, schema):
+            await connection.execute(f'ALTER FUNCTION {function} SET SCHEMA "{own}"')
         await connection.execute(f'DROP SCHEMA "{schema}"')
 
 
@@ -167,6 +177,17 @@ async def _drop_all(connection: Connection) -> None:
     """One by one, days first: together they could need more locks than there are."""
     for name, _ in await connection.fetch(_PARTS_FIRST):
         await connection.execute(f'DROP TABLE IF EXISTS "{name}" CASCADE')
+    for function in await _functions(connection, await _own_schema(connection)):
+        await connection.execute(f"DROP FUNCTION {function}")
+
+
+async def _own_schema(connection: Connection) -> str:
+    schema: str = await connection.fetchval("SELECT current_schema()")
+    return schema
+
+
+async def _functions(connection: Connection, schema: str | None) -> list[str]:
+    return [function for (function,) in await connection.fetch(_FUNCTIONS, schema)]
 
 
 @asynccontextmanager

@@ -5,14 +5,13 @@ Nothing that people entered is ever changed or deleted: a change is a next versi
 
 from __future__ import annotations
 
-import contextvars
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from datetime import date, datetime
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
-from tortoise.expressions import Q
+from tortoise.expressions import F, Q
 from tortoise.functions import Max
 from tortoise.transactions import in_transaction
 
@@ -24,19 +23,24 @@ from carbontrack.ledger import (
     Metric,
     ProductionEntry,
     Statement,
+    StatementKey,
     Sustainability,
     Target,
 )
-from carbontrack.store.registry import RegistryError, in_context
+from carbontrack.model import PLATFORM, AuditAction, Origin
+from carbontrack.store.audit import Audit, Journal, Noted
+from carbontrack.store.context import RegistryError, in_context
 from carbontrack.store.telemetry import Engine
 from carbontrack.tables import EnergyEntryRow, FactoryRow, ProductionEntryRow, StackRow, StatementRow, TargetRow
 
 Table = type[EnergyEntryRow] | type[ProductionEntryRow]
 After = tuple[datetime, int]
 """Where a page of entries ended: beginning of the period, and id."""
+WRITTEN_AT_ONCE = 500
 
 _ENERGY = tuple(item.name for item in fields(EnergyEntry) if item.name not in {"id", "source"})
 _PRODUCTION = tuple(item.name for item in fields(ProductionEntry) if item.name != "id")
+_STATEMENT_KEY = tuple(item.name for item in fields(StatementKey))
 _METER_DAY = tuple(item.name for item in fields(MeterDay))
 _UPSERT_METER_DAY = (
     f"INSERT INTO meter_day ({', '.join(_METER_DAY)}) "  # noqa: S608  # names out of this module
@@ -52,32 +56,43 @@ class ConflictError(RegistryError):
     """Somebody else has changed it meanwhile: read it again, then decide."""
 
 
-class Ledger:
-    """What people enter, what was reported, and what meters counted. ``factory_id`` None is every factory."""
+class Ledger(Audit):
+    """What people enter, what was reported, and what meters counted. ``factory_id`` None is every factory.
 
-    _context: contextvars.Context
+    Whoever does something (``by``) is named by ``by.name`` as the author of it.
+    """
+
     _engine: Engine
 
     # --- energy
 
     @in_context
-    async def add_energy_entry(self, entry: EnergyEntry, author: str, now: datetime) -> EnergyEntry:
+    async def add_energy_entry(self, entry: EnergyEntry, by: Origin, now: datetime) -> EnergyEntry:
         """Keep a new entry; its ``id`` and ``version`` are given by the store.
 
         Raises :class:`RegistryError` where there is no such factory, or it has no such stack.
         """
-        await _check_stack(entry)
-        return _energy(await _add(EnergyEntryRow, _energy_values(entry), author, now))
+        (kept,) = await self.add_energy_entries([entry], by, now)
+        return kept
 
     @in_context
-    async def change_energy_entry(self, entry: EnergyEntry, author: str, now: datetime, reason: str) -> EnergyEntry:
+    async def add_energy_entries(self, entries: Sequence[EnergyEntry], by: Origin, now: datetime) -> list[EnergyEntry]:
+        """Keep new entries, all of them or none; otherwise as :meth:`add_energy_entry`."""
+        await _check_stacks(entries)
+        async with self._changing(by) as journal:
+            rows = await _add(journal, EnergyEntryRow, [_energy_values(entry) for entry in entries], now)
+        return [_energy(row) for row in rows]
+
+    @in_context
+    async def change_energy_entry(self, entry: EnergyEntry, by: Origin, now: datetime, reason: str) -> EnergyEntry:
         """Keep the next version of an entry; ``entry.version`` is the version that was changed.
 
         ``entry.withdrawn`` takes it out of every account, or back into them. Raises :class:`ConflictError` if the
         version is not the newest one of the factory's entry, and :class:`RegistryError` without a reason.
         """
-        await _check_stack(entry)
-        return _energy(await _change(EnergyEntryRow, entry.id, _energy_values(entry), author, now, reason))
+        await _check_stacks([entry])
+        async with self._changing(by) as journal:
+            return _energy(await _change(journal, EnergyEntryRow, entry.id, _energy_values(entry), now, reason))
 
     @in_context
     async def energy_entry(self, entry_id: int, factory_id: int | None = None) -> EnergyEntry | None:
@@ -109,17 +124,28 @@ class Ledger:
     # --- production
 
     @in_context
-    async def add_production_entry(self, entry: ProductionEntry, author: str, now: datetime) -> ProductionEntry:
+    async def add_production_entry(self, entry: ProductionEntry, by: Origin, now: datetime) -> ProductionEntry:
         """As :meth:`add_energy_entry`."""
-        return _production(await _add(ProductionEntryRow, _production_values(entry), author, now))
+        (kept,) = await self.add_production_entries([entry], by, now)
+        return kept
+
+    @in_context
+    async def add_production_entries(
+        self, entries: Sequence[ProductionEntry], by: Origin, now: datetime
+    ) -> list[ProductionEntry]:
+        """As :meth:`add_energy_entries`."""
+        async with self._changing(by) as journal:
+            rows = await _add(journal, ProductionEntryRow, [_production_values(entry) for entry in entries], now)
+        return [_production(row) for row in rows]
 
     @in_context
     async def change_production_entry(
-        self, entry: ProductionEntry, author: str, now: datetime, reason: str
+        self, entry: ProductionEntry, by: Origin, now: datetime, reason: str
     ) -> ProductionEntry:
         """As :meth:`change_energy_entry`."""
         values = _production_values(entry)
-        return _production(await _change(ProductionEntryRow, entry.id, values, author, now, reason))
+        async with self._changing(by) as journal:
+            return _production(await _change(journal, ProductionEntryRow, entry.id, values, now, reason))
 
     @in_context
     async def production_entry(self, entry_id: int, factory_id: int | None = None) -> ProductionEntry | None:
@@ -155,20 +181,30 @@ class Ledger:
     # --- targets
 
     @in_context
-    async def add_target(self, target: Target, author: str, now: datetime) -> Target:
+    async def add_target(self, target: Target, by: Origin, now: datetime) -> Target:
         """Keep a new target; it replaces the factory's others of the same metric from its first day on."""
         values = {key: value for key, value in asdict(target).items() if key not in {"id", "author", "recorded_at"}}
+        values |= {"metric": target.metric.value}
         try:
-            row = await TargetRow.create(**(values | {"metric": target.metric.value}), author=author, recorded_at=now)
+            async with self._changing(by) as journal:
+                row = await TargetRow.create(**values, author=by.name, recorded_at=now)
+                await journal.note(AuditAction.TARGET_ADDED, "target", row.id, row.factory_id, after=values)
         except IntegrityError as error:
             raise RegistryError("there is no such factory, or the target is there already") from error
         return _target(row)
 
     @in_context
-    async def withdraw_target(self, target_id: int, factory_id: int | None = None) -> bool:
+    async def withdraw_target(self, target_id: int, factory_id: int | None = None, *, by: Origin = PLATFORM) -> bool:
         """Take a target out of use; False where there is none. Its row stays."""
-        query = _of_factory(TargetRow.filter(id=target_id, withdrawn=False), factory_id)
-        return bool(await query.update(withdrawn=True))
+        async with self._changing(by) as journal:
+            row = await _of_factory(TargetRow.filter(id=target_id, withdrawn=False), factory_id).first()
+            if row is None:
+                return False
+            row.withdrawn = True
+            await row.save(update_fields=["withdrawn"])
+            before = {"metric": row.metric, "value": row.value, "valid_from": row.valid_from}
+            await journal.note(AuditAction.TARGET_WITHDRAWN, "target", row.id, row.factory_id, before=before)
+        return True
 
     @in_context
     async def targets(self, factory_id: int | None = None) -> list[Target]:
@@ -186,7 +222,7 @@ class Ledger:
         period_end: datetime,
         figures: str,
         sha256: str,
-        author: str,
+        by: Origin,
         now: datetime,
         reason: str,
     ) -> Statement:
@@ -203,16 +239,12 @@ class Ledger:
             raise RegistryError(
                 f"this period was reported already (version {newest.version}): a correction needs a reason"
             )
+        reason = reason.strip() if newest else ""
+        what = key | {"version": newest.version + 1 if newest else 1, "sha256": sha256, "reason": reason}
         try:
-            row = await StatementRow.create(
-                **key,
-                version=newest.version + 1 if newest else 1,
-                figures=figures,
-                sha256=sha256,
-                author=author,
-                created_at=now,
-                reason=reason.strip() if newest else "",
-            )
+            async with self._changing(by) as journal:
+                row = await StatementRow.create(**what, figures=figures, author=by.name, created_at=now)
+                await journal.note(AuditAction.STATEMENT_ADDED, "statement", row.id, factory_id, after=what)
         except IntegrityError as error:
             raise ConflictError("somebody has reported this period at the same moment: look at it first") from error
         return _statement(row)
@@ -223,6 +255,18 @@ class Ledger:
         query = _of_factory(StatementRow.all(), factory_id)
         rows = await query.order_by("-period_start", "-period_end", "factory_id", "-version").limit(limit)
         return [_statement(row) for row in rows]
+
+    @in_context
+    async def statement_keys(self, factory_id: int | None = None) -> list[StatementKey]:
+        """Which statements there are, all versions of them, the newest version of each period first."""
+        query = _of_factory(StatementRow.all(), factory_id).order_by("-version", "id")
+        return [StatementKey(**row) for row in await query.values(*_STATEMENT_KEY)]
+
+    @in_context
+    async def statements_of(self, ids: Sequence[int]) -> list[Statement]:
+        """Some statements, in the order that is given."""
+        found = {row.id: _statement(row) for row in await StatementRow.filter(id__in=ids)}
+        return [found[wanted] for wanted in ids if wanted in found]
 
     @in_context
     async def statement(self, statement_id: int, factory_id: int | None = None) -> Statement | None:
@@ -315,38 +359,65 @@ class Ledger:
 # --- versions
 
 
-async def _check_stack(entry: EnergyEntry) -> None:
-    if entry.stack_id is not None and not await StackRow.exists(id=entry.stack_id, factory_id=entry.factory_id):
+async def _check_stacks(entries: Sequence[EnergyEntry]) -> None:
+    wanted = {(entry.stack_id, entry.factory_id) for entry in entries if entry.stack_id is not None}
+    if not wanted:
+        return
+    there = await StackRow.filter(id__in=[stack_id for stack_id, _ in wanted]).values_list("id", "factory_id")
+    if not wanted <= set(there):
         raise RegistryError("this factory has no such stack")
 
 
-async def _add(table: Table, values: dict[str, Any], author: str, now: datetime) -> Any:
-    first = {"entry_id": 0, "version": 1, "author": author, "recorded_at": now, "reason": "", "withdrawn": False}
+async def _add(journal: Journal, table: Table, entries: Sequence[dict[str, Any]], now: datetime) -> list[Any]:
+    """Write first versions. Their numbers are those of their rows: until the database has given them, -1, -2, ..."""
+    first = {"version": 1, "author": journal.by.name, "recorded_at": now, "reason": "", "withdrawn": False}
+    rows: list[Any] = [table(**(values | first | {"entry_id": -at})) for at, values in enumerate(entries, 1)]
     try:
-        async with in_transaction():
-            row = await table.create(**(values | first))
-            row.entry_id = row.id
-            await row.save(update_fields=["entry_id"])
+        await table.bulk_create(rows, batch_size=WRITTEN_AT_ONCE)
     except IntegrityError as error:
         raise RegistryError("there is no such factory") from error
-    return row
+    given = dict(await table.filter(entry_id__lt=0).values_list("entry_id", "id"))
+    await table.filter(entry_id__lt=0).update(entry_id=F("id"))
+    for row in rows:
+        row.id = row.entry_id = given[row.entry_id]
+    action, kind = _action(table, "added"), _kind(table)
+    await journal.note_many([Noted(action, kind, row.entry_id, row.factory_id, after=_said(row)) for row in rows])
+    return rows
 
 
-async def _change(table: Table, entry_id: int, values: dict[str, Any], author: str, now: datetime, reason: str) -> Any:
+async def _change(
+    journal: Journal, table: Table, entry_id: int, values: dict[str, Any], now: datetime, reason: str
+) -> Any:
     if not reason.strip():
         raise RegistryError("a change needs a reason: it stays in the entry's history")
     version, factory_id = values["version"], values["factory_id"]
-    current = {"entry_id": entry_id, "version": version, "factory_id": factory_id, "superseded_at": None}
+    newest = await table.filter(
+        entry_id=entry_id, version=version, factory_id=factory_id, superseded_at=None
+    ).first()  # the second of two who change the same version finds nothing: they come one after the other
+    if newest is None:
+        raise ConflictError("this entry was changed meanwhile, or is not there: read it again")
+    newest.superseded_at = now
+    await newest.save(update_fields=["superseded_at"])
     changed = {"entry_id": entry_id, "version": version + 1}
-    said = {"author": author, "recorded_at": now, "reason": reason.strip()}
-    try:
-        async with in_transaction():
-            # Of two who change the same version, the second one waits here and then finds nothing to supersede.
-            if not await table.filter(**current).update(superseded_at=now):
-                raise ConflictError("this entry was changed meanwhile, or is not there: read it again")
-            return await table.create(**(values | changed | said))
-    except IntegrityError as error:
-        raise ConflictError("this entry was changed meanwhile: read it again") from error
+    said = {"author": journal.by.name, "recorded_at": now, "reason": reason.strip()}
+    row = await table.create(**(values | changed | said))
+    action = _action(table, "withdrawn" if row.withdrawn and not newest.withdrawn else "changed")
+    await journal.note(action, _kind(table), entry_id, factory_id, before=_said(newest), after=_said(row))
+    return row
+
+
+def _kind(table: Table) -> str:
+    return table._meta.db_table  # noqa: SLF001  # Tortoise has no other name for it
+
+
+def _action(table: Table, what: str) -> AuditAction:
+    return AuditAction(f"{_kind(table)}.{what}")
+
+
+def _said(row: EnergyEntryRow | ProductionEntryRow) -> dict[str, Any]:
+    """What an entry says, without who said it: the audit log has that by itself."""
+    columns = _ENERGY if isinstance(row, EnergyEntryRow) else _PRODUCTION
+    return {name: getattr(row, name) for name in columns if name not in {"author", "recorded_at", "factory_id"}}
 
 
 async def _newest(table: Table, entry_id: int, factory_id: int | None) -> Any:

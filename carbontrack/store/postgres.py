@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 
 from carbontrack.store.partitions import ensure_days
 from carbontrack.store.sources import COLUMNS, Key, Row, Sources, row_of
-from carbontrack.store.work import Batch, StoreBusy, StoreFull, StoreUnavailable, outages
+from carbontrack.store.work import FOLD_WITHIN, Batch, StoreBusy, StoreFull, StoreUnavailable, digest_of, outages
 from carbontrack.store.writer import BadRow
 
 _UPDATE_STREAMS = """
@@ -21,12 +22,22 @@ FROM unnest($1::int[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::i
     AS u (id, watermark, beyond, anchors, last_measured_ms, last_stack_id, last_seq, last_received_at)
 WHERE stream.id = u.id
 """
+_INSERT_STAGED = """
+INSERT INTO reading SELECT * FROM staged ON CONFLICT DO NOTHING RETURNING source_id, seq, measured_at
+"""
 _INSERT_RECORDS = """
 INSERT INTO device_record (stream_id, seq, kind, measured_at, received_at, data)
 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
 """
-_INSERT_QUARANTINE = """
-INSERT INTO quarantine (factory_id, device_id, cause, detail, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)
+_ADD_QUARANTINED = """
+WITH again AS (
+    UPDATE quarantine SET times = times + 1, last_received_at = $5 WHERE id = (
+        SELECT id FROM quarantine WHERE digest = $7 AND last_received_at > $8
+        AND replayed_at IS NULL AND dismissed_at IS NULL ORDER BY id DESC LIMIT 1)
+    RETURNING id
+)
+INSERT INTO quarantine (factory_id, device_id, cause, detail, received_at, last_received_at, body, digest)
+SELECT $1::int, $2, $3, $4, $5::timestamptz, $5, $6::bytea, $7 WHERE NOT EXISTS (SELECT FROM again)
 """
 _ADD_SOURCES = """
 INSERT INTO source (stream_id, stack_id, base_seq) SELECT * FROM unnest($1::int[], $2::int[], $3::bigint[])
@@ -93,7 +104,7 @@ class PostgresBackend:
             )
         return self._connection
 
-    async def write(self, batch: Batch, *, trial: bool = False) -> int:
+    async def write(self, batch: Batch, *, trial: bool = False) -> Sequence[int]:
         try:
             connection = await self._connected()
             # Outside the transaction: a source without a reading does no harm, an id that was rolled back would.
@@ -105,7 +116,7 @@ class PostgresBackend:
                 self._days.clear()
                 return await self._write(connection, rows, batch, days, trial=trial)
         except _EndOfTrial:
-            return 0
+            return ()
         except asyncpg.DiskFullError as error:
             raise StoreFull(f"PostgreSQL: {error}") from error
         except _BAD_VALUE as error:
@@ -115,7 +126,7 @@ class PostgresBackend:
 
     async def _write(
         self, connection: asyncpg.Connection[Any], rows: list[Row], batch: Batch, days: set[date], *, trial: bool
-    ) -> int:
+    ) -> Sequence[int]:
         if new := days - self._days:
             if len(new) > MOST_NEW_DAYS and batch.works > 1:
                 raise StoreBusy(f"{len(new)} days have no table yet")
@@ -131,20 +142,27 @@ class PostgresBackend:
                 await self._write_rest(connection, batch)
                 if trial:
                     raise _EndOfTrial  # what is raised in the block rolls it back
-            return 0
+            return ()
         except asyncpg.UniqueViolationError:
             async with connection.transaction():
-                conflicts = await self._write_staged(connection, rows)
+                already = await self._write_staged(connection, rows)
                 await self._write_rest(connection, batch)
                 if trial:
                     raise _EndOfTrial from None
-            return conflicts
+            return already
 
-    async def _write_staged(self, connection: asyncpg.Connection[Any], rows: list[Row]) -> int:
-        """Insert by way of the staging table, leaving out what is there already; how many were."""
+    async def _write_staged(self, connection: asyncpg.Connection[Any], rows: list[Row]) -> list[int]:
+        """Insert by way of the staging table, leaving out what is there already; which those were."""
         await connection.copy_records_to_table("staged", records=rows, columns=COLUMNS)
-        status = await connection.execute("INSERT INTO reading SELECT * FROM staged ON CONFLICT DO NOTHING")
-        return len(rows) - int(status.rsplit(" ", 1)[1])
+        new = {tuple(row) for row in await connection.fetch(_INSERT_STAGED)}
+        already = []
+        for number, row in enumerate(rows):
+            key = row[:3]
+            if key in new:
+                new.discard(key)
+            else:
+                already.append(number)
+        return already
 
     async def _find_sources(self, keys: list[Key]) -> dict[Key, int]:
         connection = await self._connected()
@@ -176,9 +194,18 @@ class PostgresBackend:
             )
         if batch.quarantined:
             await connection.executemany(
-                _INSERT_QUARANTINE,
+                _ADD_QUARANTINED,
                 [
-                    (factory_id, item.device_id, item.cause, item.detail, item.received_at, item.body)
+                    (
+                        factory_id,
+                        item.device_id,
+                        item.cause,
+                        item.detail,
+                        item.received_at,
+                        item.body,
+                        digest_of(factory_id, item),
+                        item.received_at - FOLD_WITHIN,
+                    )
                     for factory_id, item in batch.quarantined
                 ],
             )

@@ -107,6 +107,10 @@ class Readings(Retention):
         moments += [_moment(at_ms) for _, at_ms in rows]
         return (min(moments), max(moments)) if moments else None
 
+    async def was_measured(self, stack_id: int) -> bool:
+        """Whether there was ever a reading of a stack, wherever it is now."""
+        return bool(await self._engine.rows("SELECT 1 FROM source WHERE stack_id = $1 LIMIT 1", stack_id))
+
     async def newest_readings(self) -> dict[str, Measurement]:
         """What each device measured last, for the live state after a start."""
         # The stream knows where its newest reading is, so that this is one index look-up a device and not a scan.

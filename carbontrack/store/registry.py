@@ -1,76 +1,37 @@
-"""The registry, people and alerts: what changes rarely, through the ORM.
-
-Tortoise finds its connections by a context variable. Each public method therefore runs in the context in which the
-store was opened, whichever task calls it.
-"""
+"""The registry and alerts: what changes rarely, through the ORM."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import functools
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any
 
-from tortoise.exceptions import DoesNotExist, IntegrityError, ValidationError
+from tortoise.exceptions import DoesNotExist, IntegrityError
 from tortoise.expressions import F, Q
 from tortoise.queryset import QuerySet
-from tortoise.transactions import in_transaction
 
-from carbontrack.model import Alert, Device, DeviceStatus, Factory, MonitoringPlan, Role, Site, Stack, User
-from carbontrack.store.work import outages
-from carbontrack.tables import AlertRow, DeviceRow, FactoryRow, PlanRow, RegistryRow, SessionRow, StackRow, UserRow
+from carbontrack.model import (
+    PLATFORM,
+    Alert,
+    AuditAction,
+    Device,
+    DeviceStatus,
+    Factory,
+    MonitoringPlan,
+    Origin,
+    Site,
+    Stack,
+)
+from carbontrack.store.audit import Audit, Journal
+from carbontrack.store.context import RegistryError, in_context
+from carbontrack.tables import AlertRow, DeviceRow, FactoryRow, PlanRow, RegistryRow, StackRow
 
-P = ParamSpec("P")
-T = TypeVar("T")
 PLAN_COLUMNS = tuple(field.name for field in dataclass_fields(MonitoringPlan) if field.init)
 
 
-class RegistryError(ValueError):
-    """A registry change that cannot be made: the message says why."""
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """A value that does not fit its column is a mistake of whoever gave it and no outage."""
-    try:
-        yield
-    except ValidationError as error:
-        raise RegistryError(str(error)) from error
-
-
-class InContext(Protocol):
-    """A part of the store: it knows the context in which Tortoise was set up."""
-
-    _context: contextvars.Context
-
-
-S = TypeVar("S", bound=InContext)
-
-
-def in_context(
-    method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
-) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Run a method in the store's own context, whichever task calls it."""
-
-    @functools.wraps(method)
-    async def inner(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
-        # A copy for each call: a transaction is a variable of the context, and its neighbours must not be in it.
-        context = self._context.copy()
-        with outages(), _refusals():
-            return await asyncio.get_running_loop().create_task(method(self, *args, **kwargs), context=context)
-
-    return inner  # type: ignore[return-value]  # mypy keeps the wrapped function's own type apart
-
-
-class Registry:
-    """Factories, stacks, plans, devices, people, sessions and alerts."""
-
-    def __init__(self, context: contextvars.Context) -> None:
-        self._context = context
+class Registry(Audit):
+    """Factories, stacks, plans, devices and alerts."""
 
     # --- factories, stacks, devices
 
@@ -135,24 +96,96 @@ class Registry:
         return [Site(factories[row.factory_id], stacks[row.stack_id], _device(row)) for row in devices]
 
     @in_context
-    async def add_factory(self, factory: Factory) -> Factory:
+    async def add_factory(self, factory: Factory, *, by: Origin = PLATFORM) -> Factory:
         """Add a factory; its ``id`` is given by the store. Raises :class:`RegistryError` for a name that is taken."""
         values = {field.name: getattr(factory, field.name) for field in dataclass_fields(Factory) if field.name != "id"}
         try:
-            row = await FactoryRow.create(**values)
+            async with self._changing(by) as journal:
+                row = await FactoryRow.create(**values)
+                await _changed()
+                await journal.note(AuditAction.FACTORY_ADDED, "factory", row.id, row.id, after=values)
         except IntegrityError as error:
             raise RegistryError(f"a factory named {factory.name!r} is there already") from error
-        await _changed()
         return _factory(row)
 
     @in_context
-    async def add_stack(self, factory_id: int, name: str, plan: MonitoringPlan) -> Stack:
-        """Add a stack with its first monitoring plan. Raises :class:`RegistryError` for a name that is taken."""
+    async def change_factory(self, factory_id: int, changed: Mapping[str, Any], *, by: Origin = PLATFORM) -> Factory:
+        """Change fields of a factory; its name in addresses stays. Raises :class:`RegistryError` for a taken name."""
         try:
-            async with in_transaction():
-                stack = await StackRow.create(factory_id=factory_id, name=name)
-                await PlanRow.create(stack_id=stack.id, **{name: getattr(plan, name) for name in PLAN_COLUMNS})
+            async with self._changing(by) as journal:
+                row = await FactoryRow.get(id=factory_id)
+                before = {name: getattr(row, name) for name in changed}
+                await row.update_from_dict(dict(changed)).save()
                 await _changed()
+                await journal.note(
+                    AuditAction.FACTORY_CHANGED, "factory", row.id, row.id, before=before, after=dict(changed)
+                )
+        except DoesNotExist as error:
+            raise RegistryError("there is no such factory") from error
+        except IntegrityError as error:
+            raise RegistryError(f"a factory named {changed.get('name')!r} is there already") from error
+        return _factory(row)
+
+    @in_context
+    async def remove_factory(self, factory_id: int, *, by: Origin = PLATFORM) -> None:
+        """Delete a factory that nothing belongs to. Raises :class:`RegistryError` for any other."""
+        try:
+            async with self._changing(by) as journal:
+                row = await FactoryRow.get(id=factory_id)
+                await row.delete()
+                await _changed()
+                await journal.note(AuditAction.FACTORY_REMOVED, "factory", row.id, row.id, before={"name": row.name})
+        except DoesNotExist as error:
+            raise RegistryError("there is no such factory") from error
+        except IntegrityError as error:
+            raise RegistryError(
+                "stacks, people, entries or reports belong to this factory: set is_active to false instead"
+            ) from error
+
+    @in_context
+    async def rename_stack(self, stack_id: int, name: str, *, by: Origin = PLATFORM) -> None:
+        """Give a stack another name. Raises :class:`RegistryError` for one that is taken."""
+        try:
+            async with self._changing(by) as journal:
+                row = await _stack_row(stack_id)
+                before, row.name = row.name, name
+                await row.save(update_fields=["name"])
+                await _changed()
+                await journal.note(
+                    AuditAction.STACK_CHANGED,
+                    "stack",
+                    row.id,
+                    row.factory_id,
+                    before={"name": before},
+                    after={"name": name},
+                )
+        except IntegrityError as error:
+            raise RegistryError(f"this factory has a stack named {name!r} already") from error
+
+    @in_context
+    async def remove_stack(self, stack_id: int, *, by: Origin = PLATFORM) -> None:
+        """Delete a stack that nothing belongs to, with its plans. Raises :class:`RegistryError` for any other."""
+        try:
+            async with self._changing(by) as journal:
+                row = await _stack_row(stack_id)
+                await row.delete()
+                await _changed()
+                before = {"name": row.name}
+                await journal.note(AuditAction.STACK_REMOVED, "stack", row.id, row.factory_id, before=before)
+        except IntegrityError as error:
+            raise RegistryError("devices or entries belong to this stack: move them to another one first") from error
+
+    @in_context
+    async def add_stack(self, factory_id: int, name: str, plan: MonitoringPlan, *, by: Origin = PLATFORM) -> Stack:
+        """Add a stack with its first monitoring plan. Raises :class:`RegistryError` for a name that is taken."""
+        values = _plan_values(plan)
+        try:
+            async with self._changing(by) as journal:
+                stack = await StackRow.create(factory_id=factory_id, name=name)
+                await PlanRow.create(stack_id=stack.id, **values)
+                await _changed()
+                after = {"name": name, "plan": values}
+                await journal.note(AuditAction.STACK_ADDED, "stack", stack.id, factory_id, after=after)
         except IntegrityError as error:
             raise RegistryError(
                 f"this factory has a stack named {name!r} already, or there is no such factory"
@@ -160,28 +193,31 @@ class Registry:
         return Stack(stack.id, factory_id, name, (plan,))
 
     @in_context
-    async def add_plan(self, stack_id: int, plan: MonitoringPlan) -> None:
+    async def add_plan(self, stack_id: int, plan: MonitoringPlan, *, by: Origin = PLATFORM) -> None:
         """Add a plan that is in force from ``plan.valid_from``; what was measured since then is summarised again."""
+        values = _plan_values(plan)
         try:
-            await PlanRow.create(stack_id=stack_id, **{name: getattr(plan, name) for name in PLAN_COLUMNS})
-        except IntegrityError as error:
+            async with self._changing(by) as journal:
+                row = await PlanRow.create(stack_id=stack_id, **values)
+                stack = await StackRow.get(id=stack_id)
+                await _changed()
+                after = {"stack_id": stack_id} | values
+                await journal.note(AuditAction.PLAN_ADDED, "plan", row.id, stack.factory_id, after=after)
+        except (IntegrityError, DoesNotExist) as error:
             raise RegistryError(
                 "this stack has a plan from the same moment already, or there is no such stack"
             ) from error
-        await _changed()
 
     @in_context
-    async def add_device(self, device_id: str, stack_id: int, sensor: str) -> Device:
+    async def add_device(self, device_id: str, stack_id: int, sensor: str, *, by: Origin = PLATFORM) -> Device:
         """Register a device on a stack. Raises :class:`RegistryError` when that cannot be."""
         if not device_id or len(device_id) > 64 or any(sign in device_id for sign in "/+#$ \0"):
             raise RegistryError(
                 "a device id has 1 to 64 characters and none of / + # $ or space: it is part of a topic"
             )
-        stack = await StackRow.get_or_none(id=stack_id)
-        if stack is None:
-            raise RegistryError(f"there is no stack {stack_id}")
         try:
-            async with in_transaction():
+            async with self._changing(by) as journal:
+                stack = await _stack_row(stack_id)
                 row = await DeviceRow.create(
                     device_id=device_id,
                     factory_id=stack.factory_id,
@@ -191,6 +227,7 @@ class Registry:
                     # Grows for ever: a device that is removed and added again does not get its old password back.
                     password_generation=await _changed(),
                 )
+                await _note_device(journal, AuditAction.DEVICE_ADDED, row, after=_device_values(row))
         except IntegrityError as error:
             raise RegistryError(f"a device {device_id!r} is registered already") from error
         return _device(row)
@@ -203,91 +240,53 @@ class Registry:
         status: DeviceStatus | None = None,
         stack_id: int | None = None,
         sensor: str | None = None,
+        by: Origin = PLATFORM,
     ) -> Device:
-        """Disable or enable a device, move it to another stack, or give it another driver."""
-        row = await _device_row(device_id)
-        if stack_id is not None:
-            stack = await StackRow.get_or_none(id=stack_id)
-            if stack is None:
-                raise RegistryError(f"there is no stack {stack_id}")
-            row.stack_id, row.factory_id = stack.id, stack.factory_id
-        row.status = status or row.status
-        row.sensor = sensor or row.sensor
-        await row.save()
-        await _changed()
+        """Disable or enable a device, move it to another stack, or give it another driver.
+
+        Its alerts at another factory end, and stay with that factory.
+        """
+        async with self._changing(by) as journal:
+            row = await _device_row(device_id)
+            before = _device_values(row)
+            if stack_id is not None:
+                stack = await _stack_row(stack_id)
+                if stack.factory_id != row.factory_id:
+                    await self._leave_alerts(row)
+                row.stack_id, row.factory_id = stack.id, stack.factory_id
+            row.status = status or row.status
+            row.sensor = sensor or row.sensor
+            await row.save()
+            await _changed()
+            await _note_device(journal, AuditAction.DEVICE_CHANGED, row, before=before, after=_device_values(row))
         return _device(row)
 
+    async def _leave_alerts(self, device: DeviceRow) -> None:
+        """Make a device's alerts its factory's own, and end them: it goes to people who must not read them."""
+        for alert in await AlertRow.filter(device_id=device.id):
+            alert.device_id, alert.factory_id = None, device.factory_id
+            alert.message = f"{device.device_id}: {alert.message}"
+            alert.cleared_at = alert.cleared_at or self.clock()
+            await alert.save()
+
     @in_context
-    async def rotate_password(self, device_id: str) -> Device:
+    async def rotate_password(self, device_id: str, *, by: Origin = PLATFORM) -> Device:
         """Give a device another password at the broker; the old one ends."""
-        async with in_transaction():
+        async with self._changing(by) as journal:
             row = await _device_row(device_id)
             row.password_generation = await _changed()
             await row.save(update_fields=["password_generation"])
+            await _note_device(journal, AuditAction.DEVICE_PASSWORD_ROTATED, row)
         return _device(row)
 
     @in_context
-    async def remove_device(self, device_id: str) -> None:
+    async def remove_device(self, device_id: str, *, by: Origin = PLATFORM) -> None:
         """Take a device off the registry. Its readings stay with their stack."""
-        row = await _device_row(device_id)
-        await row.delete()
-        await _changed()
-
-    # --- people
-
-    @in_context
-    async def add_user(
-        self,
-        email: str,
-        password_hash: str,
-        role: Role,
-        *,
-        factory_id: int | None = None,
-        first_name: str = "",
-        last_name: str = "",
-    ) -> User:
-        """Add a person who may sign in. Raises :class:`RegistryError` for an address that is taken."""
-        try:
-            row = await UserRow.create(
-                email=email.strip().lower(),
-                password_hash=password_hash,
-                role=role,
-                factory_id=factory_id,
-                first_name=first_name,
-                last_name=last_name,
-            )
-        except IntegrityError as error:
-            raise RegistryError(f"{email} is registered already, or there is no such factory") from error
-        return _user(row)
-
-    @in_context
-    async def user_by_email(self, email: str) -> tuple[User, str] | None:
-        """A person who may sign in, with the hash of the password."""
-        row = await UserRow.get_or_none(email=email.strip().lower(), is_active=True)
-        return (_user(row), row.password_hash) if row else None
-
-    @in_context
-    async def set_password_hash(self, user_id: int, password_hash: str) -> None:
-        await UserRow.filter(id=user_id).update(password_hash=password_hash)
-
-    @in_context
-    async def add_session(self, token_hash: str, user_id: int, expires_at: datetime) -> None:
-        await SessionRow.create(token_hash=token_hash, user_id=user_id, expires_at=expires_at)
-
-    @in_context
-    async def session_user(self, token_hash: str, now: datetime) -> User | None:
-        """Who a session belongs to; None when it has ended or the person was disabled."""
-        row = await SessionRow.get_or_none(token_hash=token_hash, expires_at__gt=now).prefetch_related("user")
-        return _user(row.user) if row and row.user.is_active else None
-
-    @in_context
-    async def delete_session(self, token_hash: str) -> None:
-        await SessionRow.filter(token_hash=token_hash).delete()
-
-    @in_context
-    async def forget_sessions(self, now: datetime) -> None:
-        """Delete the sessions that have ended."""
-        await SessionRow.filter(expires_at__lte=now).delete()
+        async with self._changing(by) as journal:
+            row = await _device_row(device_id)
+            await row.delete()
+            await _changed()
+            await _note_device(journal, AuditAction.DEVICE_REMOVED, row, before=_device_values(row))
 
     # --- alerts
 
@@ -332,11 +331,24 @@ class Registry:
         return await _clear(AlertRow.filter(device__status=DeviceStatus.DISABLED), cleared_at)
 
     @in_context
-    async def alerts(self, *, factory_id: int | None = None, only_open: bool = True, limit: int = 50) -> list[Alert]:
-        """Alerts of devices and of factories, newest first."""
-        query = AlertRow.all().order_by("-raised_at").limit(limit).prefetch_related("device")
+    async def alerts(
+        self,
+        *,
+        factory_id: int | None = None,
+        device_id: str | None = None,
+        rule: str | None = None,
+        only_open: bool = True,
+        after: tuple[datetime, int] | None = None,
+        limit: int = 50,
+    ) -> list[Alert]:
+        """Alerts of devices and of factories, newest first; ``after`` is the last one of the page before."""
+        query = AlertRow.all().order_by("-raised_at", "-id").limit(limit).prefetch_related("device")
+        wanted = {"device__device_id": device_id, "rule": rule}
+        query = query.filter(**{name: value for name, value in wanted.items() if value is not None})
         if only_open:
             query = query.filter(cleared_at=None)
+        if after is not None:
+            query = query.filter(Q(raised_at__lt=after[0]) | Q(raised_at=after[0], id__lt=after[1]))
         if factory_id is not None:
             query = query.filter(Q(device__factory_id=factory_id) | Q(factory_id=factory_id))
         return [_alert(row) for row in await query]
@@ -388,6 +400,32 @@ async def _device_row(device_id: str) -> DeviceRow:
         raise RegistryError(f"there is no device {device_id!r}") from error
 
 
+async def _stack_row(stack_id: int) -> StackRow:
+    try:
+        return await StackRow.get(id=stack_id)
+    except DoesNotExist as error:
+        raise RegistryError(f"there is no stack {stack_id}") from error
+
+
+async def _note_device(
+    journal: Journal,
+    action: AuditAction,
+    row: DeviceRow,
+    *,
+    before: dict[str, Any] | None = None,
+    after: dict[str, Any] | None = None,
+) -> None:
+    await journal.note(action, "device", row.device_id, row.factory_id, before=before, after=after)
+
+
+def _device_values(row: DeviceRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("factory_id", "stack_id", "sensor", "status")}
+
+
+def _plan_values(plan: MonitoringPlan) -> dict[str, Any]:
+    return {name: getattr(plan, name) for name in PLAN_COLUMNS}
+
+
 def _factory(row: FactoryRow) -> Factory:
     return Factory(**{field.name: getattr(row, field.name) for field in dataclass_fields(Factory)})
 
@@ -410,7 +448,3 @@ def _device(row: DeviceRow) -> Device:
         DeviceStatus(row.status),
         row.password_generation,
     )
-
-
-def _user(row: UserRow) -> User:
-    return User(row.id, row.email, row.first_name, row.last_name, Role(row.role), row.factory_id, row.is_active)

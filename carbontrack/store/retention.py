@@ -24,9 +24,9 @@ from asyncpg import LockNotAvailableError
 from tortoise.transactions import in_transaction
 
 from carbontrack.model import Reading, Record, Storage
+from carbontrack.store.context import in_context
 from carbontrack.store.manifest import ArchiveError, ArchiveFile, Summary
 from carbontrack.store.partitions import PARTITIONED, day_of_partition, days_ahead, ensure_days, partition
-from carbontrack.store.registry import in_context
 from carbontrack.store.sqlite import to_ms
 from carbontrack.store.telemetry import Engine, Telemetry
 from carbontrack.store.work import StoreUnavailable, Work, outages
@@ -347,7 +347,7 @@ class Retention(Telemetry):
             ]  # fmt: skip
             work = Work("", 0, readings)
             await self.commits.save(work)
-            back += len(readings) - work.conflicts
+            back += len(readings) - len(work.conflicts)
         return back
 
     async def _bring_records(self, day: date) -> int:

@@ -13,7 +13,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.transactions import in_transaction
 
 from carbontrack.ledger import Cause, Day, Hour, HourStatus, Summary
-from carbontrack.store.registry import in_context
+from carbontrack.store.context import in_context
 from carbontrack.store.sqlite import to_ms
 from carbontrack.store.telemetry import Engine
 from carbontrack.store.work import TIER_MS

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from asyncpg import InterfaceError, PostgresError
@@ -114,7 +115,7 @@ class Work:
     late: bool = False
     """Backlog: what is live goes first."""
 
-    conflicts: int = 0
+    conflicts: list[Reading] = field(default_factory=list)
     """Set by the store: readings that the database had already (the safety net below the streams' own account)."""
     rejected: list[Quarantined] = field(default_factory=list)
     """Set by the store: rows that the database refused for what they contain, now in quarantine."""
@@ -147,9 +148,21 @@ class Batch:
         )
 
 
+FOLD_WITHIN = timedelta(hours=1)
+"""What comes into quarantine again after a shorter time is the same row, once more: nodes send again for ever."""
+
+
+def digest_of(factory_id: int, item: Quarantined) -> str:
+    """What tells a thing in quarantine from all others."""
+    text = f"{factory_id}\n{item.device_id}\n{item.cause}\n".encode()
+    return hashlib.sha256(text + item.body).hexdigest()[:32]
+
+
 def _storable(item: Quarantined) -> Quarantined:
-    """What every engine's text columns can hold: a plugin names causes and details as it likes."""
-    cause, detail = (
-        text.encode("utf-8", "replace").decode().replace("\0", "\\0") for text in (item.cause, item.detail)
-    )
-    return replace(item, cause=cause[:LONGEST_CAUSE], detail=detail)
+    """A plugin names causes and details as it likes."""
+    return replace(item, cause=storable_text(item.cause, LONGEST_CAUSE), detail=storable_text(item.detail))
+
+
+def storable_text(text: str, longest: int | None = None) -> str:
+    """What every engine's text columns can hold, of any text."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\\0")[:longest]

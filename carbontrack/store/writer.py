@@ -34,8 +34,8 @@ class BadRow(Exception):
 class Backend(Protocol):
     """One engine's way to write telemetry."""
 
-    async def write(self, batch: Batch, *, trial: bool = False) -> int:
-        """Commit a batch; how many of its readings were there already. A trial is rolled back at its end.
+    async def write(self, batch: Batch, *, trial: bool = False) -> Sequence[int]:
+        """Commit a batch; which of its readings were there already, ascending. A trial is rolled back at its end.
 
         Raises :class:`BadRow` for a batch that can never be written, and
         :class:`~carbontrack.store.work.StoreUnavailable` for an engine that is away. Writing twice is harmless.
@@ -165,14 +165,14 @@ class GroupCommit:
     async def _write(self, works: Sequence[Work]) -> None:
         batch = Batch.of(works, self.dirty)
         began = time.perf_counter()
-        conflicts = await self._backend.write(batch)
+        already = await self._backend.write(batch)
         self._metrics.commit_seconds.observe(time.perf_counter() - began)
         self._metrics.commit_readings.observe(len(batch.readings))
         self.dirty.update(batch.buckets)
-        # Whose they are matters to nobody, as long as none has more of them than readings.
-        for work in works:
-            work.conflicts = min(conflicts, len(work.readings))
-            conflicts -= work.conflicts
+        if already:
+            owners = [work for work in works for _ in work.readings]
+            for number in already:
+                owners[number].conflicts.append(batch.readings[number])
 
     async def _isolate(self, work: Work, refusal: BadRow) -> None:
         """Find the rows of one work that the database cannot take, put them into quarantine, commit the rest."""

@@ -31,6 +31,7 @@ from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.model import Alert, Factory, Measurement, MonitoringPlan, Payload, Quarantined, Report, Role, Site
 from carbontrack.notify import Notifications, notifications
+from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.store import Store, migrate, open_store
@@ -39,7 +40,7 @@ from carbontrack.testing.examples import FACTORY, report
 from carbontrack.testing.loading import as_installed
 from carbontrack.web import Services as WebServices
 from carbontrack.web import create_app
-from carbontrack.web.auth import hash_password
+from carbontrack.web.attempts import Attempts
 
 PATIENCE_S = 20.0
 BEAT_S = 0.2
@@ -303,6 +304,7 @@ def _web_services(
         metrics=metrics,
         plugins=plugins,
         report_limits=limits_of(config),
+        attempts=Attempts(metrics),
         readiness=list,
         time_zone=ZoneInfo(config.site.time_zone),
         version="test",

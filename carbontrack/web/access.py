@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from carbontrack.model import Role, User
-from carbontrack.web.auth import COOKIE, session_token, signed_in
+from carbontrack.model import ApiToken, Device, Origin, Role, Scope, User
+from carbontrack.web.auth import Caller, caller_of, cookie_name, session_token
+from carbontrack.web.device_auth import DEVICES
 from carbontrack.web.services import SERVICES
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -20,10 +21,19 @@ NETWORK_ROLES = frozenset({Role.HQ_MANAGER, Role.AUDITOR, Role.OPERATOR})
 """Who sees every factory; all others see their own and nothing else."""
 REGISTRY_ROLES = frozenset({Role.HQ_MANAGER, Role.OPERATOR})
 """Who may register, change and remove devices, and take parked ones back to work."""
+WRITERS = frozenset({Role.HQ_MANAGER, Role.FACTORY_MANAGER, Role.FACTORY_CLERK})
+"""Who enters energy and tea."""
+REPORTERS = frozenset({Role.HQ_MANAGER, Role.FACTORY_MANAGER})
+"""Who reports a period."""
+HQ_ONLY = frozenset({Role.HQ_MANAGER})
 EVERYBODY = frozenset(Role)
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 USER = web.RequestKey("user", User)
+TOKEN = web.RequestKey("token", ApiToken)
+"""The API token that a request came with, where it came with one."""
+DEVICE = web.RequestKey("device", Device)
+"""The device that has signed in with its own password, where a route is for devices."""
 PAGE = web.RequestKey("page", web.UrlMappingMatchInfo)
 """The plugin's page that is asked for, where the address is none of ours (:mod:`carbontrack.web.plugin_pages`)."""
 
@@ -32,19 +42,23 @@ PAGE = web.RequestKey("page", web.UrlMappingMatchInfo)
 class _Access:
     """``roles`` None: nobody need sign in. ``metrics``: the bearer token of the metrics, where one is set.
 
-    ``canary``: the token that the core's own canary has, and nobody else.
+    ``canary``: the token that the core's own canary has, and nobody else. ``scope``: what an API token needs to come
+    in; None: reading is enough for what only reads, and all else is for people who have signed in. ``devices``: a
+    device with its password may come in as well.
     """
 
     roles: frozenset[Role] | None
+    scope: Scope | None = None
     metrics: bool = False
     canary: bool = False
+    devices: bool = False
 
 
-def allow(roles: frozenset[Role]) -> Callable[[H], H]:
-    """Open a handler to people of these roles."""
+def allow(roles: frozenset[Role], scope: Scope | None = None, *, devices: bool = False) -> Callable[[H], H]:
+    """Open a handler to people of these roles, to API tokens that have the scope beside, and perhaps to devices."""
 
     def mark(handler: H) -> H:
-        handler.__dict__["access"] = _Access(roles)
+        handler.__dict__["access"] = _Access(roles, scope, devices=devices)
         return handler
 
     return mark
@@ -81,19 +95,43 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         raise web.HTTPForbidden(text="The request came from another site's page. Open the page here and try again.")
     services = request.app[SERVICES]
     if access.metrics and services.metrics_token is not None:
-        _check_token(request, services.metrics_token, "http.metrics_token")
+        await _check_token(request, services.metrics_token, "http.metrics_token")
     if access.canary:
-        _check_token(request, services.canary_token, "the core's own canary")
-    token = session_token(request)
-    user = await signed_in(services, token) if token else None
-    if user is not None:
-        request[USER] = user
-    if access.roles is not None:
-        if user is None:
-            raise web.HTTPUnauthorized(text="Sign in first.", headers={"WWW-Authenticate": "Bearer"})
-        if user.role not in access.roles:
-            raise web.HTTPForbidden(text="Your role does not allow this.")
-    return await (match.handler if PAGE in request else handler)(request)
+        await _check_token(request, services.canary_token, "the core's own canary")
+    if access.devices and request.headers.get("Authorization", "").lower().startswith("basic "):
+        request[DEVICE] = await request.app[DEVICES].sign_in(request)
+        return await handler(request)
+    await _check_person(request, access)
+    return await handler(request)
+
+
+async def _check_person(request: web.Request, access: _Access) -> None:
+    caller = await _who_asks(request, access)
+    if caller is not None:
+        request[USER] = caller.user
+        if caller.token is not None:
+            request[TOKEN] = caller.token
+    if access.roles is None:
+        return
+    if caller is None:
+        raise web.HTTPUnauthorized(text="Sign in first.", headers={"WWW-Authenticate": "Bearer"})
+    if caller.user.role not in access.roles:
+        raise web.HTTPForbidden(text="Your role does not allow this.")
+    if caller.token is None:
+        return
+    needed = access.scope or (Scope.READ if request.method in SAFE_METHODS else None)
+    if needed is None:
+        raise web.HTTPForbidden(text="This is for people who have signed in, and not for API tokens.")
+    if needed not in caller.token.scopes:
+        raise web.HTTPForbidden(text=f"This API token does not have the scope {needed}.")
+
+
+def origin(request: web.Request) -> Origin:
+    """Who asks, and from where, for the audit log."""
+    user, token = request.get(USER), request.get(TOKEN)
+    return Origin(
+        user.email if user else "", request.remote or "", user.id if user else None, token.name if token else ""
+    )
 
 
 def may_see(user: User, factory_id: int) -> bool:
@@ -120,11 +158,29 @@ def _is_from_here(request: web.Request) -> bool:
         return site in {"same-origin", "none"}
     origin = request.headers.get("Origin")
     if origin is not None:
-        return origin.partition("://")[2] == request.host
-    return COOKIE not in request.cookies
+        scheme, _, host = origin.partition("://")
+        return host == request.host and (scheme == "https" or not request.secure)
+    return cookie_name(request) not in request.cookies
 
 
-def _check_token(request: web.Request, expected: str | None, whose: str) -> None:
+async def _who_asks(request: web.Request, access: _Access) -> Caller | None:
+    """Who is signed in; a token of a program that is nobody's counts as a guess."""
+    token = session_token(request)
+    if not token:
+        return None
+    caller = await caller_of(request.app[SERVICES], token)
+    if caller is None and "Authorization" in request.headers and not (access.metrics or access.canary):
+        await _count_guess(request)
+    return caller
+
+
+async def _count_guess(request: web.Request) -> None:
+    """Count a token that is none of ours; a right one is never refused, whoever else is behind the same address."""
+    await request.app[SERVICES].attempts.take("token_guess", address=request.remote or "")
+
+
+async def _check_token(request: web.Request, expected: str | None, whose: str) -> None:
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     if expected is None or kind != "Bearer" or not hmac.compare_digest(given.encode(), expected.encode()):
+        await _count_guess(request)
         raise web.HTTPUnauthorized(text=f"This needs the token of {whose}.", headers={"WWW-Authenticate": "Bearer"})

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from math import isfinite
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, create_model
 
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.fuels import check_entry, check_period, entry_emissions, in_base_unit, unusual
-from carbontrack.ledger import EnergyEntry, EnergyType, ProductionEntry, Sustainability
+from carbontrack.ledger import EnergyEntry, EnergyType, EntrySource, ProductionEntry, Sustainability
 from carbontrack.model import User
 from carbontrack.tiers import local_day
 from carbontrack.web.errors import Problem, field_errors
-from carbontrack.web.rest import WRONG, Id, Input, Reason, zoned
+from carbontrack.web.rest import WRONG, Id, Input, Output, Reason, zoned
 from carbontrack.web.services import Services
 
 USUAL_DAYS = 400
 """What is usual is looked for so far back: a year, and the same weeks of the year before."""
+COMPARED = 60
+"""With so many entries at most, the newest ones."""
 UNUSUAL = "urn:carbontrack:problem:unusual-amount"
 FIRST_ENTRIES = datetime(2000, 1, 1, tzinfo=UTC)
 MOST = 1e9
@@ -68,25 +70,44 @@ class Changed(Input):
     """What a change says of itself: why, and which version was read."""
 
     reason: Reason
+    """Why; it stays in the history."""
     version: Id | None = None
+    """The version that was read: the answer is 409 when somebody else has changed it meanwhile."""
 
 
-def changed_input(
-    kind: type[EntryInput], before: EnergyEntry | ProductionEntry, given: Mapping[str, Any]
-) -> tuple[EntryInput, Changed]:
+def _changes_of(kind: type[Input], name: str) -> Any:
+    """A model with every field of an entry, none of which need be given."""
+    fields: dict[str, Any] = {}
+    hinted: Any = Annotated  # a type checker takes no type that is made at run time
+    for field, info in kind.model_fields.items():
+        fields[field] = hinted[info.annotation, *info.metadata, None] | None, Field(None, description=info.description)
+    return create_model(name, __base__=Changed, __doc__="What is left out stays as it was.", **fields)
+
+
+if TYPE_CHECKING:
+
+    class EnergyChange(Changed): ...
+
+    class ProductionChange(Changed): ...
+
+else:
+    EnergyChange = _changes_of(EnergyInput, "EnergyChange")
+    ProductionChange = _changes_of(ProductionInput, "ProductionChange")
+
+
+def changed_input(kind: type[EntryInput], before: EnergyEntry | ProductionEntry, given: Changed) -> EntryInput:
     """An entry as it should be: what a request leaves out stays as it was. Raises :class:`Problem` for wrong fields."""
-    about = {name: given[name] for name in Changed.model_fields if name in given}
-    fields = {name: value for name, value in given.items() if name not in about}
+    fields = given.model_dump(exclude_unset=True, exclude=set(Changed.model_fields))
     kept = {name: getattr(before, name) for name in kind.model_fields if hasattr(before, name)}
     if fields.get("timestamp") is not None:
         del kept["period_start"], kept["period_end"]
     try:
-        wanted, said = kind.model_validate(kept | fields), Changed.model_validate(about)
+        wanted = kind.model_validate(kept | fields)
     except ValidationError as error:
         raise Problem(422, WRONG, field_errors(error)) from None
     if wanted.factory_id not in {None, before.factory_id}:
         raise Problem(422, WRONG, (("factory_id", "stays: withdraw the entry and enter it for the other factory"),))
-    return wanted, said
+    return wanted
 
 
 def period_of(given: EnergyInput | ProductionInput, services: Services) -> tuple[datetime, datetime]:
@@ -169,8 +190,13 @@ async def question_energy(entry: EnergyEntry, services: Services, before: Energy
         entry.period_start - timedelta(days=USUAL_DAYS),
         entry.period_end,
         energy_type=entry.energy_type,
-        limit=60,
+        limit=COMPARED,
     )
+    return energy_question(entry, earlier)
+
+
+def energy_question(entry: EnergyEntry, earlier: Sequence[EnergyEntry]) -> str | None:
+    """The same, where the entries to compare with are at hand: of its factory, its type and its time."""
     same = [_per_day(it) for it in earlier if it.id != entry.id]
     return unusual(max(_per_day(entry), LEAST_PER_DAY), same, in_base_unit(entry)[1])
 
@@ -190,8 +216,13 @@ async def question_production(
     if before is not None and _amounts(before) == _amounts(entry):
         return []
     earlier = await services.store.production_entries(
-        entry.factory_id, entry.period_start - timedelta(days=USUAL_DAYS), entry.period_end, limit=60
+        entry.factory_id, entry.period_start - timedelta(days=USUAL_DAYS), entry.period_end, limit=COMPARED
     )
+    return production_questions(entry, earlier)
+
+
+def production_questions(entry: ProductionEntry, earlier: Sequence[ProductionEntry]) -> list[tuple[str, str]]:
+    """As :func:`energy_question`."""
     same = [it for it in earlier if it.id != entry.id]
     days = _days(entry.period_start, entry.period_end)
     questions = [
@@ -232,28 +263,89 @@ def questioned(questions: Sequence[tuple[str, str]]) -> Problem:
 # --- how entries are shown
 
 
-def show_energy(entry: EnergyEntry, services: Services) -> dict[str, Any]:
-    """An entry as the API gives it, with what it emits by the factors of its time; the four are never summed."""
+class Emitted(Output):
+    """What an entry emits by the factors of its time: four numbers that are never summed."""
+
+    biogenic: float
+    fossil: float
+    ch4_n2o_co2e: float
+    grid: float
+
+
+class FactorUsed(Output):
+    name: str
+    version: str
+
+
+class EnergyOut(Output):
+    id: int
+    """It stays over edits; `version` grows."""
+    version: int
+    factory_id: int
+    energy_type: EnergyType
+    amount: float
+    unit: str
+    period_start: datetime
+    period_end: datetime
+    stack_id: int | None
+    moisture: float | None
+    stack_density_kg_per_m3: float | None
+    sustainability: Sustainability
+    evidence: str
+    note: str
+    source: EntrySource
+    author: str
+    recorded_at: datetime | None
+    reason: str
+    withdrawn: bool
+    co2_kg: Emitted | None
+    """Null where a factor is missing; `remarks` says which."""
+    formula: str
+    factors: list[FactorUsed]
+    remarks: list[str]
+
+
+class ProductionOut(Output):
+    id: int
+    """It stays over edits; `version` grows."""
+    version: int
+    factory_id: int
+    period_start: datetime
+    period_end: datetime
+    green_leaf_kg: float | None
+    made_tea_kg: float | None
+    evidence: str
+    note: str
+    author: str
+    recorded_at: datetime | None
+    reason: str
+    withdrawn: bool
+
+
+def show_energy(entry: EnergyEntry, services: Services) -> EnergyOut:
+    """An entry as the API gives it, with what it emits by the factors of its time."""
     values = {name: getattr(entry, name) for name in EnergyEntry.__slots__}
     try:
         emission = entry_emissions(entry, services.books.factors)
     except FactorMissing as error:
-        return values | {"co2_kg": None, "remarks": [str(error)]}
-    return values | {
-        "co2_kg": {
-            "biogenic": emission.biogenic_co2_kg,
-            "fossil": emission.fossil_co2_kg,
-            "ch4_n2o_co2e": emission.ch4_n2o_co2e_kg,
-            "grid": emission.grid_co2e_kg,
-        },
-        "formula": emission.formula,
-        "factors": [{"name": row.name, "version": row.version} for row in emission.factors],
-        "remarks": list(emission.remarks),
-    }
+        return EnergyOut(**values, co2_kg=None, formula="", factors=[], remarks=[str(error)])
+    emitted = Emitted(
+        biogenic=emission.biogenic_co2_kg,
+        fossil=emission.fossil_co2_kg,
+        ch4_n2o_co2e=emission.ch4_n2o_co2e_kg,
+        grid=emission.grid_co2e_kg,
+    )
+    return EnergyOut(
+        **values,
+        co2_kg=emitted,
+        formula=emission.formula,
+        factors=[FactorUsed(name=row.name, version=row.version) for row in emission.factors],
+        remarks=list(emission.remarks),
+    )
 
 
-def show_production(entry: ProductionEntry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in ProductionEntry.__slots__}
+def show_production(entry: ProductionEntry) -> ProductionOut:
+    return ProductionOut.model_validate(entry)
 
 
 def local_date(moment: datetime, services: Services) -> date:

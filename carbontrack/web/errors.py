@@ -13,20 +13,10 @@ from pydantic import ValidationError
 
 from carbontrack.store import RegistryError, StoreUnavailable
 from carbontrack.web.access import Handler
+from carbontrack.web.attempts import TooManyAttempts
 from carbontrack.web.templating import render
 
 log = structlog.get_logger(__name__)
-
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-        "form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
 
 
 class Problem(Exception):
@@ -39,38 +29,48 @@ class Problem(Exception):
         self.errors = errors
         self.headers: dict[str, str] = {}
         self.type = "about:blank"
+        self.rows: tuple[int, ...] = ()
+        """Where the errors are those of a table: the row of each."""
+
+
+REFUSALS = (Problem, ValidationError, RegistryError, TooManyAttempts)
+"""What is raised where a request cannot be done as it is: whoever sent it is told why, and may send another."""
+
+
+def refusal(error: Exception) -> Problem:
+    """What to tell of one of :data:`REFUSALS`."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ValidationError):
+        return Problem(422, "Some values are wrong.", field_errors(error))
+    if isinstance(error, TooManyAttempts):
+        problem = Problem(429, str(error))
+        problem.headers = {"Retry-After": str(error.retry_after_s)}
+        return problem
+    assert isinstance(error, RegistryError)
+    return Problem(409, str(error), ((error.field, str(error)),) if error.field else ())
 
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a handler raises into an answer that says what to do."""
     try:
-        response = await handler(request)
-    except web.HTTPRedirection as redirection:
-        redirection.headers.update(HEADERS)
+        return await handler(request)
+    except web.HTTPRedirection:
         raise
     except Exception as error:  # noqa: BLE001  # the last place where it can be answered
-        response = _answer(request, _problem(request, error))
-    if not response.prepared:
-        for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        if not request.path.startswith("/static/"):
-            response.headers.setdefault("Cache-Control", "no-store")
-    return response
+        return _answer(request, _problem(request, error))
 
 
 def _problem(request: web.Request, error: Exception) -> Problem:
-    if isinstance(error, Problem):
-        return error
+    if isinstance(error, REFUSALS):
+        return refusal(error)
     if isinstance(error, web.HTTPException):
         text = error.text or ""
         problem = Problem(error.status, "" if text.startswith(f"{error.status}:") else text)
-        problem.headers = {name: error.headers[name] for name in ("Allow", "WWW-Authenticate") if name in error.headers}
+        kept = ("Allow", "Retry-After", "WWW-Authenticate")
+        problem.headers = {name: error.headers[name] for name in kept if name in error.headers}
         return problem
-    if isinstance(error, ValidationError):
-        return Problem(422, "Some values are wrong.", field_errors(error))
-    if isinstance(error, RegistryError):
-        return Problem(409, str(error))
     if isinstance(error, StoreUnavailable):
         log.warning("the database is away", path=request.path, error=str(error))
         return Problem(503, "The database does not answer at the moment. Devices keep their readings; try again soon.")
@@ -92,6 +92,8 @@ def _answer(request: web.Request, problem: Problem) -> web.Response:
             body["detail"] = problem.detail
         if problem.errors:
             body["errors"] = [{"field": field, "message": message} for field, message in problem.errors]
+        for error, row in zip(body.get("errors", ()), problem.rows, strict=False):
+            error["row"] = row
         return web.Response(
             text=json.dumps(body),
             status=problem.status,
@@ -99,7 +101,7 @@ def _answer(request: web.Request, problem: Problem) -> web.Response:
             headers=problem.headers,
         )
     if problem.status == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("Accept", ""):
-        raise web.HTTPSeeOther(_sign_in_url(request), headers=HEADERS)
+        raise web.HTTPSeeOther(_sign_in_url(request))
     page = render(request, "error.html", {"status": problem.status, "title": title, "detail": problem.detail})
     page.set_status(problem.status)
     page.headers.update(problem.headers)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from math import fsum
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 from multidict import MultiDictProxy
@@ -19,11 +19,11 @@ from carbontrack.emissions.accounts import Account, CorroborationStatus, StackIn
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import METRIC_UNITS
 from carbontrack.emissions.uncertainty import expanded
-from carbontrack.ledger import UNITS, EnergyType, Method, Metric, Statement, Sustainability
+from carbontrack.ledger import UNITS, EnergyEntry, EnergyType, Method, Metric, Statement, Sustainability
 from carbontrack.model import Factory, User
 from carbontrack.store import RegistryError
 from carbontrack.tiers import local_day
-from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, USER, allow
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REPORTERS, USER, WRITERS, allow, origin
 from carbontrack.web.entries import (
     EnergyInput,
     ProductionInput,
@@ -33,8 +33,8 @@ from carbontrack.web.entries import (
     question_production,
 )
 from carbontrack.web.errors import Problem, field_errors
-from carbontrack.web.ledger_api import REPORTERS, WRITERS
 from carbontrack.web.reader import Reader
+from carbontrack.web.rest import Id, Input, Reason
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
 
@@ -226,12 +226,12 @@ def _days(stacks: Sequence[StackInput], services: Services) -> list[dict[str, An
 @allow(REPORTERS)
 async def report(request: web.Request) -> web.StreamResponse:
     """Report the month, or correct what was reported."""
-    services, user, factory = request.app[SERVICES], request[USER], await _factory(request)
+    services, factory = request.app[SERVICES], await _factory(request)
     form = await request.post()
     _, start, end = _month(request.query.get("month", ""), services)
     try:
         await services.books.report(
-            factory, start, end, author=user.email, now=services.clock(), reason=str(form.get("reason", ""))
+            factory, start, end, by=origin(request), now=services.clock(), reason=str(form.get("reason", ""))
         )
     except ValueError as error:  # a refusal of the store is one too
         page = await _account_page(request, factory, f"Not reported: {error}.")
@@ -320,7 +320,7 @@ def _given(form: MultiDictProxy[Any], services: Services) -> dict[str, Any]:
 @allow(WRITERS)
 async def add_energy(request: web.Request) -> web.StreamResponse:
     """Keep an energy entry from the form, or show the form again with what was wrong; nothing typed is lost."""
-    services, user, factory = request.app[SERVICES], request[USER], await _factory(request)
+    services, factory = request.app[SERVICES], await _factory(request)
     form = await request.post()
     typed = {name: str(value) for name, value in form.items()} | {"kind": "energy"}
     try:
@@ -330,14 +330,14 @@ async def add_energy(request: web.Request) -> web.StreamResponse:
         return await _entries_page(request, factory, typed, _errors(error))
     if not given.confirmed and (question := await question_energy(entry, services)):
         return await _entries_page(request, factory, typed, questions=[("amount", question)])
-    await services.store.add_energy_entry(entry, user.email, services.clock())
+    await services.store.add_energy_entry(entry, origin(request), services.clock())
     raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")
 
 
 @allow(WRITERS)
 async def add_production(request: web.Request) -> web.StreamResponse:
     """As :func:`add_energy`, for leaf and tea."""
-    services, user, factory = request.app[SERVICES], request[USER], await _factory(request)
+    services, factory = request.app[SERVICES], await _factory(request)
     form = await request.post()
     typed = {name: str(value) for name, value in form.items()} | {"kind": "production"}
     try:
@@ -347,7 +347,7 @@ async def add_production(request: web.Request) -> web.StreamResponse:
         return await _entries_page(request, factory, typed, _errors(error))
     if not given.confirmed and (questions := await question_production(entry, services)):
         return await _entries_page(request, factory, typed, questions=questions)
-    await services.store.add_production_entry(entry, user.email, services.clock())
+    await services.store.add_production_entry(entry, origin(request), services.clock())
     raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")
 
 
@@ -356,25 +356,29 @@ def _errors(error: ValidationError | Problem) -> Sequence[tuple[str, str]]:
     return [("first_day" if name.startswith(("period", "timestamp")) else name, text) for name, text in pairs]
 
 
+class WithdrawalForm(Input):
+    """Which entry, and why."""
+
+    kind: Literal["energy", "production"]
+    id: Id
+    reason: Reason = "withdrawn on the page of entries"
+
+
 @allow(WRITERS)
 async def withdraw(request: web.Request) -> web.StreamResponse:
     """Take an entry out of the accounts; it stays in its history."""
-    services, user, factory = request.app[SERVICES], request[USER], await _factory(request)
-    form = await request.post()
-    kind, entry_id = str(form.get("kind", "")), str(form.get("id", ""))
-    reason = str(form.get("reason", "")) or "withdrawn on the page of entries"
-    store, number = services.store, int(entry_id) if entry_id.isdecimal() else 0
+    services, factory = request.app[SERVICES], await _factory(request)
+    form = WithdrawalForm.model_validate({name: str(value) for name, value in (await request.post()).items() if value})
+    store, by, now = services.store, origin(request), services.clock()
+    found = await (store.energy_entry(form.id) if form.kind == "energy" else store.production_entry(form.id))
+    if found is None or found.factory_id != factory.id:
+        raise web.HTTPNotFound(text="There is no such entry for you.")
+    gone = replace(found, withdrawn=True)
     try:
-        if kind == "energy":
-            energy = await store.energy_entry(number)
-            if energy is not None and energy.factory_id == factory.id:
-                gone = replace(energy, withdrawn=True)
-                await store.change_energy_entry(gone, user.email, services.clock(), reason)
+        if isinstance(gone, EnergyEntry):
+            await store.change_energy_entry(gone, by, now, form.reason)
         else:
-            production = await store.production_entry(number)
-            if production is not None and production.factory_id == factory.id:
-                left = replace(production, withdrawn=True)
-                await store.change_production_entry(left, user.email, services.clock(), reason)
+            await store.change_production_entry(gone, by, now, form.reason)
     except RegistryError as error:
         raise web.HTTPConflict(text=str(error)) from None
     raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")

@@ -9,14 +9,16 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from carbontrack.model import Factory, TrendPoint, User
+from carbontrack.model import AuditAction, Factory, TrendPoint, User
+from carbontrack.passwords import token_hash
 from carbontrack.plugins import RenderError
 from carbontrack.reports import ReportTooLarge, gather
 from carbontrack.store import TIER_MS
-from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, public
-from carbontrack.web.auth import AUTHENTICATOR, COOKIE, TooManyAttempts, session_token, set_cookie, token_hash
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, origin, public
+from carbontrack.web.api.plugins import reload_for
+from carbontrack.web.attempts import TooManyAttempts
+from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, session_token, set_cookie
 from carbontrack.web.errors import Problem
-from carbontrack.web.plugin_api import reload_for
 from carbontrack.web.reader import Reader
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
@@ -74,7 +76,7 @@ async def login(request: web.Request) -> web.StreamResponse:
     email, password, next_url = (str(form.get(name, "")) for name in ("email", "password", "next"))
     next_url = _local(next_url)
     try:
-        session = await request.app[AUTHENTICATOR].sign_in(email, password, request.remote or "")
+        session = await request.app[AUTHENTICATOR].sign_in(request, email, password)
     except TooManyAttempts as error:
         answer = _login_form(request, email=email, next_url=next_url, error=str(error), status=429)
         answer.headers["Retry-After"] = str(error.retry_after_s)
@@ -108,9 +110,9 @@ async def logout(request: web.Request) -> web.StreamResponse:
     """End the session."""
     token = session_token(request)
     if token:
-        await request.app[SERVICES].store.delete_session(token_hash(token))
+        await request.app[SERVICES].store.delete_session(token_hash(token), by=origin(request))
     response = web.HTTPSeeOther("/login")
-    response.del_cookie(COOKIE, path="/")
+    delete_cookie(request, response)
     raise response
 
 
@@ -203,8 +205,13 @@ def _day(query: Mapping[str, str], services: Services) -> date:
 @allow(REGISTRY_ROLES)
 async def unpark(request: web.Request) -> web.StreamResponse:
     """Take a parked device back to work."""
-    form = await request.post()
-    await request.app[SERVICES].fleet.unpark(str(form.get("device_id", "")))
+    services, form = request.app[SERVICES], await request.post()
+    device = services.fleet.device(str(form.get("device_id", "")))
+    if device is not None:
+        await services.store.note(
+            origin(request), AuditAction.DEVICE_UNPARKED, "device", device.device_id, device.factory_id
+        )
+        await services.fleet.unpark(device.device_id)
     raise web.HTTPSeeOther("/hq/")
 
 

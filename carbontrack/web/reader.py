@@ -89,7 +89,8 @@ class Reader:
         if self._user.role not in NETWORK_ROLES:
             return {}
         value = self._services.metrics.registry.get_sample_value
-        counts = {name: value("carbontrack_mqtt_messages_total", {"delivery": name}) for name in DELIVERIES}
+        ways = "carbontrack_mqtt_messages_total", "carbontrack_http_messages_total"
+        counts = {name: sum(value(way, {"delivery": name}) or 0 for way in ways) for name in DELIVERIES}
         return {name: int(count) for name, count in counts.items() if count and name != "delivered"}
 
     async def recoveries(self, factory_id: int | None = None) -> Sequence[Recovery]:

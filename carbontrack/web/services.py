@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from aiohttp import web
@@ -12,11 +13,13 @@ from aiohttp import web
 from carbontrack.bookkeeping import Books
 from carbontrack.fleet import Fleet
 from carbontrack.live import Live
+from carbontrack.mail import Mailer
 from carbontrack.metrics import Metrics
 from carbontrack.model import StorageStatus
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.store import Store
+from carbontrack.web.attempts import Attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +46,24 @@ class Services:
     plugins: PluginHost
     reloader: Reloader
     report_limits: Limits
+    attempts: Attempts
     readiness: Callable[[], Sequence[str]]
     time_zone: tzinfo
     version: str
     clock: Callable[[], datetime]
     session_hours: int = 12
     secure_cookies: bool | Literal["auto"] = "auto"
+    trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
+    hsts_s: int = 0
+    public_url: str | None = None
+    mailer: Mailer | None = None
     metrics_token: str | None = None
     canary_token: str | None = None
+    device_key: str | None = field(default=None, repr=False)
+    """What the devices' passwords are worked out from; without it no device may send over HTTP."""
+    max_payload_bytes: int = 262_144
+    device_patience_s: float = 10.0
+    """How long a device that sends over HTTP waits for the commit at most."""
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
     problems: Callable[[], Sequence[str]] = tuple

@@ -20,9 +20,9 @@ from urllib.request import Request, urlopen
 from carbontrack.ingest import BrokerSettings, tls_context
 from carbontrack.metrics import Metrics
 from carbontrack.model import Role
+from carbontrack.passwords import hash_password
 from carbontrack.simulator import demo_fleet
 from carbontrack.store import migrate, open_store
-from carbontrack.web.auth import hash_password
 from tests.support.mosquitto import Broker, broker, password_of, write_broker_files
 from tests.support.postgres import Postgres, postgres_server
 from tests.support.system import Server, free_port

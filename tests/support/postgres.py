@@ -49,7 +49,7 @@ class Postgres:
         self._names = (f"test_{number}" for number in count(1))
         self._user = user
         self._folder = folder
-        self._programs = needs("initdb", package="postgresql", folders=_debian_folders()).parent
+        self._programs = needs("initdb", package="postgresql", folders=_debian_folders()).resolve().parent
         password_file = folder / "password"
         password_file.write_text(PASSWORD)
         self._run(

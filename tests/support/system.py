@@ -30,7 +30,7 @@ def needs(program: str, *, package: str, folders: Sequence[Path] = ()) -> Path:
         if os.environ.get(REQUIRE):
             pytest.fail(f"{message}, and {REQUIRE} is set", pytrace=False)
         pytest.skip(message)
-    return Path(found).resolve()
+    return Path(found).absolute()  # links stay: some programs are several, by the name that they are called by
 
 
 def free_port() -> int:

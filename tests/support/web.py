@@ -20,10 +20,11 @@ from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.config import Config
 from carbontrack.metrics import Metrics
 from carbontrack.model import Role, Site
+from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.web import Services, check_pages, create_app
-from carbontrack.web.auth import hash_password
+from carbontrack.web.attempts import Attempts
 from tests.support.world import NOON, Core, core, migrated_store, register
 
 PASSWORD = "correct horse battery staple"
@@ -117,6 +118,7 @@ async def running_portal(
                 "metrics": metrics,
                 "plugins": plugins,
                 "report_limits": Limits(60.0, 1024),
+                "attempts": Attempts(metrics),
                 "reloader": Reloader(config, plugins, metrics, read),
                 "problems": plugins.problems,
                 "readiness": lambda: portal.reasons,

@@ -12,8 +12,9 @@ from aiohttp import web
 
 from carbontrack.live import CANARY_FACTORY_ID, Subscription
 from carbontrack.model import Snapshot
-from carbontrack.web.access import EVERYBODY, USER, allow, for_canary, scope
-from carbontrack.web.auth import session_token, signed_in
+from carbontrack.web.access import EVERYBODY, USER, for_canary, scope
+from carbontrack.web.auth import caller_of, session_token
+from carbontrack.web.contract import Tag, operation
 from carbontrack.web.present import live_row
 from carbontrack.web.reader import Reader
 from carbontrack.web.services import SERVICES
@@ -26,14 +27,20 @@ CHECK_SESSION_S = 60.0
 _encode = msgspec.json.Encoder().encode
 
 
-@allow(EVERYBODY)
+def add_routes(app: web.Application) -> None:
+    """Add these routes to the application."""
+    app.router.add_get("/api/live/", stream, allow_head=False)
+    app.router.add_get("/api/canary/", canary, allow_head=False)
+
+
+@operation(Tag.LIVE, EVERYBODY, media=("text/event-stream",))
 async def stream(request: web.Request) -> web.StreamResponse:
     """All rows at once, then those that change. A browser that was away gets all of them again."""
     services, user = request.app[SERVICES], request[USER]
     token = session_token(request) or ""
 
     async def is_signed_in() -> bool:
-        return await signed_in(services, token) is not None  # not signed out meanwhile, nor disabled
+        return await caller_of(services, token) is not None  # not signed out meanwhile, nor disabled
 
     with services.live.subscribe(scope(user)) as subscription:
         return await _send(request, subscription, Reader(services, user).snapshots(), is_signed_in)

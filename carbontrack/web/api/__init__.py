@@ -1,0 +1,36 @@
+"""The REST API: JSON in and out, a trailing slash on every path, times in ISO 8601 with zone, units in the names."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from carbontrack.web.api import (
+    account,
+    accounting,
+    alerts,
+    audit,
+    bulk,
+    compliance,
+    device_intake,
+    devices,
+    entries,
+    live,
+    people,
+    plans,
+    plugins,
+    quarantine,
+    readings,
+    schema,
+)
+from carbontrack.web.api import registry as registry_routes
+
+PARTS = (
+    account, people, registry_routes, plans, devices, readings, device_intake, entries, bulk, accounting, compliance,
+    alerts, quarantine, plugins, audit, live, schema,
+)  # fmt: skip
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the API to the application."""
+    for part in PARTS:
+        part.add_routes(app)

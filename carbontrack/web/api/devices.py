@@ -1,0 +1,189 @@
+"""Devices: which node measures which stack."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Literal
+
+from aiohttp import web
+from pydantic import Field
+
+from carbontrack.credentials import device_password
+from carbontrack.model import Device, DeviceStatus, Scope, Site
+from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, origin, scope
+from carbontrack.web.api.registry import registry_changed
+from carbontrack.web.contract import Tag, operation
+from carbontrack.web.errors import Problem
+from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, page_of, path_id
+from carbontrack.web.services import SERVICES, Services
+
+
+def add_routes(app: web.Application) -> None:
+    """Add these routes to the application."""
+    app.router.add_get("/api/mcu-devices/", devices)
+    app.router.add_post("/api/mcu-devices/", add_device)
+    app.router.add_get("/api/mcu-devices/{id:\\d{1,9}}/", device)
+    app.router.add_patch("/api/mcu-devices/{id:\\d{1,9}}/", change_device)
+    app.router.add_delete("/api/mcu-devices/{id:\\d{1,9}}/", remove_device)
+    app.router.add_post("/api/mcu-devices/{id:\\d{1,9}}/credentials/", new_credentials)
+
+
+class DeviceOut(Output):
+    id: int
+    device_id: str
+    """Its name on the wire."""
+    factory_id: int
+    stack_id: int
+    sensor: str
+    """The driver that reads its messages."""
+    status: DeviceStatus
+    online: bool
+    """Whether it is connected and sends."""
+    last_heartbeat: datetime | None
+    """When its newest reading was received."""
+    state: str
+    """Its actor: `starting`, `running`, `backing_off`, `parked`, `stopped`, or `disabled`."""
+
+    @classmethod
+    def of(cls, site: Site, services: Services) -> DeviceOut:
+        device_id = site.device.device_id
+        snapshot = services.fleet.snapshots().get(device_id)
+        return cls(
+            **asdict(site.device),
+            online=bool(snapshot and snapshot.online),
+            last_heartbeat=snapshot.received_at if snapshot else None,
+            state=services.fleet.states().get(device_id, "starting"),
+        )
+
+
+class DeviceQuery(Paged):
+    sort: Literal["device_id", "-device_id", "id", "-id", "last_heartbeat", "-last_heartbeat"] = "device_id"
+    factory_id: Id | None = None
+    stack_id: Id | None = None
+    status: DeviceStatus | None = None
+    online: bool | None = None
+
+
+class NewDevice(Input):
+    device_id: str = Field(min_length=1, max_length=64, examples=["ct-kangaita-1"])
+    """1 to 64 characters, none of `/ + # $` or space."""
+    stack_id: Id
+    sensor: str = Field("ct_v1", max_length=60)
+    """The driver that reads its messages."""
+
+
+class DeviceChange(Input):
+    """What is left out, or null, stays as it is."""
+
+    stack_id: Id | None = None
+    sensor: str | None = Field(None, max_length=60)
+    status: DeviceStatus | None = None
+
+
+async def _site(request: web.Request) -> Site:
+    wanted = path_id(request)
+    for site in await request.app[SERVICES].store.sites(scope(request[USER])):
+        if site.device.id == wanted:
+            return site
+    raise Problem(404, "There is no such device for you.")
+
+
+@operation(Tag.DEVICES, EVERYBODY)
+async def devices(request: web.Request, query: DeviceQuery) -> Page[DeviceOut]:
+    """The registered devices that the caller may see, with what their actors say."""
+    services = request.app[SERVICES]
+    found = [DeviceOut.of(site, services) for site in await services.store.sites(scope(request[USER]))]
+    rows = [
+        row
+        for row in found
+        if query.factory_id in {None, row.factory_id}
+        and query.stack_id in {None, row.stack_id}
+        and query.status in {None, row.status}
+        and query.online in {None, row.online}
+    ]
+    return page_of(rows, query, query.sort)
+
+
+@operation(Tag.DEVICES, EVERYBODY)
+async def device(request: web.Request) -> DeviceOut:
+    """One device."""
+    return DeviceOut.of(await _site(request), request.app[SERVICES])
+
+
+def _check_sensor(name: str | None, services: Services) -> None:
+    drivers = services.plugins.contributions.sensors
+    if name is not None and name not in drivers:
+        message = f"No plugin brings this driver. There are: {', '.join(sorted(drivers))}"
+        raise Problem(422, WRONG, (("sensor", message),))
+
+
+class Credentials(Output):
+    """What a device signs in with, at the broker and over HTTP."""
+
+    username: str
+    password: str
+    """It is shown this once."""
+
+    @classmethod
+    def of(cls, device: Device, services: Services) -> Credentials | None:
+        """None where the platform gives devices no passwords."""
+        if services.device_key is None:
+            return None
+        return cls(username=device.device_id, password=device_password(services.device_key, device))
+
+
+class DeviceAdded(DeviceOut):
+    credentials: Credentials | None
+    """Null where the platform gives devices no passwords (`mqtt.device_key`)."""
+
+
+@operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201, problems=(409,), is_secret=True)
+async def add_device(request: web.Request, body: NewDevice) -> DeviceAdded:
+    """Register a device; its actor starts at once.
+
+    409: the name is taken or cannot be part of a topic, or there is no such stack.
+    """
+    services = request.app[SERVICES]
+    _check_sensor(body.sensor, services)
+    added = await services.store.add_device(body.device_id, body.stack_id, body.sensor, by=origin(request))
+    await registry_changed(services)
+    for site in await services.store.sites(added.factory_id):
+        if site.device.id == added.id:
+            shown = dict(DeviceOut.of(site, services))
+            return DeviceAdded(**shown, credentials=Credentials.of(site.device, services))
+    raise Problem(409, "The device was removed at the same moment.")
+
+
+@operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(409,))
+async def change_device(request: web.Request, body: DeviceChange) -> DeviceOut:
+    """Move, disable or enable a device, or give it another driver; its actor follows at once."""
+    services = request.app[SERVICES]
+    site = await _site(request)
+    _check_sensor(body.sensor, services)
+    await services.store.change_device(
+        site.device.device_id, status=body.status, stack_id=body.stack_id, sensor=body.sensor, by=origin(request)
+    )
+    await registry_changed(services)
+    return DeviceOut.of(await _site(request), services)
+
+
+@operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(409,))
+async def remove_device(request: web.Request) -> None:
+    """Take a device off the registry. Its readings stay with their stack."""
+    services = request.app[SERVICES]
+    await services.store.remove_device((await _site(request)).device.device_id, by=origin(request))
+    await registry_changed(services)
+
+
+@operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201, problems=(409,), is_secret=True)
+async def new_credentials(request: web.Request) -> Credentials:
+    """Give a device another password; the old one ends at once. 409: the platform gives devices no passwords."""
+    services, site = request.app[SERVICES], await _site(request)
+    if services.device_key is None:
+        raise Problem(409, "The platform gives devices no passwords: the operator has to set mqtt.device_key.")
+    device = await services.store.rotate_password(site.device.device_id, by=origin(request))
+    await registry_changed(services)
+    shown = Credentials.of(device, services)
+    assert shown is not None
+    return shown

@@ -1,0 +1,142 @@
+"""The edge of the web part: who really asks when proxies stand between, and the headers that every answer carries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import NamedTuple
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from multidict import MultiMapping
+
+from carbontrack.web.services import SERVICES
+
+Network = IPv4Network | IPv6Network
+
+DIRECTIVES: Mapping[str, str] = {
+    "default-src": "'none'",  # what is not named below: frames, plug-ins, workers, media
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self' data:",
+    "font-src": "'self'",
+    "connect-src": "'self'",
+    "manifest-src": "'self'",
+    # Those that default-src says nothing about.
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+}
+
+
+def content_security_policy(changed: Mapping[str, str] | None = None) -> str:
+    """Our policy, for a page that cannot live with it with some directives changed or added.
+
+    Such a page sets the header by itself; every other answer gets the policy as it is.
+    """
+    return "; ".join(f"{name} {value}" for name, value in {**DIRECTIVES, **(changed or {})}.items())
+
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": content_security_policy(),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+SERVER = "carbontrack"
+"""aiohttp would name its version and Python's."""
+
+_SECURE = web.RequestKey("secure", bool)
+_HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?", re.ASCII)
+
+
+class Origin(NamedTuple):
+    """Where a request came from."""
+
+    remote: str
+    scheme: str
+    host: str
+
+
+def origin_of(direct: Origin, headers: MultiMapping[str], trusted: Sequence[Network]) -> Origin:
+    """Where a request came from, by what trusted proxies say; ``direct`` is what the connection itself says.
+
+    Each proxy adds whom it was asked by, so the way is walked back from the connection, and only a trusted address is
+    believed about the one before it. What an untrusted client has written itself is never reached. Scheme and host are
+    those that the outermost trusted proxy was asked by, where each proxy has added to the list; a list that is shorter
+    than the way was written by the outermost.
+    """
+    remote, hops = direct.remote, 0
+    for told in reversed(_listed(headers, "X-Forwarded-For")):
+        address = _address(told)
+        if address is None or not _is_trusted(remote, trusted):
+            break
+        remote, hops = str(address), hops + 1
+    if not _is_trusted(direct.remote, trusted):
+        return direct
+    scheme, host = (
+        listed[-min(max(hops, 1), len(listed))] if (listed := _listed(headers, name)) else ""
+        for name in ("X-Forwarded-Proto", "X-Forwarded-Host")
+    )
+    scheme = scheme.lower()
+    return Origin(
+        remote,
+        scheme if scheme in {"http", "https"} else direct.scheme,
+        host if _HOST.fullmatch(host) else direct.host,
+    )
+
+
+def behind(trusted: Sequence[Network]) -> Middleware:
+    """A middleware that gives handlers a request as the outermost trusted proxy got it."""
+
+    @web.middleware
+    async def see_through_proxies(request: web.Request, handler: Handler) -> web.StreamResponse:
+        direct = Origin(request.remote or "", request.scheme, request.host)
+        origin = origin_of(direct, request.headers, trusted)
+        if origin == direct:
+            return await handler(request)
+        request[_SECURE] = origin.scheme == "https"  # for add_headers, which gets the request as it came
+        return await handler(request.clone(**origin._asdict()))
+
+    return see_through_proxies
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Add what every answer carries; a header that the answer has already stays as it is."""
+    headers = response.headers
+    headers["Server"] = SERVER
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    if not request.path.startswith("/static/"):
+        headers.setdefault("Cache-Control", "no-store")
+    hsts_s = request.app[SERVICES].hsts_s
+    if hsts_s and request.get(_SECURE, request.secure):
+        headers.setdefault("Strict-Transport-Security", f"max-age={hsts_s}")
+
+
+def _listed(headers: MultiMapping[str], name: str) -> list[str]:
+    """The items of a list that may come in several headers of one name."""
+    return [item.strip() for line in headers.getall(name, []) for item in line.split(",")]
+
+
+def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:
+    found = _address(address)
+    return found is not None and any(found in network for network in trusted)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address as proxies write it, some of them with a port; None for anything else, such as ``unknown``."""
+    if bracketed := re.fullmatch(r"\[(.*)\](:\d+)?", text):
+        text = bracketed[1]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address):
+        return found.ipv4_mapped or IPv6Address(int(found))  # without a zone, which may be any text
+    return found
