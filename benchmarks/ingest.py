@@ -52,6 +52,7 @@ from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
 from carbontrack.web import Services as WebServices
 from carbontrack.web import create_app
+from carbontrack.web.attempts import Attempts
 from tests.support.chromium import chromium
 
 STACKS = 268
@@ -178,6 +179,7 @@ def web_services(parts: CoreParts, plugins: PluginHost, device_key: str | None =
         report_limits=Limits(60.0, 1024),
         reloader=Reloader(Config(), plugins, parts.metrics, None),
         readiness=tuple,
+        attempts=Attempts(parts.metrics),
         time_zone=UTC,
         version="benchmark",
         clock=lambda: datetime.now(UTC),

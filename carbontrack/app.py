@@ -31,16 +31,16 @@ from carbontrack.device import Services as DeviceServices
 from carbontrack.factory_watch import FactoryWatch
 from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
-from carbontrack.hookspecs import ReloadResult
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.mail import Mailer, mailer
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
+from carbontrack.model import Origin
 from carbontrack.notify import Notifications, notifications
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
-from carbontrack.reloading import Reloader
+from carbontrack.reloading import Reloader, note_reload
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
 from carbontrack.tiers import Summariser
@@ -207,10 +207,13 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
 async def reload_signal(core: Core) -> AsyncIterator[None]:
     """SIGHUP has the configuration read anew, until the block ends."""
     loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[ReloadResult]] = set()
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def read_anew() -> None:
+        await note_reload(core.store, Origin("SIGHUP"), await core.reloader.reload("SIGHUP"))
 
     def reload() -> None:
-        task = asyncio.create_task(core.reloader.reload("SIGHUP"), name="core:reload")
+        task = asyncio.create_task(read_anew(), name="core:reload")
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
@@ -426,6 +429,7 @@ async def _follow_registry(store: Store, fleet: Fleet, reloader: Reloader, every
             if (number := await store.asked_reload()) is not None:
                 result = await reloader.reload("carbontrack reload")
                 await store.answer_reload(number, msgspec.json.encode(result).decode())
+                await note_reload(store, Origin("command line"), result)
             seen = revision
         await asyncio.sleep(every_s)
 

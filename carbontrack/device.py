@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -137,6 +137,7 @@ class Services:
 class Recovering:
     """Readings of an outage that come now, from the device's store. ``last_s`` is monotonic: when the newest came."""
 
+    factory_id: int
     stack_id: int
     since: datetime
     until: datetime
@@ -322,7 +323,11 @@ class DeviceActor(Actor[Payload]):
         ``online``: it was there when the last core stopped, and has its time to be heard again.
         """
         if reading is not None:
-            self.snapshot = _snapshot(self.intake.site, reading, online)
+            site = self.intake.site
+            if reading.stack_id == site.stack.id:
+                self.snapshot = _snapshot(site, reading, online)
+            else:  # it has moved since
+                self.snapshot = Snapshot(self.name, site.factory.id, site.stack.id, online)
             self.allowance = Allowance(round(reading.received_at.timestamp() * 1000))
         self._standings = {rule: Standing(AlertState.FIRING, since) for rule, since in firing.items()}
 
@@ -332,9 +337,17 @@ class DeviceActor(Actor[Payload]):
         return sum(standing.state is AlertState.FIRING for standing in self._standings.values())
 
     def settings_changed(self, site: Site, driver: SensorDriver) -> None:
-        """Take a changed registration; the next message is computed with it."""
+        """Take a changed registration; the next message is computed with it.
+
+        What was measured at another stack is not this one's, and nothing for the people of another factory.
+        """
+        before = self.intake.site
         self.intake.settings_changed(site, driver)
-        self._show(msgspec.structs.replace(self.snapshot, factory_id=site.factory.id, stack_id=site.stack.id))
+        if site.factory.id != before.factory.id:
+            self._standings = {}  # the store has ended its alerts there
+        if site.stack.id != before.stack.id:
+            self._memories = {}
+            self._show(Snapshot(self.name, site.factory.id, site.stack.id, online=self.snapshot.online))
 
     def rules_changed(self, rules: Rules, configured: Iterable[str]) -> None:
         """Take other rules. What fires stays open while an alert of its name is ``configured``, with a rule or without.
@@ -372,7 +385,7 @@ class DeviceActor(Actor[Payload]):
         self.waiting_since = None
         if batch.heard and (self._heard_at is None or self._silence_s() > LATE_FROM.total_seconds()):
             self._resumed_at = datetime.fromtimestamp(messages[0].received_at_ms / 1000, UTC)
-        await self._note_late(batch.work.readings)
+        await self._note_late(batch.work)
         self._note_presence(batch)
         await self._update_live(batch)
 
@@ -433,11 +446,11 @@ class DeviceActor(Actor[Payload]):
             if stream.watermark:
                 self._services.receipt(self.name, sid, stream.watermark)
 
-    async def _note_late(self, readings: list[Reading]) -> None:
+    async def _note_late(self, work: Work) -> None:
         """Remember the span of what came long after it was measured: an outage whose readings are here now."""
         late = [
             row
-            for row in readings
+            for row in work.readings
             if row.received_at - row.measured_at > LATE_FROM
             # What came live was late by an outage if it is of before its end. Else the device's clock is slow.
             and (row.flags & _BACKLOG or row.measured_at < self._resumed_at)
@@ -451,9 +464,13 @@ class DeviceActor(Actor[Payload]):
             await self._note_recovery()
             before = None
         if before is None:
-            before = Recovering(stack_id, first, last, 0, now_s)
-        self._recovering = Recovering(
-            stack_id, min(first, before.since), max(last, before.until), before.readings + len(late), now_s
+            before = Recovering(work.factory_id, stack_id, first, last, 0, now_s)
+        self._recovering = replace(
+            before,
+            since=min(first, before.since),
+            until=max(last, before.until),
+            readings=before.readings + len(late),
+            last_s=now_s,
         )
 
     def _silence_s(self) -> float:
@@ -462,9 +479,8 @@ class DeviceActor(Actor[Payload]):
     async def _note_recovery(self) -> None:
         """Keep what was recovered, for the pages."""
         if (found := self._recovering) is not None:
-            factory_id = self.intake.site.factory.id
-            span = found.since, found.until
-            await self._services.store.add_recovery(self.name, factory_id, found.stack_id, *span, found.readings)
+            where, span = (found.factory_id, found.stack_id), (found.since, found.until)
+            await self._services.store.add_recovery(self.name, *where, *span, found.readings)
             self._recovering = None
 
     async def _update_live(self, batch: Batch) -> None:

@@ -364,6 +364,7 @@ class AuditAction(StrEnum):
     DEVICE_ADDED = "device.added"
     DEVICE_CHANGED = "device.changed"
     DEVICE_REMOVED = "device.removed"
+    DEVICE_UNPARKED = "device.unparked"
     DEVICE_PASSWORD_ROTATED = "device.password_rotated"  # noqa: S105
     ENERGY_ENTRY_ADDED = "energy_entry.added"
     ENERGY_ENTRY_CHANGED = "energy_entry.changed"
@@ -376,6 +377,7 @@ class AuditAction(StrEnum):
     STATEMENT_ADDED = "statement.added"
     QUARANTINE_REPLAYED = "quarantine.replayed"
     QUARANTINE_DISMISSED = "quarantine.dismissed"
+    PLUGINS_RELOADED = "plugins.reloaded"
 
 
 @dataclass(frozen=True, slots=True)

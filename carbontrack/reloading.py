@@ -11,7 +11,9 @@ import structlog
 from carbontrack.config import Config, ConfigError
 from carbontrack.hookspecs import ReloadResult
 from carbontrack.metrics import Metrics
+from carbontrack.model import AuditAction, Origin
 from carbontrack.plugins import PluginHost
+from carbontrack.store import Store, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -97,3 +99,18 @@ class Reloader:
             needs_restart=result.needs_restart,
         )
         return result
+
+
+async def note_reload(store: Store, by: Origin, result: ReloadResult) -> None:
+    """Note in the audit log what a reload did. It is done by then: a database that is away does not undo it."""
+    after = {
+        "added": result.added,
+        "removed": result.removed,
+        "reloaded": result.reloaded,
+        "failed": sorted(result.failed),
+        "problems": len(result.problems),
+    }
+    try:
+        await store.note(by, AuditAction.PLUGINS_RELOADED, "plugins", "", after=after)
+    except StoreUnavailable as error:
+        log.warning("the audit log lacks a reload", by=by.name, error=str(error))

@@ -240,6 +240,7 @@ class AlertRow(Model):
     device: fields.ForeignKeyNullableRelation[DeviceRow] = fields.ForeignKeyField(
         f"{APP}.DeviceRow", related_name="alerts", null=True, on_delete=fields.CASCADE
     )
+    device_id: int | None
     factory: fields.ForeignKeyNullableRelation[FactoryRow] = fields.ForeignKeyField(
         f"{APP}.FactoryRow", related_name="alerts", null=True, on_delete=fields.CASCADE
     )

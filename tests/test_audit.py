@@ -101,7 +101,13 @@ async def change_people(store: Store) -> None:
     await store.set_password_hash(user.id, "argon2-hash of another", by=HQ)
     await store.change_user(user.id, status=UserStatus.DISABLED, by=HQ)
     await store.change_user(user.id, status=UserStatus.ACTIVE, by=HQ)
-    for action in (AuditAction.USER_SIGNED_IN, AuditAction.USER_SIGN_IN_FAILED, AuditAction.USER_CODE_REFUSED):
+    for action in (
+        AuditAction.USER_SIGNED_IN,
+        AuditAction.USER_SIGN_IN_FAILED,
+        AuditAction.USER_CODE_REFUSED,
+        AuditAction.DEVICE_UNPARKED,
+        AuditAction.PLUGINS_RELOADED,
+    ):
         await store.note(HQ, action, "user", user.id)
 
 

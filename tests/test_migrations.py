@@ -140,28 +140,28 @@ async def test_the_accounting_can_be_taken_back_and_comes_again(empty_url: str, 
         assert await store.factories() == []
 
 
-async def test_people_keep_their_account_and_whether_they_may_sign_in(database_url: str, metrics: Metrics) -> None:
-    await migrate_to(database_url, "0008_reload")
-    await execute(database_url, OLD_DATA[0])
+async def test_people_keep_their_account_and_whether_they_may_sign_in(empty_url: str, metrics: Metrics) -> None:
+    await migrate_to(empty_url, "0008_reload")
+    await execute(empty_url, OLD_DATA[0])
     for number, is_active in ((1, 1), (2, 0)):
         await execute(
-            database_url,
+            empty_url,
             "INSERT INTO user_account (email, first_name, last_name, role, factory_id, password_hash, is_active, "
             f"created_at) VALUES ('p{number}@example.org', 'A', 'B', 'factory_clerk', 1, 'hash', "
             f"'{is_active}', '2026-03-01 12:00:00+00:00')",
         )
 
-    assert await migrate(database_url) == ["0009_accounts"]
-    async with open_store(database_url, metrics) as store:
+    assert await migrate(empty_url) == EVERY[8:]
+    async with open_store(empty_url, metrics) as store:
         active, disabled = await store.users()
         assert (active.status, disabled.status) == (UserStatus.ACTIVE, UserStatus.DISABLED)
         assert (active.first_name, active.factory_id, active.locale, active.created_at) == ("A", 1, "en", NOON)
         assert await store.user_by_email("p1@example.org") == (active, "hash")
         await store.add_user("p3@example.org", "hash", Role.AUDITOR, status=UserStatus.PENDING)
 
-    await migrate_to(database_url, "0008_reload")
-    await migrate(database_url)
-    async with open_store(database_url, metrics) as store:
+    await migrate_to(empty_url, "0008_reload")
+    await migrate(empty_url)
+    async with open_store(empty_url, metrics) as store:
         statuses = [user.status for user in await store.users()]
         assert statuses == ["active", "disabled", "disabled"], "the older schema knows of nobody who waits"
         with pytest.raises(RegistryError, match="registered already"):

@@ -226,8 +226,8 @@ class People(Audit):
     @in_context
     async def sessions(self, user_id: int, now: datetime | None = None) -> list[Session]:
         """The open sessions of a person, the one that was used last first."""
-        rows = await SessionRow.filter(user_id=user_id, expires_at__gt=now or self.clock()).order_by("-last_used_at")
-        return [_session(row) for row in rows]
+        query = SessionRow.filter(user_id=user_id, expires_at__gt=now or self.clock())
+        return [_session(row) for row in await query.order_by("-last_used_at", "-id")]
 
     @in_context
     async def session_id(self, token_hash: str) -> int | None:

@@ -242,12 +242,17 @@ class Registry(Audit):
         sensor: str | None = None,
         by: Origin = PLATFORM,
     ) -> Device:
-        """Disable or enable a device, move it to another stack, or give it another driver."""
+        """Disable or enable a device, move it to another stack, or give it another driver.
+
+        Its alerts at another factory end, and stay with that factory.
+        """
         async with self._changing(by) as journal:
             row = await _device_row(device_id)
             before = _device_values(row)
             if stack_id is not None:
                 stack = await _stack_row(stack_id)
+                if stack.factory_id != row.factory_id:
+                    await self._leave_alerts(row)
                 row.stack_id, row.factory_id = stack.id, stack.factory_id
             row.status = status or row.status
             row.sensor = sensor or row.sensor
@@ -255,6 +260,14 @@ class Registry(Audit):
             await _changed()
             await _note_device(journal, AuditAction.DEVICE_CHANGED, row, before=before, after=_device_values(row))
         return _device(row)
+
+    async def _leave_alerts(self, device: DeviceRow) -> None:
+        """Make a device's alerts its factory's own, and end them: it goes to people who must not read them."""
+        for alert in await AlertRow.filter(device_id=device.id):
+            alert.device_id, alert.factory_id = None, device.factory_id
+            alert.message = f"{device.device_id}: {alert.message}"
+            alert.cleared_at = alert.cleared_at or self.clock()
+            await alert.save()
 
     @in_context
     async def rotate_password(self, device_id: str, *, by: Origin = PLATFORM) -> Device:

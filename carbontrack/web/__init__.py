@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import cache
 
@@ -26,6 +27,7 @@ from carbontrack.web.device_auth import DEVICES, DeviceAuthenticator
 from carbontrack.web.errors import answer_errors
 from carbontrack.web.plugin_pages import PLUGIN_PAGES, PluginPages, find_plugin_page, show_plugin_page
 from carbontrack.web.services import SERVICES, DemoAccount, Services
+from carbontrack.web.spreadsheets import WORKBOOKS, WORKBOOKS_AT_ONCE
 
 __all__ = ["DemoAccount", "Services", "check_pages", "create_app"]
 
@@ -47,6 +49,7 @@ def create_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)
     app[DEVICES] = DeviceAuthenticator(services)
+    app[WORKBOOKS] = asyncio.Semaphore(WORKBOOKS_AT_ONCE)
     templating.set_up(app, services)
     app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
     _add_routes(app)

@@ -43,6 +43,7 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.DEVICE_CHANGED: "Device changed",
     AuditAction.DEVICE_REMOVED: "Device removed",
     AuditAction.DEVICE_PASSWORD_ROTATED: "Device given another password",
+    AuditAction.DEVICE_UNPARKED: "Device taken back to work",
     AuditAction.ENERGY_ENTRY_ADDED: "Energy entered",
     AuditAction.ENERGY_ENTRY_CHANGED: "Energy entry changed",
     AuditAction.ENERGY_ENTRY_WITHDRAWN: "Energy entry withdrawn",
@@ -54,6 +55,7 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.STATEMENT_ADDED: "Period reported",
     AuditAction.QUARANTINE_REPLAYED: "Quarantine handed in once more",
     AuditAction.QUARANTINE_DISMISSED: "Quarantine dismissed",
+    AuditAction.PLUGINS_RELOADED: "Configuration reloaded",
 }
 ASKED = "Asked for an account"
 FIELD_TITLES: Mapping[str, str] = {
@@ -78,12 +80,13 @@ KIND_TITLES: Mapping[str, str] = {
 }
 UNITS: Mapping[str, str] = {"m": "m", "ms": "m/s", "kg": "kg", "kpa": "kPa", "ppm": "ppm", "c": "°C", "s": "s"}
 """The last part of a field's name, where it is one, and how it is written."""
-VALUE_TITLES: Mapping[str, Mapping[Any, str]] = {
-    "role": ROLE_TITLES,
-    "status": STATUS_TITLES,
-    "locale": LOCALE_TITLES,
-    "purpose": {RESET: "a new password"},
+VALUE_TITLES: Mapping[tuple[str, str], Mapping[Any, str]] = {
+    ("user", "role"): ROLE_TITLES,
+    ("user", "status"): STATUS_TITLES,
+    ("user", "locale"): LOCALE_TITLES,
+    ("user", "purpose"): {RESET: "a new password"},
 }
+"""Words for values, by what an event is about and the field."""
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00", re.ASCII)
 EMPTY = (None, "")
 NOTHING: Mapping[str, Any] = {}
@@ -133,7 +136,9 @@ class Names:
             f"{PEOPLE}{event.subject_id}/" if is_person else "",
             self.factories.get(str(event.factory_id), ""),
             [
-                Change(_field(name), self._said(name, before.get(name)), self._said(name, after.get(name)))
+                Change(
+                    _field(name), *(self._said(event.subject_kind, name, side.get(name)) for side in (before, after))
+                )
                 for name in dict.fromkeys((*before, *after))
                 if before.get(name) not in EMPTY or after.get(name) not in EMPTY
             ],
@@ -147,7 +152,7 @@ class Names:
             return str(named or number)
         return f"{KIND_TITLES.get(kind, kind)} {number}"
 
-    def _said(self, name: str, value: Any) -> str:
+    def _said(self, kind: str, name: str, value: Any) -> str:
         """A value as people write it."""
         if value in EMPTY:
             return NO_VALUE
@@ -162,7 +167,7 @@ class Names:
         elif isinstance(value, list):
             text = json.dumps(value, ensure_ascii=False)
         else:
-            text = VALUE_TITLES.get(name, {}).get(value, str(value))
+            text = VALUE_TITLES.get((kind, name), {}).get(value, str(value))
         return text
 
 

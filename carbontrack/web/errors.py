@@ -29,6 +29,8 @@ class Problem(Exception):
         self.errors = errors
         self.headers: dict[str, str] = {}
         self.type = "about:blank"
+        self.rows: tuple[int, ...] = ()
+        """Where the errors are those of a table: the row of each."""
 
 
 REFUSALS = (Problem, ValidationError, RegistryError, TooManyAttempts)
@@ -90,6 +92,8 @@ def _answer(request: web.Request, problem: Problem) -> web.Response:
             body["detail"] = problem.detail
         if problem.errors:
             body["errors"] = [{"field": field, "message": message} for field, message in problem.errors]
+        for error, row in zip(body.get("errors", ()), problem.rows, strict=False):
+            error["row"] = row
         return web.Response(
             text=json.dumps(body),
             status=problem.status,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from math import fsum
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 from multidict import MultiDictProxy
@@ -19,7 +19,7 @@ from carbontrack.emissions.accounts import Account, CorroborationStatus, StackIn
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import METRIC_UNITS
 from carbontrack.emissions.uncertainty import expanded
-from carbontrack.ledger import UNITS, EnergyType, Method, Metric, Statement, Sustainability
+from carbontrack.ledger import UNITS, EnergyEntry, EnergyType, Method, Metric, Statement, Sustainability
 from carbontrack.model import Factory, User
 from carbontrack.store import RegistryError
 from carbontrack.tiers import local_day
@@ -34,6 +34,7 @@ from carbontrack.web.entries import (
 )
 from carbontrack.web.errors import Problem, field_errors
 from carbontrack.web.reader import Reader
+from carbontrack.web.rest import Id, Input, Reason
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
 
@@ -355,25 +356,29 @@ def _errors(error: ValidationError | Problem) -> Sequence[tuple[str, str]]:
     return [("first_day" if name.startswith(("period", "timestamp")) else name, text) for name, text in pairs]
 
 
+class WithdrawalForm(Input):
+    """Which entry, and why."""
+
+    kind: Literal["energy", "production"]
+    id: Id
+    reason: Reason = "withdrawn on the page of entries"
+
+
 @allow(WRITERS)
 async def withdraw(request: web.Request) -> web.StreamResponse:
     """Take an entry out of the accounts; it stays in its history."""
     services, factory = request.app[SERVICES], await _factory(request)
-    form = await request.post()
-    kind, entry_id = str(form.get("kind", "")), str(form.get("id", ""))
-    reason = str(form.get("reason", "")) or "withdrawn on the page of entries"
-    store, number = services.store, int(entry_id) if entry_id.isdecimal() else 0
+    form = WithdrawalForm.model_validate({name: str(value) for name, value in (await request.post()).items() if value})
+    store, by, now = services.store, origin(request), services.clock()
+    found = await (store.energy_entry(form.id) if form.kind == "energy" else store.production_entry(form.id))
+    if found is None or found.factory_id != factory.id:
+        raise web.HTTPNotFound(text="There is no such entry for you.")
+    gone = replace(found, withdrawn=True)
     try:
-        if kind == "energy":
-            energy = await store.energy_entry(number)
-            if energy is not None and energy.factory_id == factory.id:
-                gone = replace(energy, withdrawn=True)
-                await store.change_energy_entry(gone, origin(request), services.clock(), reason)
+        if isinstance(gone, EnergyEntry):
+            await store.change_energy_entry(gone, by, now, form.reason)
         else:
-            production = await store.production_entry(number)
-            if production is not None and production.factory_id == factory.id:
-                left = replace(production, withdrawn=True)
-                await store.change_production_entry(left, origin(request), services.clock(), reason)
+            await store.change_production_entry(gone, by, now, form.reason)
     except RegistryError as error:
         raise web.HTTPConflict(text=str(error)) from None
     raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from carbontrack.model import Factory, TrendPoint, User
+from carbontrack.model import AuditAction, Factory, TrendPoint, User
 from carbontrack.passwords import token_hash
 from carbontrack.plugins import RenderError
 from carbontrack.reports import ReportTooLarge, gather
@@ -205,8 +205,13 @@ def _day(query: Mapping[str, str], services: Services) -> date:
 @allow(REGISTRY_ROLES)
 async def unpark(request: web.Request) -> web.StreamResponse:
     """Take a parked device back to work."""
-    form = await request.post()
-    await request.app[SERVICES].fleet.unpark(str(form.get("device_id", "")))
+    services, form = request.app[SERVICES], await request.post()
+    device = services.fleet.device(str(form.get("device_id", "")))
+    if device is not None:
+        await services.store.note(
+            origin(request), AuditAction.DEVICE_UNPARKED, "device", device.device_id, device.factory_id
+        )
+        await services.fleet.unpark(device.device_id)
     raise web.HTTPSeeOther("/hq/")
 
 

@@ -12,7 +12,8 @@ from pydantic import Field
 
 from carbontrack.hookspecs import Kind, PluginState, PluginStatus, ReloadResult, Tier
 from carbontrack.model import Scope
-from carbontrack.web.access import NETWORK_ROLES, REGISTRY_ROLES, USER
+from carbontrack.reloading import note_reload
+from carbontrack.web.access import NETWORK_ROLES, REGISTRY_ROLES, USER, origin
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import Input, Output, Page, read_body
@@ -145,4 +146,6 @@ async def reload_for(request: web.Request, name: str) -> ReloadResult:
     services = request.app[SERVICES]
     if name and known_plugin(services, name).state is PluginState.DISABLED:
         raise Problem(409, f"The plugin {name} is disabled. Enable it in the configuration, then reload that.")
-    return await services.reloader.reload(request[USER].email, again=name)
+    result = await services.reloader.reload(request[USER].email, again=name)
+    await note_reload(services.store, origin(request), result)
+    return result

@@ -1,0 +1,280 @@
+"""A request for every route, with what it needs: for tests that go over all of them.
+
+A new route needs a line in :data:`CALLS` if it changes something, and its collection one in :data:`MAKERS` if its
+address has a variable. PYTEST_DONT_REWRITE, as in ``tests.support.world``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any
+
+from aiohttp import ClientSession
+
+from tests.support import estate as make
+from tests.support.estate import CODE, DAY, Caller, Estate, Maker, Side, at
+from tests.support.routes import Route
+from tests.support.web import PASSWORD
+from tests.support.world import NOON, SID
+
+
+@dataclass(frozen=True)
+class It:
+    """What a request is about: a factory's side, what was made for it, and a number that is new each time."""
+
+    side: Side
+    made: str
+    number: int
+
+
+Values = Mapping[str, Any] | Callable[[It], Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a request brings; what depends on whose factory it is about is a function.
+
+    ``made`` makes what the body speaks of. ``ends``: it ends the caller's session or password. ``actor``: who the
+    audit log says it was, where that is not the caller. ``unaudited``: why the log has nothing of it.
+    """
+
+    json: Values | None = None
+    form: Values | None = None
+    query: Values = field(default_factory=dict)
+    made: Maker | None = None
+    ends: bool = False
+    actor: Callable[[It], str] | None = None
+    unaudited: str = ""
+
+    @property
+    def depends_on_the_factory(self) -> bool:
+        return any(callable(part) for part in (self.json, self.form, self.query)) and self.actor is None
+
+
+MAKERS: Mapping[str, Maker] = {
+    "DELETE /api/factories/{id}/": make.empty_factory,
+    "DELETE /api/users/{id}/": make.pending_user,
+    "POST /api/users/{id}/sign-out/": make.signed_in_user,
+    "/api/factories/{id}/": make.factory,
+    "/api/stacks/{id}/": make.stack,
+    "/api/mcu-devices/{id}/": make.device,
+    "/api/energy-entries/{id}/": make.energy_entry,
+    "/api/production-entries/{id}/": make.production_entry,
+    "/api/targets/{id}/": make.target,
+    "/api/compliance/{id}/": make.statement,
+    "/api/users/{id}/": make.user,
+    "/api/me/sessions/{id}/": make.session,
+    "/api/me/tokens/{id}/": make.api_token,
+    "/factory/{slug}/": make.slug,
+}
+"""What the variable of an address stands for: the first that an address, or method and address, begins with."""
+CONSTANTS = {"name": "ct_v1", "path": "app.css"}
+"""Variables that stand for nothing of a factory's."""
+NEW_PASSWORD = "another horse with a battery"
+WOOD = {"energy_type": "firewood", "amount": 1250, "unit": "kg", "moisture": 0.25}
+
+CALLS: Mapping[str, Call] = {
+    # --- pages
+    "POST /login": Call(
+        form=lambda it: {"email": it.side.clerk.email, "password": PASSWORD}, actor=lambda it: it.side.clerk.email
+    ),
+    "POST /logout": Call(form={}, ends=True),
+    "POST /hq/unpark/": Call(form=lambda it: {"device_id": it.side.device.device_id}),
+    "POST /hq/plugins/reload": Call(form={}),
+    "POST /factory/{slug}/account": Call(form={"reason": "corrected"}, query={"month": "2026-02"}),
+    "POST /factory/{slug}/entries/energy": Call(
+        form={"energy_type": "firewood", "amount": "1,250", "unit": "kg", "moisture": "25", "first_day": "2026-03-01",
+              "confirmed": "true"}
+    ),
+    "POST /factory/{slug}/entries/production": Call(
+        form={"made_tea_kg": "900", "first_day": "2026-03-01", "confirmed": "true"}
+    ),
+    "POST /factory/{slug}/entries/withdraw": Call(
+        form=lambda it: {"kind": "energy", "id": it.made, "reason": "typed twice"}, made=make.energy_entry
+    ),
+    # --- the account
+    "POST /api/register/": Call(
+        json=lambda it: {
+            "email": f"new-{it.number}@example.org", "password": PASSWORD, "first_name": "Wanjiru",
+            "last_name": "Kamau", "requested_role": "factory_clerk", "factory_id": it.side.factory.id,
+        },
+        actor=lambda it: f"new-{it.number}@example.org",
+    ),
+    "POST /api/login/": Call(
+        json=lambda it: {"email": it.side.clerk.email, "password": PASSWORD}, actor=lambda it: it.side.clerk.email
+    ),
+    "POST /api/logout/": Call(ends=True),
+    "POST /api/forgot-password/": Call(
+        json={"email": "nobody@example.org"}, unaudited="Nobody has this address; a code that is made is noted."
+    ),
+    "POST /api/reset-password/": Call(
+        json=lambda it: {"email": it.made, "code": CODE, "new_password": NEW_PASSWORD},
+        made=make.one_time_code,
+        actor=lambda it: it.made,
+    ),
+    "PATCH /api/me/": Call(json={"phone_number": "+254 711 000 000"}),
+    "POST /api/me/password/": Call(json={"current_password": PASSWORD, "new_password": NEW_PASSWORD}, ends=True),
+    "DELETE /api/me/sessions/{id}/": Call(),
+    "POST /api/me/tokens/": Call(json={"name": "Monthly export", "scopes": ["read"]}),
+    "DELETE /api/me/tokens/{id}/": Call(),
+    # --- people
+    "POST /api/users/": Call(
+        json=lambda it: {
+            "email": f"added-{it.number}@example.org", "role": "factory_clerk", "factory_id": it.side.factory.id
+        }
+    ),
+    "PATCH /api/users/{id}/": Call(json={"role": "factory_manager"}),
+    "DELETE /api/users/{id}/": Call(),
+    "POST /api/users/{id}/code/": Call(),
+    "POST /api/users/{id}/sign-out/": Call(),
+    # --- the registry
+    "POST /api/factories/": Call(json=lambda it: {"name": f"Factory {it.number}", "altitude_m": 2000}),
+    "PATCH /api/factories/{id}/": Call(json=lambda it: {"altitude_m": 2000 + it.number / 1000}),
+    "DELETE /api/factories/{id}/": Call(),
+    "POST /api/stacks/": Call(
+        json=lambda it: {"factory_id": it.side.factory.id, "name": f"{it.side.word} added {it.number}"}
+    ),
+    "PATCH /api/stacks/{id}/": Call(json=lambda it: {"name": f"{it.side.word} renamed {it.number}"}),
+    "DELETE /api/stacks/{id}/": Call(),
+    "POST /api/stacks/{id}/plans/": Call(json=lambda it: {"valid_from": at(NOON + timedelta(seconds=it.number))}),
+    "POST /api/mcu-devices/": Call(
+        json=lambda it: {"device_id": f"{it.side.word}-added-{it.number}", "stack_id": it.side.stack.id}
+    ),
+    "PATCH /api/mcu-devices/{id}/": Call(json={"status": "disabled"}),
+    "DELETE /api/mcu-devices/{id}/": Call(),
+    "POST /api/mcu-devices/{id}/credentials/": Call(),
+    # --- what is measured and entered
+    "POST /api/emissions/": Call(
+        json=lambda it: {
+            "v": 1, "sid": SID, "boot": 4, "cfg": 1, "seq": 720 + it.number, "n": 1, "t": 0,
+            "s": {"cols": ["co2"], "rows": [[1]]},
+        },
+        query=lambda it: {"device_id": it.side.device.device_id},
+        unaudited="Readings have an account of their own, by stream and number.",
+    ),
+    "POST /api/energy-entries/": Call(
+        json=lambda it: WOOD | {"factory_id": it.side.factory.id, "timestamp": at(NOON), "confirmed": True}
+    ),
+    "PATCH /api/energy-entries/{id}/": Call(
+        json=lambda it: {"note": f"read again {it.number}", "reason": "read again", "confirmed": True}
+    ),
+    "DELETE /api/energy-entries/{id}/": Call(query={"reason": "typed twice"}),
+    "POST /api/production-entries/": Call(
+        json=lambda it: {"made_tea_kg": 900, "factory_id": it.side.factory.id, "timestamp": at(NOON), "confirmed": True}
+    ),
+    "PATCH /api/production-entries/{id}/": Call(
+        json=lambda it: {"note": f"weighed again {it.number}", "reason": "weighed again", "confirmed": True}
+    ),
+    "DELETE /api/production-entries/{id}/": Call(query={"reason": "typed twice"}),
+    # --- accounts
+    "POST /api/targets/": Call(
+        json=lambda it: {
+            "factory_id": it.side.factory.id, "metric": "stack_co2_kg", "value": 1,
+            "valid_from": f"{date(2025, 1, 1) + timedelta(days=it.number)}",
+        }
+    ),
+    "DELETE /api/targets/{id}/": Call(),
+    "POST /api/compliance/": Call(
+        json=lambda it: {
+            "factory_id": it.side.factory.id, "period_start": at(NOON - 2000 * DAY + timedelta(hours=it.number)),
+            "period_end": at(NOON - 2000 * DAY + timedelta(hours=it.number + 1)), "reason": "corrected",
+        }
+    ),
+    # --- the platform
+    "POST /api/plugins/reload/": Call(),
+}  # fmt: skip
+"""What each changing route is sent; a route that only reads needs no line."""
+
+
+def call_of(route: Route) -> Call:
+    """What to send to a route. Raises LookupError with what to add."""
+    known = CALLS.get(route.name)
+    if known is None and route.changes:
+        raise LookupError(f"say in tests/support/calls.py, CALLS, what to send for {route.name}")
+    return known or Call()
+
+
+def maker_of(route: Route) -> Maker | None:
+    """What makes what the variable of a route's address stands for; None where it has none. Raises LookupError."""
+    variables = set(re.findall(r"\{(\w+)\}", route.path)) - CONSTANTS.keys()
+    if not variables:
+        return None
+    for begin, found in MAKERS.items():
+        if route.path.startswith(begin) or route.name == begin:
+            return found
+    raise LookupError(f"say in tests/support/calls.py, MAKERS, what {route.path} stands for")
+
+
+def address(route: Route, made: str) -> str:
+    """The address of one thing."""
+    return re.sub(r"\{(\w+)\}", lambda found: CONSTANTS.get(found[1], made), route.path)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request, ready to be sent."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    json: Any = None
+    form: Any = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    it: It | None = None
+
+    @property
+    def said(self) -> str:
+        """All that it brings, as one text."""
+        return f"{self.path} {self.query} {self.json} {self.form}"
+
+
+async def prepare(
+    estate: Estate, route: Route, caller: Caller, side: Side, kept: dict[tuple[Maker, str], str] | None = None
+) -> Request:
+    """Make what a request needs, and the request. ``kept`` is what was made already, for those that change nothing."""
+    call = call_of(route)
+    made = ["" if it is None else await _made(it, estate, side, caller, kept) for it in (maker_of(route), call.made)]
+    it = It(side, made[1] or made[0], estate.number())
+
+    def values(given: Values | None) -> Any:
+        return given(it) if callable(given) else given
+
+    return Request(
+        route.method,
+        address(route, made[0]),
+        caller.headers,
+        values(call.json),
+        values(call.form),
+        values(call.query) or {},
+        it,
+    )
+
+
+async def _made(
+    maker: Maker, estate: Estate, side: Side, caller: Caller, kept: dict[tuple[Maker, str], str] | None
+) -> str:
+    if kept is None:
+        return await maker(estate, side, caller)
+    key = maker, side.word
+    if key not in kept:
+        kept[key] = await maker(estate, side, caller)
+    return kept[key]
+
+
+async def send(client: ClientSession, request: Request) -> tuple[int, bytes]:
+    """The status of an answer, and all of it; of a stream its beginning."""
+    async with client.request(
+        request.method,
+        request.path,
+        headers=request.headers,
+        json=request.json,
+        data=request.form,
+        params=request.query,
+        allow_redirects=False,
+    ) as answer:
+        if answer.content_type == "text/event-stream":
+            return answer.status, b"".join([await answer.content.readuntil(b"\n\n") for _ in range(2)])
+        return answer.status, await answer.read() + str(answer.headers).encode()

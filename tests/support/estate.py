@@ -1,0 +1,361 @@
+"""Two factories with one of everything, and all who may ask for it: for tests that go over every route.
+
+Whatever belongs to the other factory has a word in it that is nowhere else (:func:`leaked` finds it).
+PYTEST_DONT_REWRITE, as in ``tests.support.world``.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+
+from carbontrack.credentials import device_password
+from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
+from carbontrack.metrics import Metrics
+from carbontrack.model import Device, Factory, MonitoringPlan, Origin, Report, Role, Scope, Stack, User, UserStatus
+from carbontrack.passwords import RESET, code_hash, new_token, token_hash
+from carbontrack.plugins import Limits, PluginHost
+from carbontrack.store import Store
+from carbontrack.web.attempts import Attempts
+from carbontrack.web.auth import API_TOKEN
+from tests.support.web import PEOPLE, Portal, password_hash, running_portal
+from tests.support.world import NOON, NOON_MS, body, eventually, payload, summarise_touched
+
+DEVICE_KEY = "k" * 32
+DAY = timedelta(days=1)
+LATER = NOON + timedelta(days=400)
+OTHER = "Quaxo"
+"""What every text of the other factory begins with."""
+OTHER_NUMBER = 73917.39
+_LEAKED = re.compile(rb"quaxo|mungania|dev-002|73,?917\.", re.IGNORECASE)
+FACTORY_ROLES = {Role.FACTORY_MANAGER, Role.FACTORY_CLERK}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two factories. ``word`` begins its texts, and ``number`` is what it measures and enters."""
+
+    word: str
+    number: float
+    factory: Factory
+    stack: Stack
+    device: Device
+    clerk: User
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks. ``column`` is where docs/access.md says what it may do; an API token's is that of its person's role."""
+
+    name: str
+    column: str
+    headers: Mapping[str, str]
+    user: User | None = None
+    scope: Scope | None = None
+
+    @property
+    def is_of_a_factory(self) -> bool:
+        return self.column not in {Role.HQ_MANAGER, Role.OPERATOR, Role.AUDITOR}
+
+
+@dataclass
+class Estate:
+    """The running portal with its two factories. ``number()`` gives another number each time."""
+
+    portal: Portal
+    own: Side
+    other: Side
+    callers: list[Caller] = field(default_factory=list)
+    number: Callable[[], int] = field(default_factory=lambda: count(1).__next__)
+
+    @property
+    def store(self) -> Store:
+        return self.portal.core.store
+
+    def side_of(self, user: User) -> Side:
+        return self.other if user.factory_id == self.other.factory.id else self.own
+
+    # --- who asks
+
+    async def session(self, user: User) -> str:
+        """The token of a session that begins now."""
+        token = new_token()
+        await self.store.add_session(token_hash(token), user.id, LATER, now=self.portal.now)
+        return token
+
+    async def person(self, role: Role, side: Side, status: UserStatus = UserStatus.ACTIVE) -> User:
+        """Somebody who was not there before."""
+        return await self.store.add_user(
+            f"{side.word.lower()}-{self.number()}@example.org",
+            password_hash(),
+            role,
+            factory_id=side.factory.id if role in FACTORY_ROLES else None,
+            first_name=f"{side.word} first",
+            last_name=f"{side.word} last",
+            phone_number="+254 700 000 000",
+            status=status,
+        )
+
+    async def again(self, caller: Caller) -> Caller:
+        """Somebody who may do the same, for what ends a session or changes a password."""
+        if caller.user is None or caller.scope is not None:
+            return caller
+        user = await self.person(caller.user.role, self.side_of(caller.user))
+        return replace(caller, user=user, headers=_bearer(await self.session(user)))
+
+    async def token(self, user: User, scope: Scope) -> Caller:
+        """A program of a person's that has one scope."""
+        token, name = f"{API_TOKEN}{new_token()}", f"{user.role} {scope}"
+        await self.store.add_api_token(token_hash(token), token[:8], user.id, name, frozenset({scope}), LATER, now=NOON)
+        return Caller(f"token of {name}", user.role, _bearer(token), user, scope)
+
+    async def fill_callers(self) -> None:
+        """Nobody, one of each role, tokens of headquarters and of a clerk with each scope, and a device."""
+        people = {user.email: user for user in await self.store.users()}
+        self.callers = [Caller("nobody", "nobody", {})]
+        for email, role in PEOPLE.items():
+            user = people[email]
+            self.callers.append(Caller(role.value, role.value, _bearer(await self.session(user)), user))
+            if role in {Role.HQ_MANAGER, Role.FACTORY_CLERK}:
+                self.callers += [await self.token(user, scope) for scope in Scope]
+        self.callers.append(Caller("device", "device", basic(self.own.device)))
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def basic(device: Device) -> dict[str, str]:
+    """How a device signs in."""
+    pair = f"{device.device_id}:{device_password(DEVICE_KEY, device)}"
+    return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+class Patient(Attempts):
+    """Lets everybody try as often as they like."""
+
+    def __init__(self) -> None:
+        super().__init__(Metrics())
+
+    async def check(self, *_: Any, **__: Any) -> None: ...
+
+    async def count(self, *_: Any, **__: Any) -> None: ...
+
+    async def take(self, *_: Any, **__: Any) -> None: ...
+
+
+@asynccontextmanager
+async def running_estate(url: str, **changed: Any) -> AsyncIterator[Estate]:
+    """A portal whose two factories have one of everything, two hours after noon."""
+    options: dict[str, Any] = {"device_key": DEVICE_KEY, "attempts": Patient()}
+    async with running_portal(url, **(options | changed)) as portal:
+        store, there = portal.core.store, portal.mungania
+        await store.change_factory(there.factory.id, {name: f"{OTHER} {name}" for name in ("name", "county", "region")})
+        await store.rename_stack(there.stack.id, f"{OTHER} chimney")
+        estate = Estate(portal, await _side(portal, "Ours", 1250.5), await _side(portal, OTHER, OTHER_NUMBER))
+        for side in (estate.own, estate.other):
+            await _fill(estate, side)
+        portal.now = NOON + timedelta(hours=2)
+        while await summarise_touched(store, now=portal.now):
+            pass
+        await estate.fill_callers()
+        yield estate
+
+
+def render_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Have reports written here: a process for each of a hundred takes minutes, and decides nothing about access."""
+
+    async def render(host: PluginHost, name: str, report: Report, _limits: Limits) -> bytes:
+        return host.contributions.report_formats[name].render(report)
+
+    patch.setattr(PluginHost, "render", render)
+
+
+async def _side(portal: Portal, word: str, number: float) -> Side:
+    store, site = portal.core.store, portal.mungania if word == OTHER else portal.kangaita
+    factory = next(it for it in await store.factories() if it.id == site.factory.id)
+    clerk = await store.add_user(
+        f"{word.lower()}@example.org",
+        password_hash(),
+        Role.FACTORY_CLERK,
+        factory_id=factory.id,
+        first_name=f"{word} first",
+        last_name=f"{word} last",
+    )
+    return Side(word, number, factory, site.stack, site.device, clerk)
+
+
+async def _fill(estate: Estate, side: Side) -> None:
+    """One of everything that a factory may have."""
+    store, nobody = estate.store, Caller("nobody", "nobody", {})
+    by = Origin(side.clerk.email, f"{side.word} address", side.clerk.id)
+    for make in (energy_entry, production_entry, target, statement, device, stack, session, api_token, pending_user):
+        await make(estate, side, nobody)
+    plan = MonitoringPlan(valid_from=NOON - DAY, note=f"{side.word} note")
+    await store.add_plan(side.stack.id, plan, by=by)
+    await estate.portal.core.sync()
+    await store.raise_alert(side.device.device_id, "hot", "warning", f"{side.word} is hot", NOON)
+    await store.raise_factory_alert(side.factory.id, "late", "info", f"{side.word} enters nothing", NOON)
+    await measure(estate, side)
+    await store.add_recovery(
+        side.device.device_id, side.factory.id, side.stack.id, NOON - timedelta(hours=3), NOON - timedelta(hours=2), 7
+    )
+
+
+async def measure(estate: Estate, side: Side) -> None:
+    """An hour of readings, and something that cannot be read."""
+    core, device_id = estate.portal.core, side.device.device_id
+    for number in range(12):
+        row = [[at, at * 5000, 1, side.number, 183.25, 4.12, 79.68, 0] for at in range(60)]
+        content = body(1 + 60 * number, at_ms=NOON_MS + number * 300_000, rows=row, n=60)
+        core.fleet.tell(payload(device_id, content, received_at_ms=NOON_MS + 3_600_000))
+    core.tell(device_id, f"{side.word} rubbish".encode())
+    await core.receipt(device_id, 720)
+    factory_id = side.factory.id
+
+    async def is_kept() -> bool:
+        return bool(await core.store.quarantined(factory_id=factory_id))
+
+    await eventually(is_kept)
+
+
+# --- one more of something; each gives what stands for it in an address
+
+
+Maker = Callable[[Estate, Side, Caller], Awaitable[str]]
+
+
+async def energy_entry(estate: Estate, side: Side, caller: Caller) -> str:
+    by = Origin(side.clerk.email, f"{side.word} address", side.clerk.id)
+    new = EnergyEntry(
+        id=0,
+        version=1,
+        factory_id=side.factory.id,
+        energy_type=EnergyType.FIREWOOD,
+        amount=side.number,
+        unit="kg",
+        period_start=NOON - DAY,
+        period_end=NOON,
+        moisture=0.25,
+        evidence=f"{side.word} evidence",
+        note=f"{side.word} note",
+    )
+    kept = await estate.store.add_energy_entry(new, by, NOON)
+    changed = replace(kept, note=f"{side.word} changed note")
+    return str((await estate.store.change_energy_entry(changed, by, NOON, f"{side.word} reason")).id)
+
+
+async def production_entry(estate: Estate, side: Side, caller: Caller) -> str:
+    by = Origin(side.clerk.email, f"{side.word} address", side.clerk.id)
+    texts = f"{side.word} evidence", f"{side.word} note"
+    new = ProductionEntry(0, 1, side.factory.id, NOON - DAY, NOON, None, side.number, *texts)
+    kept = await estate.store.add_production_entry(new, by, NOON)
+    changed = replace(kept, note=f"{side.word} changed note")
+    return str((await estate.store.change_production_entry(changed, by, NOON, f"{side.word} reason")).id)
+
+
+async def target(estate: Estate, side: Side, caller: Caller) -> str:
+    first_day = date(2025, 1, 1) + timedelta(days=estate.number())  # one a day
+    new = Target(0, side.factory.id, Metric.STACK_CO2, side.number, first_day)
+    return str((await estate.store.add_target(new, Origin(f"{side.word}-hq@example.org"), NOON)).id)
+
+
+async def statement(estate: Estate, side: Side, caller: Caller) -> str:
+    """Of an hour of its own, in February."""
+    start = NOON - 20 * DAY + timedelta(hours=estate.number())
+    by, reason = Origin(f"{side.word}-hq@example.org"), f"{side.word} reason"
+    books = estate.portal.services.books
+    kept = await books.report(side.factory, start, start + timedelta(hours=1), by=by, now=LATER, reason=reason)
+    return str(kept.id)
+
+
+async def stack(estate: Estate, side: Side, caller: Caller) -> str:
+    """Nothing belongs to it."""
+    plan = MonitoringPlan(note=f"{side.word} note")
+    return str((await estate.store.add_stack(side.factory.id, f"{side.word} stack {estate.number()}", plan)).id)
+
+
+async def device(estate: Estate, side: Side, caller: Caller) -> str:
+    added = await estate.store.add_device(f"{side.word}-{estate.number()}", side.stack.id, "ct_v1")
+    return str(added.id)
+
+
+async def factory(estate: Estate, side: Side, caller: Caller) -> str:
+    """The side's own, for whoever reads it or changes its numbers."""
+    return str(side.factory.id)
+
+
+async def empty_factory(estate: Estate, side: Side, caller: Caller) -> str:
+    """A factory that nothing belongs to. It is neither side's, so only whoever sees every factory meets it."""
+    name = f"{OTHER} empty {estate.number()}"
+    new = replace(side.factory, id=0, name=name, slug=name.lower().replace(" ", "-"))
+    return str((await estate.store.add_factory(new)).id)
+
+
+async def slug(estate: Estate, side: Side, caller: Caller) -> str:
+    return side.factory.slug
+
+
+async def user(estate: Estate, side: Side, caller: Caller) -> str:
+    return str((await estate.person(Role.FACTORY_CLERK, side)).id)
+
+
+async def signed_in_user(estate: Estate, side: Side, caller: Caller) -> str:
+    person = await estate.person(Role.FACTORY_CLERK, side)
+    await estate.session(person)
+    return str(person.id)
+
+
+async def pending_user(estate: Estate, side: Side, caller: Caller) -> str:
+    return str((await estate.person(Role.FACTORY_CLERK, side, UserStatus.PENDING)).id)
+
+
+async def session(estate: Estate, side: Side, caller: Caller) -> str:
+    """A session of the caller, or of somebody else."""
+    whose = _whose(estate, side, caller)
+    begun = await estate.store.add_session(
+        token_hash(new_token()), whose.id, LATER, address="", user_agent=f"{side.word} browser", now=NOON
+    )
+    return str(begun.id)
+
+
+async def api_token(estate: Estate, side: Side, caller: Caller) -> str:
+    """A token of the caller, or of somebody else."""
+    whose, secret = _whose(estate, side, caller), new_token()
+    name = f"{side.word} program"
+    kept = await estate.store.add_api_token(
+        token_hash(secret), "ct_", whose.id, name, frozenset({Scope.READ}), LATER, now=NOON
+    )
+    return str(kept.id)
+
+
+def _whose(estate: Estate, side: Side, caller: Caller) -> User:
+    return caller.user if caller.user is not None and side is estate.own else side.clerk
+
+
+async def one_time_code(estate: Estate, side: Side, caller: Caller) -> str:
+    """Whose code ``ABCD-EFGH-JKLM`` is: an e-mail address."""
+    person = await estate.person(Role.FACTORY_CLERK, side)
+    await estate.store.add_code(person.id, RESET, code_hash(CODE), LATER)
+    return person.email
+
+
+CODE = "ABCD-EFGH-JKLM"
+
+
+def leaked(answer: bytes) -> set[str]:
+    """The words in an answer that can only be of the other factory."""
+    return {word.decode().lower() for word in _LEAKED.findall(answer)}
+
+
+def at(moment: datetime) -> str:
+    """A time as the API takes it."""
+    return moment.isoformat()
