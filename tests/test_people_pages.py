@@ -242,6 +242,15 @@ class TestOnePerson:
         changed = await person(portal, "clerk@example.org")
         assert (changed.role, changed.factory_id, changed.last_name) == (Role.FACTORY_MANAGER, other, "Wanjiru")
 
+    async def test_who_belongs_to_a_closed_factory_stays_there_unless_somebody_says_so(self, portal: Portal) -> None:
+        hq, clerk = await portal.browser("hq@example.org"), await person(portal, "clerk@example.org")
+        await portal.core.store.change_factory(portal.kangaita.factory.id, {"is_active": False})
+
+        shown = await page(hq, f"/hq/people/{clerk.id}/")
+
+        assert '<option value="1" selected>Kangaita (closed)' in shown
+        assert "Kangaita" not in await page(portal.client(), "/register")
+
     async def test_a_change_that_cannot_be_kept_is_shown_again(self, portal: Portal) -> None:
         hq, clerk = await portal.browser("hq@example.org"), await person(portal, "clerk@example.org")
         form = {"role": "factory_clerk", "factory_id": "1", "first_name": "Amina", "phone_number": "none"}
