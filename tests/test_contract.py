@@ -89,6 +89,13 @@ async def test_what_a_list_is_not_given_as_is_refused_with_what_it_is_given_as(p
     assert "text/csv" in (await answer.json())["detail"]
 
 
+async def test_what_could_not_be_told_is_not_done(portal: Portal) -> None:
+    clerk = await portal.signed_in("clerk@example.org")
+    answer = await clerk.post("/api/energy-entries/", json=WOOD, headers={"Accept": "text/html"})
+    assert answer.status == 406
+    assert (await (await clerk.get("/api/energy-entries/")).json())["results"] == []
+
+
 @pytest.mark.parametrize(
     ("wanted", "given"),
     [

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from carbontrack.model import Role, Scope
 from carbontrack.web.access import SAFE_METHODS, Handler, allow, public
-from carbontrack.web.answers import write_object, write_page
+from carbontrack.web.answers import check_json, write_object, write_page
 from carbontrack.web.idempotency import once
 from carbontrack.web.rest import Input, Listing, Output, Page, read_body, read_query
 
@@ -82,6 +82,11 @@ class Operation:
         object.__setattr__(self, "is_list", get_origin(self.gives) is Page)
 
     @property
+    def is_object(self) -> bool:
+        """Whether its answer is one value of ours, as JSON."""
+        return not (self.is_list or self.media or self.gives in {type(None), web.StreamResponse})
+
+    @property
     def row(self) -> Any:
         """The type of a list's rows."""
         return get_args(self.gives)[0]
@@ -138,6 +143,8 @@ def operation(
         @functools.wraps(handler)
         async def handle(request: web.Request) -> web.StreamResponse:
             query = None if described.query is None else read_query(request, described.query)
+            if described.is_object:
+                check_json(request)
             given: dict[str, Any] = {"query": query} if "query" in asked else {}
             if described.body is not None:
                 given["body"] = await read_body(request, described.body)
