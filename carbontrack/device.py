@@ -43,6 +43,8 @@ LATE_FROM = timedelta(seconds=60)
 """A reading that came so long after it was measured waited in the device's store."""
 RECOVERED_AFTER_S = 15.0
 """When nothing late has come for so long, the outage is recovered."""
+SECOND_LOOK_S = 2.0
+"""Silence counts when it is seen twice: a link that stood still gives all at once, and others may be heard first."""
 RETURN_S = 10.0
 """Last wills that come within so long of the core's own return to the broker may be the broker's doing."""
 FEW = 3
@@ -201,6 +203,7 @@ class DeviceActor(Actor[Payload]):
         "_resumed_at",
         "_services",
         "_standings",
+        "_was_silent",
         "allowance",
         "in_hand",
         "intake",
@@ -231,6 +234,8 @@ class DeviceActor(Actor[Payload]):
         self._gone_at: float | None = None
         """Monotonic time of a last will that does not count yet."""
         self._looked_at: float | None = None
+        self._was_silent = False
+        """Whether the last look found it silent."""
         self.looks = 0
         """How often it was looked whether the device is silent."""
         self.rules: Rules = ()
@@ -272,9 +277,12 @@ class DeviceActor(Actor[Payload]):
         # After a long time without a look the core stood still, or waited for the database. What came meanwhile may
         # not have been read yet: the next look tells.
         is_late = before_s is not None and now_s - before_s > patience_s * 2 / 3
-        silence_s = self._services.hearing.silence_s(self._heard_at, now_s)
-        if self.snapshot.online and (self._is_gone(now_s) or (silence_s > patience_s and not is_late)):
+        is_silent = self._services.hearing.silence_s(self._heard_at, now_s) > patience_s and not is_late
+        if self.snapshot.online and (self._is_gone(now_s) or (is_silent and self._was_silent)):
             self._show(msgspec.structs.replace(self.snapshot, online=False))
+        elif self.snapshot.online and is_silent:
+            self.be_idle_in(SECOND_LOOK_S)
+        self._was_silent = is_silent
         recovering = self._recovering
         if recovering is not None and now_s - recovering.last_s > RECOVERED_AFTER_S:
             await self._note_recovery()

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
@@ -43,6 +43,8 @@ from carbontrack.testing import (
     running_core,
 )
 from tests.support import programs
+
+pytest_plugins = ["tests.support.plugins"]
 
 ROOT = Path(__file__).parent.parent
 FLAT = '{"co2_ppm": 98000, "temperature_c": 183.25, "velocity_ms": 4.12}'
@@ -408,13 +410,6 @@ GOOD_DECODE = """
     sample = Sample(at_ms, at_ms, co2_ppm=value if -1e9 < value < 1e9 else None)
     return Message("s", 0, at_ms, 1, [sample], numbered=False)
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    for name in [name for name in sys.modules if name.startswith("carbontrack_plugin_mine")]:
-        del sys.modules[name]
 
 
 def subject_of(folder: Path, kind: str, source: str, vectors: Any = None, **parts: str) -> Subject:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,7 +25,7 @@ asyncio_default_fixture_loop_scope = function
 filterwarnings = error
 """
 STYLE = ("--no-cache", "--config", "line-length = 120")
-pytestmark = pytest.mark.timeout(120)
+pytest_plugins = ["tests.support.plugins"]
 
 
 def steps(name: str) -> list[tuple[str, str]]:
@@ -36,14 +34,11 @@ def steps(name: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def plugins(tmp_path: Path) -> Iterator[Path]:
+def plugins(folder: Path) -> Path:
     """The folder of plugins; what it brought is forgotten afterwards."""
-    before = set(sys.modules)
-    (tmp_path / "plugins").mkdir()
-    yield tmp_path / "plugins"
-    for module in set(sys.modules) - before:
-        if module.startswith("carbontrack_plugin_"):
-            del sys.modules[module]
+    made = folder / "plugins"
+    made.mkdir()
+    return made
 
 
 def write_all(name: str, plugins: Path) -> None:
