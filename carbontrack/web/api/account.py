@@ -16,11 +16,11 @@ from carbontrack.web.access import EVERYBODY, USER, origin
 from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, session_token
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Id, Input, Output, Page, path_id, zoned
+from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Shown, path_id, zoned
 from carbontrack.web.services import SERVICES
 
-Email = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s]+@[^@\s]+$", max_length=200)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80)]
+Email = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s]+@[^@\s]+$", max_length=200), Shown]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80), Shown]
 Phone = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(\+?[0-9 ()-]{6,30})?$")]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
@@ -54,6 +54,7 @@ class PersonOut(Output):
     """The factory that the person belongs to; null: sees every factory."""
     status: UserStatus
     locale: str
+    """The language of the pages: `en` or `sw`."""
     created_at: datetime
 
     @classmethod
@@ -76,12 +77,14 @@ def choosing(field: str) -> Iterator[None]:
 class Registration(Input):
     email: Email = Field(examples=["wanjiru@example.org"])
     password: Password = Field(examples=["correct horse battery staple"])
-    first_name: Name
-    last_name: Name
+    first_name: Name = Field(examples=["Wanjiru"])
+    last_name: Name = Field(examples=["Kamau"])
     phone_number: Phone = ""
-    requested_role: Literal[Role.HQ_MANAGER, Role.FACTORY_MANAGER, Role.FACTORY_CLERK, Role.AUDITOR]
+    requested_role: Literal[Role.HQ_MANAGER, Role.FACTORY_MANAGER, Role.FACTORY_CLERK, Role.AUDITOR] = Field(
+        examples=["factory_clerk"]
+    )
     """Headquarters decides on it."""
-    factory_id: Id | None = None
+    factory_id: Id | None = Field(None, examples=[1])
     """For a factory's manager or clerk."""
 
 
@@ -156,6 +159,7 @@ class Forgotten(Input):
 
 class CodeSent(Output):
     detail: str
+    """What happens next."""
 
 
 @operation(Tag.ACCOUNT, None, status=202, problems=(429,))
@@ -171,7 +175,9 @@ async def forgot_password(request: web.Request, body: Forgotten) -> CodeSent:
 class Reset(Input):
     email: str = Field(max_length=254, examples=["chief@example.org"])
     code: str = Field(min_length=1, max_length=40, examples=["K7QM-2FXA-9TLB"])
+    """Of the mail, or as headquarters handed it over; with or without hyphens."""
     new_password: Password = Field(examples=["correct horse battery staple"])
+    """See docs/security.md for what it must be."""
 
 
 @operation(Tag.ACCOUNT, None, problems=(401, 429))
@@ -190,8 +196,10 @@ async def reset_password(request: web.Request, body: Reset) -> PersonOut:
 
 
 class PasswordChange(Input):
-    current_password: str = Field(max_length=1024)
-    new_password: Password
+    current_password: str = Field(max_length=1024, examples=["correct horse battery staple"])
+    """So that whoever finds a browser open cannot change it."""
+    new_password: Password = Field(examples=["another horse with a battery"])
+    """See docs/security.md for what it must be."""
 
 
 @operation(Tag.ACCOUNT, EVERYBODY, problems=(429,))
@@ -219,7 +227,7 @@ class OwnChange(Input):
 
     first_name: Name | None = None
     last_name: Name | None = None
-    phone_number: Phone | None = None
+    phone_number: Phone | None = Field(None, examples=["+254 700 000 000"])
     locale: Literal["en", "sw"] | None = None
 
 
@@ -237,6 +245,7 @@ class SessionOut(Output):
     last_used_at: datetime
     address: str
     user_agent: str
+    """What the browser or program called itself."""
     is_current: bool
     """Whether it is the one by which this is asked."""
 
@@ -281,7 +290,7 @@ class TokenOut(Output):
 
 
 class NewToken(Input):
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)] = Field(
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80), Shown] = Field(
         examples=["Monthly export"]
     )
     scopes: set[Scope] = Field(min_length=1, examples=[["read"]])

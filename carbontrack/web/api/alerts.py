@@ -35,6 +35,7 @@ class AlertOut(Output):
     rule: str
     """The alert's name in the configuration."""
     severity: str
+    """As the configuration says: `info`, `warning` or `critical`."""
     message: str
     raised_at: datetime
     cleared_at: datetime | None
@@ -79,9 +80,11 @@ class Quarantined(Output):
     id: int
     device_id: str
     cause: str
+    """A word of docs/protocol.md."""
     text: str
     """The cause in plain words."""
     detail: str
+    """What exactly was wrong."""
     received_at: datetime
     body: str
     """The first 1000 bytes of what was sent, as text."""

@@ -53,11 +53,11 @@ async def users(request: web.Request, query: UserQuery) -> Page[PersonOut]:
 
 class NewUser(Input):
     email: Email = Field(examples=["wanjiru@example.org"])
-    role: Role
-    factory_id: Id | None = None
+    role: Role = Field(examples=["factory_clerk"])
+    factory_id: Id | None = Field(None, examples=[1])
     """For a factory's manager or clerk."""
-    first_name: Name = ""
-    last_name: Name = ""
+    first_name: Name = Field("", examples=["Wanjiru"])
+    last_name: Name = Field("", examples=["Kamau"])
     phone_number: Phone = ""
 
 
@@ -95,7 +95,7 @@ class UserChange(Input):
     role: Role | None = None
     factory_id: Id | None = None
     """A role that sees every factory takes it away."""
-    status: Literal[UserStatus.ACTIVE, UserStatus.DISABLED] | None = None
+    status: Literal[UserStatus.ACTIVE, UserStatus.DISABLED] | None = Field(None, examples=["active"])
     first_name: Name | None = None
     last_name: Name | None = None
     phone_number: Phone | None = None
