@@ -77,6 +77,7 @@ class RowFinding(Output):
 
 class RowDuplicate(Output):
     row: int
+    """As a spreadsheet counts."""
     entry_id: int | None
     """The entry that is there already. Null: another row of the table says the same."""
     message: str
@@ -84,6 +85,7 @@ class RowDuplicate(Output):
 
 class Uploaded(Output):
     rows: int
+    """How many the table has, without the one of the names."""
     ok: int
     """Rows that are kept, or would be."""
     errors: list[RowFinding]

@@ -71,9 +71,11 @@ class Beginning(Output):
     factory_id: int | None
     device_id: str
     cause: str
+    """A word of docs/protocol.md."""
     text: str
     """The cause in plain words."""
     detail: str
+    """What exactly was wrong."""
     state: QuarantineState
     times: int
     """How often the same came."""
@@ -84,11 +86,14 @@ class Beginning(Output):
     """What was sent, as text: in the list its first 1000 bytes."""
     replayed_at: datetime | None
     replayed_by: str | None
+    """An e-mail address."""
     replay_outcome: str | None
     """What became of its records."""
     dismissed_at: datetime | None
     dismissed_by: str | None
+    """An e-mail address."""
     dismiss_reason: str | None
+    """Why nobody needs it."""
 
 
 class Whole(Beginning):
