@@ -3,10 +3,12 @@
 import signal
 import sys
 
-from benchmarks import growth, ingest, peers, plugins, recompute, score
+from benchmarks import api, growth, ingest, over_http, peers, plugins, recompute, score
 
 BENCHMARKS = {
+    "api": api.main,
     "growth": growth.main,
+    "http": over_http.main,
     "ingest": ingest.main,
     "peers": peers.main,
     "plugins": plugins.main,

@@ -47,10 +47,12 @@ from carbontrack.model import Device, Factory, MonitoringPlan, Role, Site, Stack
 from carbontrack.overload import Drain
 from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost, load_plugins
+from carbontrack.reloading import Reloader
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
 from carbontrack.web import Services as WebServices
 from carbontrack.web import create_app
+from carbontrack.web.attempts import Attempts
 from tests.support.chromium import chromium
 
 STACKS = 268
@@ -165,6 +167,26 @@ async def core(bench: Bench, url: str, devices: int) -> AsyncIterator[CoreParts]
             await fleet.close()
 
 
+def web_services(parts: CoreParts, plugins: PluginHost, device_key: str | None = None) -> WebServices:
+    """What the web part is given to work with."""
+    return WebServices(
+        store=parts.store,
+        books=Books(parts.store, shipped_factors(), UTC, (0.85, 1.15)),
+        fleet=parts.fleet,
+        live=parts.live,
+        metrics=parts.metrics,
+        plugins=plugins,
+        report_limits=Limits(60.0, 1024),
+        reloader=Reloader(Config(), plugins, parts.metrics, None),
+        readiness=tuple,
+        attempts=Attempts(parts.metrics),
+        time_zone=UTC,
+        version="benchmark",
+        clock=lambda: datetime.now(UTC),
+        device_key=device_key,
+    )
+
+
 def committed(parts: CoreParts) -> float:
     return parts.metrics.outcomes["committed"]._value.get()  # noqa: SLF001  # the client has no public way to read
 
@@ -229,20 +251,7 @@ async def browser_latency_ms(bench: Bench, url: str, load: Load) -> tuple[float,
         config = Config(plugins=Plugins(enabled=("ct_v1", "portal_hq")))
         plugins = PluginHost(parts.metrics)
         await plugins.apply(config)
-        services = WebServices(
-            store=parts.store,
-            books=Books(parts.store, shipped_factors(), UTC, (0.85, 1.15)),
-            fleet=parts.fleet,
-            live=parts.live,
-            metrics=parts.metrics,
-            plugins=plugins,
-            report_limits=Limits(60.0, 1024),
-            readiness=tuple,
-            time_zone=UTC,
-            version="benchmark",
-            clock=lambda: datetime.now(UTC),
-        )
-        async with TestServer(create_app(services)) as server:
+        async with TestServer(create_app(web_services(parts, plugins))) as server:
             page = await browser.new_page()
             await page.goto(str(server.make_url("/login")))
             await page.get_by_label("E-mail").fill("hq@example.org")

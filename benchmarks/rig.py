@@ -110,6 +110,10 @@ class Core:
         self.ready_s = time.perf_counter() - began
 
     @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
     def cpu_s(self) -> float:
         return cpu_s(self.server)
 

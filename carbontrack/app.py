@@ -176,6 +176,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             ):
                 yield core
         finally:
+            await books.close()
             await fleet.canary.stop()
             await fleet.close()
 

@@ -45,12 +45,42 @@ from carbontrack.ledger import (
 from carbontrack.meters import meter_entries
 from carbontrack.model import Factory, MonitoringPlan, Origin, Stack
 from carbontrack.store import Store
+from carbontrack.tasks import end as end_tasks
 
 HOUR = timedelta(hours=1)
 RECENT_S = 300.0
+"""A comparison of all factories is worked out anew after so long."""
+MOST_STALE_S = 3600.0
+"""So old may one be that is shown while the next is worked out."""
 LONGEST_REPORT = timedelta(days=366)
 POTENTIAL_CO2_WET = 0.18
 """The most CO2 that a wood fire's wet gas can have: 20.4 % in the dry gas, 12 % water (40 CFR 75, App. A, 2.1.3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The accounts of all factories for a period, and for the one before, by factory. ``made_at`` is monotonic."""
+
+    now: dict[int, Account]
+    before: dict[int, Account]
+    made_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A comparison that is worked out, or was; ``earlier`` is what may be shown meanwhile."""
+
+    made_at: float
+    task: asyncio.Task[Compared]
+    earlier: Compared | None
+
+    @property
+    def newest(self) -> Compared | None:
+        is_made = self.task.done() and not self.task.cancelled() and self.task.exception() is None
+        return self.task.result() if is_made else self.earlier
+
+
+_Key = tuple[datetime, datetime, frozenset[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +92,12 @@ class Books:
     zone: tzinfo
     band: tuple[float, float]
     monotonic: Callable[[], float] = time.monotonic
-    _recent: dict[tuple[datetime, datetime], tuple[float, list[Account]]] = field(default_factory=dict, compare=False)
-    """What the leaderboard took last, for :data:`RECENT_S`: it needs the accounts of all factories twice."""
+    _recent: dict[_Key, _Kept] = field(default_factory=dict, compare=False)
+    """What the leaderboard took last: it needs the accounts of all factories twice, which takes many seconds."""
+
+    async def close(self) -> None:
+        """End what is being worked out for nobody in particular."""
+        await end_tasks(*(kept.task for kept in self._recent.values()))
 
     # --- accounts
 
@@ -88,22 +122,42 @@ class Books:
         stacks: dict[int, list[Stack]] = {}
         for stack in await self.store.stacks():
             stacks.setdefault(stack.factory_id, []).append(stack)
-        found = []
-        for factory in factories:
-            found.append((await self._account(factory, stacks.get(factory.id, []), start, end))[0])
-            await asyncio.sleep(0)  # an account takes some ten milliseconds: the devices' turn
-        return found
+        return [(await self._account(it, stacks.get(it.id, []), start, end))[0] for it in factories]
 
-    async def _recently(self, factories: Sequence[Factory], start: datetime, end: datetime) -> dict[int, Account]:
-        """The accounts of all factories, at most :data:`RECENT_S` old, by factory."""
-        key, now = whole_hours(start, end), self.monotonic()
-        made_at, accounts = self._recent.get(key, (now - RECENT_S, []))
-        if now - made_at >= RECENT_S or len(accounts) != len(factories):
-            made_at, accounts = now, await self.accounts(factories, start, end)
-            for old in [each for each, (at, _) in self._recent.items() if now - at >= RECENT_S]:
-                del self._recent[old]
-            self._recent[key] = made_at, accounts
-        return {found.factory_id: found for found in accounts}
+    async def _compared(self, factories: Sequence[Factory], start: datetime, end: datetime) -> Compared:
+        """The accounts of all factories for a period and the one before, worked out once for all who ask.
+
+        What is older than :data:`RECENT_S` is worked out anew while the old is shown, also where only the hour has
+        changed up to which a period has gone; only who asks first waits.
+        """
+        now = self.monotonic()
+        key = *whole_hours(start, end), frozenset(factory.id for factory in factories)
+        kept = self._recent.get(key)
+        if kept is None or now - kept.made_at >= RECENT_S or (kept.task.done() and kept.newest is kept.earlier):
+            earlier = self._earlier(key, now)
+            kept = _Kept(now, asyncio.create_task(self._compare(factories, *key[:2]), name="books:compare"), earlier)
+            self._recent[key] = kept
+        newest = kept.newest
+        return newest if newest is not None else await asyncio.shield(kept.task)
+
+    def _earlier(self, key: _Key, now: float) -> Compared | None:
+        """The newest comparison of the same beginning, up to an hour before or the same; what is too old is dropped."""
+        start, end, ids = key
+        for old in [each for each, kept in self._recent.items() if now - kept.made_at >= MOST_STALE_S]:
+            del self._recent[old]
+        usable = [
+            kept.newest
+            for (at, until, of), kept in self._recent.items()
+            if at == start and of == ids and timedelta(0) <= end - until <= HOUR
+        ]
+        found = [it for it in usable if it is not None and now - it.made_at < MOST_STALE_S]
+        return max(found, key=lambda it: it.made_at, default=None)
+
+    async def _compare(self, factories: Sequence[Factory], start: datetime, end: datetime) -> Compared:
+        made_at = self.monotonic()
+        now = await self.accounts(factories, start, end)
+        before = await self.accounts(factories, start - (end - start), start)
+        return Compared({it.factory_id: it for it in now}, {it.factory_id: it for it in before}, made_at)
 
     async def _account(
         self, factory: Factory, stacks: Sequence[Stack], start: datetime, end: datetime
@@ -112,26 +166,44 @@ class Books:
         production = await self.store.production_entries(factory.id, start, end)
         hours = {stack.id: await self.hours(stack, start, end) for stack in stacks}
         stacks = [stack for stack in stacks if hours[stack.id]]
-        balance = self._balance(entries, [hours[stack.id] for stack in stacks], start, end)
         runtimes = await self._runtimes_h(factory.id, start, end)
-        inputs = [
-            replace(
-                await self._stack_input(stack, hours[stack.id], balance.get(stack.id, balance[None]), start, end),
-                runtime_h=runtimes.get(stack.id),
-            )
+        plans = {stack.id: plan_in_force(stack.plans, (end - timedelta(seconds=1)).timestamp()) for stack in stacks}
+        before = {
+            stack.id: await self.store.hours([stack.id], start - LOOK_BACK_HOURS * HOUR, start)
             for stack in stacks
-        ]
-        found = account(
-            factory_id=factory.id,
-            period_start=start,
-            period_end=end,
-            stacks=inputs,
-            entries=entries,
-            production=production,
-            factors=self.factors,
-            band=self.band,
-        )
-        return found, inputs
+            if plans[stack.id].substitution == "epa"
+        }
+
+        def work_out() -> tuple[Account, list[StackInput]]:
+            balance = self._balance(entries, [hours[stack.id] for stack in stacks], start, end)
+            inputs = [
+                replace(
+                    self._stack_input(
+                        stack,
+                        plans[stack.id],
+                        hours[stack.id],
+                        before.get(stack.id, []),
+                        balance.get(stack.id, balance[None]),
+                        start,
+                    ),
+                    runtime_h=runtimes.get(stack.id),
+                )
+                for stack in stacks
+            ]
+            found = account(
+                factory_id=factory.id,
+                period_start=start,
+                period_end=end,
+                stacks=inputs,
+                entries=entries,
+                production=production,
+                factors=self.factors,
+                band=self.band,
+            )
+            return found, inputs
+
+        # It takes a tenth of a second: beside the loop, which has readings to take.
+        return await asyncio.to_thread(work_out)
 
     async def entries(
         self, factory_id: int, stacks: Sequence[Stack], start: datetime, end: datetime
@@ -167,13 +239,15 @@ class Books:
             for at in (start + step * HOUR for step in range(count))
         ]
 
-    async def _stack_input(
-        self, stack: Stack, hours: list[Hour], balance: Balance, start: datetime, end: datetime
+    def _stack_input(
+        self,
+        stack: Stack,
+        plan: MonitoringPlan,
+        hours: list[Hour],
+        before: list[Hour],
+        balance: Balance,
+        start: datetime,
     ) -> StackInput:
-        plan = plan_in_force(stack.plans, (end - timedelta(seconds=1)).timestamp())
-        before: list[Hour] = []
-        if plan.substitution == "epa":
-            before = await self.store.hours([stack.id], start - LOOK_BACK_HOURS * HOUR, start)
         taken = substitute(
             hours,
             policy=plan.substitution,
@@ -248,10 +322,11 @@ class Books:
     ) -> tuple[list[LeaderboardRow], Programme, dict[int, Account]]:
         """The ranking of a period, each with the trend against its own period before, and the programme's figures.
 
-        With the accounts that it rests on, by factory; they may be :data:`RECENT_S` old.
+        With the accounts that it rests on, by factory: they say up to when they go, which for a period that is not over
+        may be an hour ago (:meth:`_compared`).
         """
-        now = await self._recently(factories, start, end)
-        before = await self._recently(factories, start - (end - start), start)
+        compared = await self._compared(factories, start, end)
+        now, before = compared.now, compared.before
         names = {factory.id: factory.name for factory in factories}
         contestants = []
         for found in now.values():

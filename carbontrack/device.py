@@ -19,7 +19,18 @@ from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDr
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
-from carbontrack.model import MIN_DATETIME, Alert, AlertState, Flag, Outcome, Payload, Reading, Site, Snapshot
+from carbontrack.model import (
+    MIN_DATETIME,
+    MOST_CAUSES,
+    Alert,
+    AlertState,
+    Flag,
+    Outcome,
+    Payload,
+    Reading,
+    Site,
+    Snapshot,
+)
 from carbontrack.notify import tell_nobody
 from carbontrack.overload import Allowance, Drain
 from carbontrack.store import ADJOINING, Store, StoreBusy, StoreUnavailable, Work
@@ -32,6 +43,8 @@ LATE_FROM = timedelta(seconds=60)
 """A reading that came so long after it was measured waited in the device's store."""
 RECOVERED_AFTER_S = 15.0
 """When nothing late has come for so long, the outage is recovered."""
+SECOND_LOOK_S = 2.0
+"""Silence counts when it is seen twice: a link that stood still gives all at once, and others may be heard first."""
 RETURN_S = 10.0
 """Last wills that come within so long of the core's own return to the broker may be the broker's doing."""
 FEW = 3
@@ -140,6 +153,10 @@ class Asked(Payload, frozen=True, gc=True, eq=False):
     answer: asyncio.Future[Outcome | None]
 
 
+class Again(Asked, frozen=True, gc=True, eq=False):
+    """A message out of quarantine, which somebody hands in once more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What one sender that waits has to do with a batch: its own counts, and the rows that its message became."""
@@ -158,6 +175,7 @@ class Part:
         already = sum(id(row) in own for row in work.conflicts)
         # What the database refuses is taken out of the work, into quarantine.
         rejected = len(own.difference(map(id, work.readings))) if work.rejected else 0
+        refusals = [f"{item.cause}: {item.detail}" for item in work.rejected] if rejected else []
         self.answer.set_result(
             Outcome(
                 stored=len(self.readings) + self.records - already - rejected,
@@ -165,6 +183,7 @@ class Part:
                 quarantined=counts.quarantined + rejected,
                 refused=counts.refused,
                 receipts={sid: stream.watermark for sid, stream in counts.receipts.items() if stream.watermark},
+                causes=tuple(dict.fromkeys(counts.causes + refusals))[:MOST_CAUSES],
             )
         )
 
@@ -184,6 +203,7 @@ class DeviceActor(Actor[Payload]):
         "_resumed_at",
         "_services",
         "_standings",
+        "_was_silent",
         "allowance",
         "in_hand",
         "intake",
@@ -214,6 +234,8 @@ class DeviceActor(Actor[Payload]):
         self._gone_at: float | None = None
         """Monotonic time of a last will that does not count yet."""
         self._looked_at: float | None = None
+        self._was_silent = False
+        """Whether the last look found it silent."""
         self.looks = 0
         """How often it was looked whether the device is silent."""
         self.rules: Rules = ()
@@ -255,9 +277,12 @@ class DeviceActor(Actor[Payload]):
         # After a long time without a look the core stood still, or waited for the database. What came meanwhile may
         # not have been read yet: the next look tells.
         is_late = before_s is not None and now_s - before_s > patience_s * 2 / 3
-        silence_s = self._services.hearing.silence_s(self._heard_at, now_s)
-        if self.snapshot.online and (self._is_gone(now_s) or (silence_s > patience_s and not is_late)):
+        is_silent = self._services.hearing.silence_s(self._heard_at, now_s) > patience_s and not is_late
+        if self.snapshot.online and (self._is_gone(now_s) or (is_silent and self._was_silent)):
             self._show(msgspec.structs.replace(self.snapshot, online=False))
+        elif self.snapshot.online and is_silent:
+            self.be_idle_in(SECOND_LOOK_S)
+        self._was_silent = is_silent
         recovering = self._recovering
         if recovering is not None and now_s - recovering.last_s > RECOVERED_AFTER_S:
             await self._note_recovery()
@@ -274,13 +299,14 @@ class DeviceActor(Actor[Payload]):
         self._gone_at = None
         return self._services.hearing.is_own_will(gone_at)
 
-    def ask(self, payload: Payload) -> asyncio.Future[Outcome | None] | None:
+    def ask(self, payload: Payload, *, again: bool = False) -> asyncio.Future[Outcome | None] | None:
         """Leave a message and get what will become of it; None where there is no room or the actor is parked.
 
-        It becomes None when the actor ends before the message is committed.
+        It becomes None when the actor ends before the message is committed. ``again``: it comes out of quarantine.
         """
         answer: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
-        asked = Asked(payload.device_id, payload.channel, payload.body, payload.received_at_ms, answer)
+        kind = Again if again else Asked
+        asked = kind(payload.device_id, payload.channel, payload.body, payload.received_at_ms, answer)
         if not self.tell(asked, later=payload.channel == "backlog"):
             return None
         self._asked.add(answer)
@@ -390,7 +416,10 @@ class DeviceActor(Actor[Payload]):
         work = batch.work
         readings, records = len(work.readings), len(work.records)
         counts = Batch(work)
-        await self.intake.take_data(asked, counts)
+        if isinstance(asked, Again):
+            await self.intake.take_again(asked, counts, self._services.store.kept_numbers)
+        else:
+            await self.intake.take_data(asked, counts)
         batch.take_in(counts)
         return Part(asked.answer, counts, work.readings[readings:], len(work.records) - records)
 

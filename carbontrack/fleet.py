@@ -16,7 +16,18 @@ from carbontrack.actor import Actor, ActorState
 from carbontrack.device import DeviceActor, Rules, Services
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, Notification, SensorDriver
-from carbontrack.model import MIN_DATETIME, Device, DeviceStatus, Flood, Outcome, Payload, Site, Snapshot, Stranger
+from carbontrack.model import (
+    MIN_DATETIME,
+    Device,
+    DeviceStatus,
+    Flood,
+    Outcome,
+    Payload,
+    Quarantined,
+    Site,
+    Snapshot,
+    Stranger,
+)
 from carbontrack.overload import BURST_S
 from carbontrack.tiers import Measured, reading_of
 
@@ -84,12 +95,33 @@ class Fleet:
         Raises :class:`Undelivered` where one of them was not taken, or is not committed after ``patience_s``. What
         was taken before is kept all the same, and is a duplicate when it comes again.
         """
-        device_id, count, now_ms = payloads[0].device_id, len(payloads), payloads[0].received_at_ms
+        count, now_ms = len(payloads), payloads[0].received_at_ms
+        actor = self._actor(payloads[0].device_id, count)
+        if not self._allows(actor, now_ms, count):
+            raise Undelivered("flooding", count, actor.allowance.has_room_in_s(self._services.messages_per_s, count))
+        return await self._wait_for(actor, payloads, patience_s)
+
+    async def replay(self, item: Quarantined, patience_s: float) -> Outcome:
+        """Hand what is in quarantine to its device's actor once more, with the time when it came first.
+
+        What is kept already is a duplicate; what cannot be read still is ``quarantined``, with its causes, and stays
+        where it is. Raises :class:`Undelivered`.
+        """
+        actor = self._actor(item.device_id, 1)
+        # By the second lane, and not as live: no alert begins for what was long ago.
+        payload = Payload(item.device_id, "backlog", item.body, round(item.received_at.timestamp() * 1000))
+        return await self._wait_for(actor, [payload], patience_s, again=True)
+
+    def _actor(self, device_id: str, count: int) -> DeviceActor:
         actor = self._actors.get(device_id)
         if actor is None:
             raise Undelivered("disabled_device" if device_id in self._disabled else "unknown_device", count)
-        if not self._allows(actor, now_ms, count):
-            raise Undelivered("flooding", count, actor.allowance.has_room_in_s(self._services.messages_per_s, count))
+        return actor
+
+    async def _wait_for(
+        self, actor: DeviceActor, payloads: Sequence[Payload], patience_s: float, *, again: bool = False
+    ) -> Outcome:
+        count = len(payloads)
         outcome, told = Outcome(), 0
         # A few at a time: there has to be room for what comes by the broker.
         at_once = max(1, self._services.mailbox_size // ASKED_SHARE)
@@ -98,7 +130,7 @@ class Fleet:
                 while told < count:
                     answers = []
                     for payload in payloads[told : told + at_once]:
-                        answer = actor.ask(payload)
+                        answer = actor.ask(payload, again=again)
                         if answer is None:
                             raise Undelivered(_why_refused(actor), count - told)
                         answers.append(answer)

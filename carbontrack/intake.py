@@ -63,6 +63,8 @@ class Batch:
     """Streams whose watermark the device should be told, by stream id."""
     changed: dict[int, tuple[Stream, datetime]] = field(default_factory=dict)
     """Streams whose state must be committed, with the time of receipt."""
+    causes: list[str] = field(default_factory=list)
+    """Why something could not be used."""
 
     def take_in(self, part: Batch) -> None:
         """Make one payload's part, which was counted apart over the same work, a part of the whole."""
@@ -140,11 +142,43 @@ class Intake:
         if stream is None or (message.numbered and not makes_room and not stream.has_room_for(message.first_seq)):
             batch.refused += message.count
             return
+        self._keep(payload, message, stream, batch, stream.covers)
+
+    async def take_again(
+        self, payload: Payload, batch: Batch, kept_numbers: Callable[[int, int, int], Awaitable[set[int]]]
+    ) -> None:
+        """A payload out of quarantine. Its device is not heard by it, and it is not quarantined a second time.
+
+        Its numbers may count as handled though they are not kept, so the database says which are:
+        ``kept_numbers(stream_pk, first, last)``.
+        """
+        try:
+            message = self._decode(payload)
+        except DecodeError as error:
+            batch.received += 1
+            batch.quarantined += 1
+            batch.causes.append(f"{error.cause}: {error}")
+            return
+        batch.received += message.count
+        stream = self.streams.get(message.stream) or await self._new_stream(message.stream)
+        if stream is None:
+            batch.refused += message.count
+            return
+        work, pk, first = batch.work, stream.pk, message.first_seq
+        kept = await kept_numbers(pk, first, first + message.count - 1) if message.numbered else set()
+        kept.update(row.seq for row in work.readings if row.stream_pk == pk)
+        kept.update(record.seq for stream_pk, record, _, _ in work.records if stream_pk == pk)
+        self._keep(payload, message, stream, batch, kept.__contains__)
+
+    def _keep(
+        self, payload: Payload, message: Message, stream: Stream, batch: Batch, is_kept: Callable[[int], bool]
+    ) -> None:
+        """Make rows of what is not kept yet, and take the numbers as handled."""
         received_at = datetime.fromtimestamp(payload.received_at_ms / 1000, UTC)
         if message.numbered:
             batch.receipts[stream.sid] = stream
         new_before = len(batch.work.readings) + len(batch.work.records)
-        self._add_rows(payload, message, stream, received_at, batch)
+        self._add_rows(payload, message, stream, received_at, batch, is_kept)
         if len(batch.work.readings) + len(batch.work.records) > new_before:
             if message.numbered:
                 stream.add(message.first_seq, message.first_seq + message.count - 1)
@@ -199,7 +233,13 @@ class Intake:
     # --- rows
 
     def _add_rows(
-        self, payload: Payload, message: Message, stream: Stream, received_at: datetime, batch: Batch
+        self,
+        payload: Payload,
+        message: Message,
+        stream: Stream,
+        received_at: datetime,
+        batch: Batch,
+        is_kept: Callable[[int], bool],
     ) -> None:
         live = payload.channel == "data"
         samples, records, numbered = message.samples, message.records, message.numbered
@@ -212,7 +252,7 @@ class Intake:
         clock = stream.clock(message.boot, first_ms, last_ms, quality, live, payload.received_at_ms)
         added = False
         for sample in samples:
-            if numbered and stream.covers(sample.seq):
+            if numbered and is_kept(sample.seq):
                 batch.duplicate += 1
                 continue
             reading = self._compute(sample, stream, clock, live, received_at)
@@ -223,7 +263,7 @@ class Intake:
         if added:
             self._note_times(stream, samples, clock.offset_ms, batch)
         for record in records:
-            if numbered and stream.covers(record.seq):
+            if numbered and is_kept(record.seq):
                 batch.duplicate += 1
                 continue
             _take_gap(stream, record)
@@ -314,6 +354,7 @@ class Intake:
                 batch.changed[stream.pk] = (stream, received_at)
         batch.received += number
         batch.quarantined += number
+        batch.causes.append(f"{error.cause}: {error}")
         item = Quarantined(self.site.device.device_id, error.cause, str(error), received_at, payload.body)
         batch.work.quarantined.append(item)
 

@@ -375,6 +375,8 @@ class AuditAction(StrEnum):
     TARGET_ADDED = "target.added"
     TARGET_WITHDRAWN = "target.withdrawn"
     STATEMENT_ADDED = "statement.added"
+    QUARANTINE_REPLAYED = "quarantine.replayed"
+    QUARANTINE_DISMISSED = "quarantine.dismissed"
     PLUGINS_RELOADED = "plugins.reloaded"
 
 
@@ -550,7 +552,10 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A payload or row that could not be used, kept with its cause."""
+    """A payload or row that could not be used, kept with its cause, and what people did about it.
+
+    What comes again and again is kept once: ``received_at`` is the first time, ``last_received_at`` the last.
+    """
 
     device_id: str
     cause: str
@@ -558,6 +563,19 @@ class Quarantined:
     received_at: datetime
     body: bytes
     id: int = 0
+    factory_id: int | None = None
+    times: int = 1
+    last_received_at: datetime | None = None
+    replayed_at: datetime | None = None
+    replayed_by: str | None = None
+    replay_outcome: str | None = None
+    """What became of its records then, in words."""
+    dismissed_at: datetime | None = None
+    dismissed_by: str | None = None
+    dismiss_reason: str | None = None
+
+
+MOST_CAUSES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -573,6 +591,8 @@ class Outcome:
     refused: int = 0
     """Not taken (the stream has too many holes, or the device too many streams): they have to be sent again."""
     receipts: Mapping[str, int] = field(default_factory=dict)
+    causes: tuple[str, ...] = ()
+    """Why something went to quarantine, each reason once, the first few."""
 
     def __add__(self, later: Outcome) -> Outcome:
         return Outcome(
@@ -581,6 +601,7 @@ class Outcome:
             self.quarantined + later.quarantined,
             self.refused + later.refused,
             {**self.receipts, **later.receipts},
+            tuple(dict.fromkeys((*self.causes, *later.causes)))[:MOST_CAUSES],
         )
 
 

@@ -1,11 +1,15 @@
-"""Ending tasks for certain, and doing slow things beside them."""
+"""Ending tasks for certain, and doing slow or risky things beside them."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -58,3 +62,27 @@ async def in_thread(work: Callable[[], T], timeout_s: float) -> T:
 
     threading.Thread(target=run, name="slow", daemon=True).start()
     return await asyncio.wait_for(done, timeout_s)
+
+
+@asynccontextmanager
+async def python_process(*arguments: str, stdin: int = DEVNULL, stdout: int = DEVNULL) -> AsyncIterator[Process]:
+    """Python in a process of its own, which knows the same packages. It ends with this, and so does what it started.
+
+    What it says on stderr can be read.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # the folder that the core was started in is none of its code
+        *arguments,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        start_new_session=True,  # so that whatever it starts ends with it
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()

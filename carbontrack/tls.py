@@ -5,13 +5,12 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from typing import TYPE_CHECKING
 
 from carbontrack.config import Config, ConfigError, HttpTls, Problem
+
+if TYPE_CHECKING:  # slow to import, and few commands and sites need it
+    from cryptography import x509
 
 ENDS_SOON = timedelta(days=14)
 """A certificate that ends within this time has not been renewed as it should have been."""
@@ -54,6 +53,8 @@ class ServerCertificate:
 
     def _load(self) -> None:
         files = self._tls.cert_file, self._tls.key_file
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415  # as above
+
         certificate = _checked(self._config, *files)
         self.context.load_cert_chain(*files)
         self.fingerprint = certificate.fingerprint(SHA256())
@@ -73,6 +74,10 @@ def problems_of(config: Config) -> list[str]:
 
 def _checked(config: Config, cert_file: Path, key_file: Path) -> x509.Certificate:
     """The certificate, after a trial beside the running server: a bad pair would leave half of it there."""
+    from cryptography import x509  # noqa: PLC0415  # as above
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  # as above
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415  # as above
+
     try:
         certificate = x509.load_pem_x509_certificates(_read(config, "cert_file", cert_file))[0]
     except ValueError:

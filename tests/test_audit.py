@@ -12,13 +12,27 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
-from carbontrack.model import AuditAction, AuditEvent, DeviceStatus, MonitoringPlan, Origin, Role, Scope, UserStatus
+from carbontrack.model import (
+    AuditAction,
+    AuditEvent,
+    DeviceStatus,
+    MonitoringPlan,
+    Origin,
+    Quarantined,
+    Role,
+    Scope,
+    UserStatus,
+)
 from carbontrack.store import RegistryError, Store, StoreUnavailable, audit_record, chained, open_store
 from tests.support.world import NOON, execute, factory, register
 
@@ -59,6 +73,9 @@ async def change_everything(store: Store) -> None:
     target = Target(0, kangaita.id, Metric.STACK_CO2_PER_TEA, 3.5, date(2026, 1, 1))
     await store.withdraw_target((await store.add_target(target, HQ, NOON)).id, by=HQ)
     await store.add_statement(kangaita.id, NOON, NOON + DAY, '{"co2":1}', "ab" * 32, HQ, LATER, "")
+    item = Quarantined("dev-001", "invalid_json", "why", NOON, b"{", 7, kangaita.id)
+    await store.mark_replayed(item, "60 stored, 0 there already", by=HQ)
+    await store.dismiss(item, "a test of the board", by=HQ)
     await change_people(store)
 
 
@@ -326,7 +343,26 @@ async def test_the_log_is_looked_up_newest_first_and_page_by_page(store: Store) 
     assert await ids(action=AuditAction.USER_SIGNED_OUT) == [7]
     assert await ids(subject_kind="user", subject_id="1") == [6, 4, 2]
     assert await ids(factory_id=0) == [4, 1]
-    assert await ids(since=NOON + timedelta(minutes=3), until=NOON + timedelta(minutes=5)) == [4, 3]
+    nairobi = ZoneInfo("Africa/Nairobi")
+    since, until = (NOON + timedelta(minutes=minutes) for minutes in (3, 5))
+    assert await ids(since=since.astimezone(nairobi), until=until.astimezone(nairobi)) == [4, 3]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(after=st.dictionaries(st.text(), json_values, max_size=4))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_whatever_is_noted_fits_its_hash_when_it_is_read_again(store: Store, after: dict[str, Any]) -> None:
+    await store.note(HQ, AuditAction.USER_SIGNED_IN, "user", 1, after=after)
+
+    assert (await store.verify_audit()).broken_id is None
+    (event,) = await store.audit_events(limit=1)
+    assert json.dumps(event.after, sort_keys=True) == json.dumps(after, sort_keys=True)
 
 
 @pytest.mark.parametrize("text", ["\0", "\ud800", "x" * 5000, "é" * 300, "", "'; DROP TABLE audit_event; --"])

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
@@ -42,25 +42,17 @@ from carbontrack.testing import (
     report,
     running_core,
 )
+from tests.support import programs
+
+pytest_plugins = ["tests.support.plugins"]
 
 ROOT = Path(__file__).parent.parent
 FLAT = '{"co2_ppm": 98000, "temperature_c": 183.25, "velocity_ms": 4.12}'
 
 
-def command(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(module: str, *words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a program as an author would, beside this environment."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CARBONTRACK_", "PYTEST_"))
-    }
-    return subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=cwd,
-        env={**environment, "MYPYPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
+    return programs.run(module, *words, cwd=cwd, env=programs.environment(MYPYPATH=str(ROOT)))
 
 
 # --- the kit
@@ -291,20 +283,20 @@ class TestNew:
     def test_a_new_package_passes_its_own_tests(self, tmp_path: Path, kind: Kind) -> None:
         folder, _ = write_package(kind, f"try_{kind}", tmp_path, "Wanjiru")
 
-        tested = command("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=folder)
+        tested = command("pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=folder)
 
         assert tested.returncode == 0, tested.stdout + tested.stderr
 
     def test_new_packages_of_all_kinds_are_better_than_they_claim(self, tmp_path: Path) -> None:
         folders = [write_package(kind, f"try_{kind}", tmp_path, "Wanjiru")[0] for kind in Kind]
 
-        checked = command("-m", "carbontrack", "plugins", "check", *folders, "--tier", "platinum", cwd=tmp_path)
+        checked = command("carbontrack", "plugins", "check", *folders, "--tier", "platinum", cwd=tmp_path)
 
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert checked.stdout.count("Its manifest claims gold.") == len(Kind)
 
     def test_the_command_says_where_it_is_and_what_to_do_next(self, tmp_path: Path) -> None:
-        made = command("-m", "carbontrack", "plugins", "new", "sensor", "probe", "--owner", "Wanjiru", cwd=tmp_path)
+        made = command("carbontrack", "plugins", "new", "sensor", "probe", "--owner", "Wanjiru", cwd=tmp_path)
 
         assert made.returncode == 0, made.stderr
         assert "cd carbontrack-probe" in made.stdout
@@ -314,9 +306,9 @@ class TestNew:
         settings = ("--no-cache", "--config", "line-length = 120")
         for kind in Kind:
             folder, _ = write_package(kind, f"try_{kind}", tmp_path, "Wanjiru")
-            formatted = command("-m", "ruff", "format", "--diff", *settings, cwd=folder)
+            formatted = command("ruff", "format", "--diff", *settings, cwd=folder)
             assert formatted.returncode == 0, formatted.stdout
-            linted = command("-m", "ruff", "check", *settings, "--select", "E,F,I,B,C4,RET,RUF,SIM,UP", cwd=folder)
+            linted = command("ruff", "check", *settings, "--select", "E,F,I,B,C4,RET,RUF,SIM,UP", cwd=folder)
             assert linted.returncode == 0, linted.stdout
 
     @pytest.mark.parametrize(
@@ -339,7 +331,7 @@ class TestNew:
     def test_a_folder_that_is_there_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "carbontrack-probe").mkdir()
 
-        refused = command("-m", "carbontrack", "plugins", "new", "sensor", "probe", cwd=tmp_path)
+        refused = command("carbontrack", "plugins", "new", "sensor", "probe", cwd=tmp_path)
 
         assert refused.returncode == 2
         assert "is there already" in refused.stderr
@@ -418,13 +410,6 @@ GOOD_DECODE = """
     sample = Sample(at_ms, at_ms, co2_ppm=value if -1e9 < value < 1e9 else None)
     return Message("s", 0, at_ms, 1, [sample], numbered=False)
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    for name in [name for name in sys.modules if name.startswith("carbontrack_plugin_mine")]:
-        del sys.modules[name]
 
 
 def subject_of(folder: Path, kind: str, source: str, vectors: Any = None, **parts: str) -> Subject:
@@ -676,7 +661,7 @@ class TestOurOwn:
         assert judgement.reaches(judgement.claimed), failures
 
     def test_the_command_says_the_same(self, tmp_path: Path) -> None:
-        done = command("-m", "carbontrack", "plugins", "check", "max6675", "--tier", "platinum", cwd=tmp_path)
+        done = command("carbontrack", "plugins", "check", "max6675", "--tier", "platinum", cwd=tmp_path)
 
         assert done.returncode == 0, done.stdout + done.stderr
         assert "passed          types: mypy --strict has nothing to say" in done.stdout
@@ -685,7 +670,7 @@ class TestOurOwn:
     def test_the_command_fails_where_the_tier_is_not_reached(self, folder: Path) -> None:
         subject_of(folder, "SENSOR", SENSOR, decode=GOOD_DECODE)
 
-        done = command("-m", "carbontrack", "plugins", "check", "mine.py", cwd=folder)
+        done = command("carbontrack", "plugins", "check", "mine.py", cwd=folder)
 
         assert done.returncode == 1, done.stderr
         assert "Tier reached: none. It claims none." in done.stdout

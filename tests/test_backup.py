@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import stat
 import zipfile
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +26,7 @@ from carbontrack.cli import app
 from carbontrack.emissions.accounts import to_dict
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
-from carbontrack.model import MonitoringPlan, Origin, Role, Site
+from carbontrack.model import MonitoringPlan, Origin, Role, Scope, Site
 from carbontrack.simulator.instruments import Measured
 from carbontrack.simulator.node import Node
 from carbontrack.store import Store, StoreUnavailable, Work, dump_postgres, open_store
@@ -118,7 +119,9 @@ async def filled(store: Store) -> Site:
     await store.add_production_entry(tea, Origin("clerk"), NOON)
     target = Target(0, site.factory.id, Metric.STACK_CO2_PER_TEA, 1.5, NOON.date(), None, None)
     await store.add_target(target, Origin("hq"), NOON)
-    await store.add_user("hq@example.org", "a hash", Role.HQ_MANAGER)
+    user = await store.add_user("hq@example.org", "a hash", Role.HQ_MANAGER)
+    await store.add_session("hash of a session", user.id, LATER)
+    await store.add_api_token("hash of a token", "ct_abc", user.id, "script", frozenset(Scope))
     await books(store).report(site.factory, NOON, NOON + 2 * HOUR, by=Origin("m"), now=LATER)
     await store.raise_alert("dev-001", "hot", "warning", "gas is hot", NOON)
     await store.raise_factory_alert(site.factory.id, "late", "info", "no entries", NOON)
@@ -169,10 +172,14 @@ async def test_what_was_backed_up_comes_back_row_by_row_and_account_by_account(
     done = await restore(new_url, made.file, archive=folder)
 
     assert await every_row(new_url) == rows
+    assert all(rows[table] for table in ("audit_event", "api_token"))
+    with pytest.raises((sqlite3.IntegrityError, asyncpg.RestrictViolationError), match="append-only"):
+        await execute(new_url, "DELETE FROM audit_event")
     assert (done.aside, done.migrations, done.missing) == (None, [], [])
     async with open_store(new_url, Metrics(), archive_folder=folder) as new:
         assert await account(books(new), site) == before
         assert await kept(new, site.stack.id) == measured
+        assert await new.verify_audit() == await store.verify_audit()
         assert len(measured) == 60 + 720 + 1
         (statement,) = await new.statements(site.factory.id)
         assert not await books(new).is_outdated(statement, site.factory)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from carbontrack.web.answers import FORMATS, _accepted, _csv
 from carbontrack.web.errors import Problem
@@ -88,6 +89,13 @@ async def test_what_a_list_is_not_given_as_is_refused_with_what_it_is_given_as(p
     assert "text/csv" in (await answer.json())["detail"]
 
 
+async def test_what_could_not_be_told_is_not_done(portal: Portal) -> None:
+    clerk = await portal.signed_in("clerk@example.org")
+    answer = await clerk.post("/api/energy-entries/", json=WOOD, headers={"Accept": "text/html"})
+    assert answer.status == 406
+    assert (await (await clerk.get("/api/energy-entries/")).json())["results"] == []
+
+
 @pytest.mark.parametrize(
     ("wanted", "given"),
     [
@@ -116,7 +124,7 @@ async def test_the_pages_of_a_list_give_every_row_once_in_the_order_that_was_ask
             answer = await hq.get(address)
             given = await answer.json()
             found += given["results"]
-            address = str(answer.links["next"]["url"]) if "next" in answer.links else None
+            address = URL(str(answer.links["next"]["url"])).raw_path_qs if "next" in answer.links else None
             assert (given["next"] is None) is (address is None)
         names = [row["name"] for row in found]
         assert sorted(names) == sorted(["Kangaita", "Mungania", *(f"Factory {number}" for number in range(5))])

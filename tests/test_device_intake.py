@@ -94,7 +94,9 @@ async def test_who_waits_is_told_after_the_commit_what_became_of_every_record(ru
 
     mixed = await deliver(running, body(2, 4), b"rubbish", body(6, 2, n=9))
 
-    assert mixed == Outcome(stored=2, duplicate=2, quarantined=10, receipts={SID: 14})
+    assert (mixed.stored, mixed.duplicate, mixed.quarantined, mixed.refused) == (2, 2, 10, 0)
+    assert mixed.receipts == {SID: 14}
+    assert [cause.partition(":")[0] for cause in mixed.causes] == ["invalid_json", "row_count_mismatch"]
     assert [row.seq for row in await kept(running.store)] == [1, 2, 3, 4, 5]
     assert running.receipts["dev-001", SID] == 14, "over MQTT the device is told the same"
     assert running.outcomes() == {"received": 17, "committed": 5, "duplicate": 2, "quarantined": 10, "refused": 0}
@@ -144,7 +146,9 @@ async def test_a_reading_that_the_database_refuses_is_told_as_quarantined(
 
     monkeypatch.setattr(lone.store.commits, "save", refusing)
 
-    assert await deliver(lone, body(1, 3)) == Outcome(stored=2, quarantined=1, receipts={SID: 3})
+    assert await deliver(lone, body(1, 3)) == Outcome(
+        stored=2, quarantined=1, receipts={SID: 3}, causes=("database_refused: no room",)
+    )
 
 
 async def test_what_comes_by_both_ways_at_once_is_kept_once_and_each_sender_is_told_the_truth(running: Core) -> None:
@@ -172,7 +176,9 @@ async def test_a_commit_that_is_tried_again_answers_once_and_stores_once(
 
     monkeypatch.setattr(lone.store.commits, "save", failing_at_first)
 
-    assert await deliver(lone, body(1, 3), b"rubbish") == Outcome(stored=3, quarantined=1, receipts={SID: 3})
+    outcome = await deliver(lone, body(1, 3), b"rubbish")
+
+    assert (outcome.stored, outcome.quarantined, outcome.receipts, len(outcome.causes)) == (3, 1, {SID: 3}, 1)
     assert lone.outcomes() == {"received": 4, "committed": 3, "duplicate": 0, "quarantined": 1, "refused": 0}
 
 
@@ -356,6 +362,7 @@ async def test_a_device_posts_a_message_and_the_answer_is_its_receipt(portal: Po
         "quarantined": 0,
         "refused": 0,
         "receipts": {SID: 3},
+        "causes": [],
         "now": NOON_MS + 1000,
         "credit": 5.0,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.support import programs
 from tests.support.mosquitto import Broker
 from tests.support.system import free_port
 
@@ -37,33 +37,22 @@ class Installation:
     port: int
     token: str = ""
 
-    def python(self, *words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, *map(str, words)],
-            cwd=self.config.parent,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-            **options,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
     @property
     def environment(self) -> dict[str, str]:
-        ours = ("CARBONTRACK_", "PIP_")
-        own = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        return own | {"PYTHONPATH": str(self.site)}
+        return programs.environment(PYTHONPATH=str(self.site))
 
-    def run(self, *words: str, **options: Any) -> str:
-        return self.python("-m", "carbontrack", *words, "--config", self.config, **options).stdout
+    def python(self, module: str, *words: str | Path, text: str = "") -> str:
+        done = programs.run(module, *words, cwd=self.config.parent, text=text, env=self.environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def run(self, *words: str, text: str = "") -> str:
+        return self.python("carbontrack", *words, "--config", self.config, text=text)
 
     def install(self, project: Path) -> None:
         """As pip does it, without asking an index: what builds it is in this environment."""
         settings = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
-        self.python("-m", "pip", "install", *settings, "--target", self.site, project)
+        self.python("pip", "install", *settings, "--target", self.site, project)
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -159,7 +148,7 @@ async def test_a_package_that_is_installed_while_the_core_runs_is_used_after_a_r
     installation.run("factory", "add", "Kangaita Tea Factory", "--altitude-m", "2036")
     installation.run("factory", "add-stack", "kangaita", "Boiler 1", "--diameter-m", "0.8")
     installation.run(
-        "user", "add", "--email", "hq@example.org", "--role", "hq_manager", "--password-stdin", input=PASSWORD
+        "user", "add", "--email", "hq@example.org", "--role", "hq_manager", "--password-stdin", text=PASSWORD
     )
     with installation.serving():
         installation.sign_in("hq@example.org")
@@ -186,21 +175,9 @@ async def test_a_package_that_is_installed_while_the_core_runs_is_used_after_a_r
 
 
 def test_the_example_s_own_tests_pass(installation: Installation, example: Path) -> None:
-    words = (
-        "-m",
-        "pytest",
-        "-q",
-        "-W",
-        "error",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        example,
-        "-c",
-        example / "pyproject.toml",
-    )
+    words = ("-q", "-W", "error", "-p", "no:cacheprovider", "--rootdir", example, "-c", example / "pyproject.toml")
 
-    assert "passed" in installation.python(*words, example / "tests").stdout
+    assert "passed" in installation.python("pytest", *words, example / "tests")
 
 
 def test_the_example_is_as_good_as_it_claims(installation: Installation, example: Path) -> None:

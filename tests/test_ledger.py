@@ -22,7 +22,7 @@ from carbontrack.ledger import (
     Target,
 )
 from carbontrack.metrics import Metrics
-from carbontrack.model import Origin, Site
+from carbontrack.model import AuditAction, Origin, Site
 from carbontrack.store import ConflictError, RegistryError, Store, open_store
 from tests.support.world import NOON, register
 
@@ -196,6 +196,41 @@ async def test_entries_that_are_added_at_once_are_all_kept(store: Store, kangait
 
     assert len({entry.id for entry in kept}) == 20
     assert {entry.amount for entry in await store.energy_entries(kangaita.factory.id)} == set(range(1, 21))
+
+
+async def test_many_entries_are_kept_in_their_order_with_an_event_each(store: Store, kangaita: Site) -> None:
+    await store.add_energy_entry(wood(kangaita), CLERK, NOON)
+    entries = [wood(kangaita, amount=float(number)) for number in range(1, 1002)]  # more than are written at a time
+
+    kept = await store.add_energy_entries(entries, CLERK, LATER)
+
+    assert [it.amount for it in kept] == [it.amount for it in entries]
+    assert {it.id: it.amount for it in await store.energy_entries(kangaita.factory.id)} == {
+        it.id: it.amount for it in kept
+    } | {1: wood(kangaita).amount}
+    events = await store.audit_events(action=AuditAction.ENERGY_ENTRY_ADDED, limit=2000)
+    assert [event.subject_id for event in reversed(events)] == ["1", *(str(it.id) for it in kept)]
+    assert (await store.verify_audit()).broken_id is None
+    changed = await store.change_energy_entry(replace(kept[-1], amount=7.0), CLERK, LATER, "read again")
+    assert (changed.id, changed.version) == (kept[-1].id, 2)
+
+
+@pytest.mark.parametrize("wrong", ["factory", "stack"])
+async def test_of_many_entries_all_are_kept_or_none(store: Store, kangaita: Site, mungania: Site, wrong: str) -> None:
+    last = wood(kangaita, factory_id=4711) if wrong == "factory" else wood(kangaita, stack_id=mungania.stack.id)
+
+    with pytest.raises(RegistryError, match=f"no such {wrong}"):
+        await store.add_energy_entries([wood(kangaita), last], CLERK, NOON)
+
+    assert await store.energy_entries(None) == []
+    assert await store.audit_events(action=AuditAction.ENERGY_ENTRY_ADDED) == []
+
+
+async def test_many_production_entries_are_kept_like_many_of_energy(store: Store, kangaita: Site) -> None:
+    kept = await store.add_production_entries([tea(kangaita), tea(kangaita, made_tea_kg=9_000.0)], CLERK, LATER)
+
+    assert [await store.production_entry(it.id) for it in kept] == kept
+    assert await store.add_production_entries([], CLERK, LATER) == []
 
 
 @pytest.mark.parametrize(

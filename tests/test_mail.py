@@ -83,7 +83,7 @@ async def test_a_mail_arrives_as_it_was_written(server: MailServer, metrics: Met
         await running.send(TO, "Boiler 1: über 0.6 kg/s", "Zeile 1\nZeile 2 ± 98 000 ppm\n", "<p>Zeile&nbsp;1</p>")
         await eventually(lambda: len(server.mails) == 1)
         await eventually(lambda: ended(metrics, "sent") == 1)
-        assert sample(metrics, "carbontrack_mails_waiting") == 0
+        await eventually(lambda: sample(metrics, "carbontrack_mails_waiting") == 0)
     (mail,) = server.mails
     assert mail["From"] == SENDER
     assert mail["To"] == TO
@@ -144,8 +144,8 @@ async def test_a_server_that_is_busy_is_asked_again_with_longer_and_longer_waits
     server.refusals += ["451 later"] * 3
     async with sending(settings(server.port), metrics, pause) as running:
         await running.send(TO, "Subject", "Text")
-        await eventually(lambda: len(server.mails) == 1)
-        await eventually(lambda: running.problem == "")
+        await eventually(lambda: ended(metrics, "sent") == 1)
+        assert running.problem == ""
     assert waits == [10, 30, 60]
     assert server.attempts == 4
 
@@ -185,7 +185,8 @@ async def test_one_that_waits_is_in_no_others_way(server: MailServer, metrics: M
         await eventually(lambda: server.attempts == 1)
         await running.send("second@example.org", "Subject", "Text")
         await eventually(lambda: server.recipients == [["second@example.org"]])
-        assert sample(metrics, "carbontrack_mails_waiting") == 1
+        await eventually(lambda: ended(metrics, "sent") == 1)
+        await eventually(lambda: sample(metrics, "carbontrack_mails_waiting") == 1)
         later.set()
         await eventually(lambda: server.recipients == [["second@example.org"], ["first@example.org"]])
 

@@ -9,7 +9,8 @@ from tortoise.migrations.autodetector import MigrationAutodetector
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 
 from carbontrack.metrics import Metrics
-from carbontrack.store import SchemaMismatch, _connected, migrate, open_store, schema
+from carbontrack.model import Role, UserStatus
+from carbontrack.store import RegistryError, SchemaMismatch, _connected, migrate, open_store, schema
 from carbontrack.tables import APP
 from tests.support.world import ALWAYS, NOON, execute, factory, summarise_touched
 
@@ -25,6 +26,7 @@ EVERY = [
     "0007_factory_alerts",
     "0008_reload",
     "0009_accounts",
+    "0010_quarantine",
 ]
 NOON_TEXT = "'2026-03-01 12:00:00+00'"
 OLD_DATA = (
@@ -136,6 +138,34 @@ async def test_the_accounting_can_be_taken_back_and_comes_again(empty_url: str, 
     assert await migrate(empty_url) == EVERY[2:]
     async with open_store(empty_url, metrics) as store:
         assert await store.factories() == []
+
+
+async def test_people_keep_their_account_and_whether_they_may_sign_in(empty_url: str, metrics: Metrics) -> None:
+    await migrate_to(empty_url, "0008_reload")
+    await execute(empty_url, OLD_DATA[0])
+    for number, is_active in ((1, 1), (2, 0)):
+        await execute(
+            empty_url,
+            "INSERT INTO user_account (email, first_name, last_name, role, factory_id, password_hash, is_active, "
+            f"created_at) VALUES ('p{number}@example.org', 'A', 'B', 'factory_clerk', 1, 'hash', "
+            f"'{is_active}', '2026-03-01 12:00:00+00:00')",
+        )
+
+    assert await migrate(empty_url) == EVERY[8:]
+    async with open_store(empty_url, metrics) as store:
+        active, disabled = await store.users()
+        assert (active.status, disabled.status) == (UserStatus.ACTIVE, UserStatus.DISABLED)
+        assert (active.first_name, active.factory_id, active.locale, active.created_at) == ("A", 1, "en", NOON)
+        assert await store.user_by_email("p1@example.org") == (active, "hash")
+        await store.add_user("p3@example.org", "hash", Role.AUDITOR, status=UserStatus.PENDING)
+
+    await migrate_to(empty_url, "0008_reload")
+    await migrate(empty_url)
+    async with open_store(empty_url, metrics) as store:
+        statuses = [user.status for user in await store.users()]
+        assert statuses == ["active", "disabled", "disabled"], "the older schema knows of nobody who waits"
+        with pytest.raises(RegistryError, match="registered already"):
+            await store.add_user("p1@example.org", "hash", Role.AUDITOR)
 
 
 ALERTS = (

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from carbontrack.web.openapi import describe_api
 from carbontrack.web.postman import FORMAT, collection, operations
+from tests.support.calls import table
 from tests.support.chromium import Chromium
 from tests.support.estate import Estate, running_estate
 from tests.support.web import Portal, running_portal
@@ -130,9 +131,12 @@ def test_the_collection_has_the_form_that_postman_reads() -> None:
             assert variables == {part[1:] for part in request["url"]["path"] if part.startswith(":")}
             assert all(isinstance(it["value"], str) for it in (*request["url"]["query"], *request["url"]["variable"]))
             assert all(it.keys() >= {"key", "value"} for it in request["header"])
-            if "body" in request:
-                assert request["body"]["mode"] == "raw"
-                json.loads(request["body"]["raw"])
+            body = request.get("body", {"mode": "raw", "raw": "{}"})
+            assert body["mode"] in {"raw", "formdata"}
+            if body["mode"] == "raw":
+                json.loads(body["raw"])
+            else:
+                assert all(it["type"] == "file" for it in body["formdata"])
     sent = {(it["request"]["method"], it["request"]["url"]["raw"]) for folder in found["item"] for it in folder["item"]}
     assert len(sent) == len(list(operations(document())))
 
@@ -160,8 +164,10 @@ NEEDS_MORE: dict[str, set[int]] = {
     "POST /api/reset-password/": {401},
     "POST /api/me/password/": {403},
     "POST /api/emissions/": {422},
+    "POST /api/energy-entries/bulk/": {422},
+    "POST /api/production-entries/bulk/": {422},
 }
-"""What needs a password or a code of one's own, or the messages of a device."""
+"""What needs a password or a code of one's own, the messages of a device, or a table."""
 
 
 async def sent(estate: Estate, request: dict[str, Any], with_all: bool) -> tuple[int, str]:
@@ -173,11 +179,18 @@ async def sent(estate: Estate, request: dict[str, Any], with_all: bool) -> tuple
     headers = {} if request.get("auth") == {"type": "noauth"} else dict(caller.headers)
     headers |= {it["key"]: it["value"] for it in request["header"]}
     query = {it["key"]: it["value"] for it in url["query"] if with_all or not it["disabled"]}
-    body = request.get("body", {}).get("raw")
+    body = body_of(request.get("body", {}))
     async with client.request(request["method"], path, headers=headers, params=query, data=body) as answer:
         if answer.content_type == "text/event-stream":
             return answer.status, ""
         return answer.status, (await answer.text())[:500]
+
+
+def body_of(body: dict[str, Any]) -> Any:
+    """As Postman would send it, with a file that somebody has chosen."""
+    if body.get("mode") != "formdata":
+        return body.get("raw")
+    return table("timestamp\n2026-02-26\n")
 
 
 # --- the viewers, in a real browser that may ask nobody else

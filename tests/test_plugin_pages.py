@@ -28,6 +28,8 @@ from tests.support.chromium import Chromium
 from tests.support.web import OTHER_SITE, PASSWORD, PEOPLE, SAME_ORIGIN, Portal, running_portal
 from tests.support.world import eventually, sample
 
+pytest_plugins = ["tests.support.plugins"]
+
 Client = TestClient[Any, Any]
 
 HEAD = """
@@ -114,16 +116,12 @@ def write_page(folder: Path, name: str, body: str, *, template: str = "leaf.html
 
 
 @pytest.fixture
-async def platform(tmp_path: Path) -> AsyncIterator[Platform]:
-    before = set(sys.modules)
-    (tmp_path / "plugins").mkdir()
-    configure(tmp_path)
-    url = f"sqlite://{tmp_path / 'web.sqlite3'}"
-    async with running_portal(url, read=lambda: load_config(tmp_path / "carbontrack.yaml", {})) as portal:
-        yield Platform(portal, tmp_path)
-    for name in set(sys.modules) - before:
-        if name.startswith("carbontrack_plugin_"):
-            del sys.modules[name]
+async def platform(folder: Path) -> AsyncIterator[Platform]:
+    (folder / "plugins").mkdir()
+    configure(folder)
+    url = f"sqlite://{folder / 'web.sqlite3'}"
+    async with running_portal(url, read=lambda: load_config(folder / "carbontrack.yaml", {})) as portal:
+        yield Platform(portal, folder)
 
 
 async def page(client: Client, path: str, status: int = 200) -> str:

@@ -126,6 +126,42 @@ async def test_a_core_that_stood_still_does_not_blame_the_devices(heard: tuple[C
     assert online(running) == {"dev-001", "dev-002"}
 
 
+async def test_who_is_heard_right_after_another_when_the_link_goes_on_was_never_silent(
+    heard: tuple[Core, Hearing, Clock],
+) -> None:
+    """A link that stood still gives at once what waited in it, one message after the other."""
+    running, hearing, clock = heard
+    for _ in range(3):
+        clock.now += 15
+        await looks(running, 1)
+    actor = running.fleet._actors["dev-002"]
+    actor.idle_after_s = 3600
+    actor._await_idle(asyncio.get_running_loop())
+
+    async def look() -> None:
+        before = actor.looks
+        actor._be_idle()
+        await eventually(lambda: actor.looks > before)
+
+    hearing.heard(clock())
+    await look()
+    assert actor.snapshot.online
+
+    running.tell("dev-002", body(seq=2, at_ms=NOON_MS + HOUR_MS))
+    await running.receipt("dev-002", 2)
+    await look()
+    assert actor.snapshot.online
+
+    clock.now += 15
+    await look()
+    clock.now += 16
+    hearing.heard(clock())
+    await look()
+    assert actor.snapshot.online
+    await look()
+    assert not actor.snapshot.online, "silence was seen twice"
+
+
 async def test_a_core_that_starts_again_calls_nobody_offline_who_was_there_when_it_ended(
     store: Store, metrics: Metrics
 ) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ from carbontrack.config import load_config
 from carbontrack.configured import problems_of
 from carbontrack.plugins import load_plugins
 from carbontrack.testing import empty_report, leaks, notification, running_core
+from tests.support import programs
 
 DOCS = Path(__file__).parent.parent / "docs" / "plugins"
 TUTORIALS = ("README", "sensors", "alerts", "notifiers", "reports", "portals")
@@ -28,7 +25,7 @@ asyncio_default_fixture_loop_scope = function
 filterwarnings = error
 """
 STYLE = ("--no-cache", "--config", "line-length = 120")
-pytestmark = pytest.mark.timeout(120)
+pytest_plugins = ["tests.support.plugins"]
 
 
 def steps(name: str) -> list[tuple[str, str]]:
@@ -37,14 +34,11 @@ def steps(name: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def plugins(tmp_path: Path) -> Iterator[Path]:
+def plugins(folder: Path) -> Path:
     """The folder of plugins; what it brought is forgotten afterwards."""
-    before = set(sys.modules)
-    (tmp_path / "plugins").mkdir()
-    yield tmp_path / "plugins"
-    for module in set(sys.modules) - before:
-        if module.startswith("carbontrack_plugin_"):
-            del sys.modules[module]
+    made = folder / "plugins"
+    made.mkdir()
+    return made
 
 
 def write_all(name: str, plugins: Path) -> None:
@@ -52,20 +46,6 @@ def write_all(name: str, plugins: Path) -> None:
         file = plugins.parent / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-
-
-def run(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    ours = ("CARBONTRACK_", "PYTEST_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, words)],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
 
 
 # --- each step, and the tests that the tutorials tell the reader to write
@@ -95,7 +75,9 @@ def test_the_tests_of_a_tutorial_pass(name: str, plugins: Path) -> None:
     write_all(name, plugins)
     (plugins.parent / "pytest.ini").write_text(TESTS_SETTINGS, encoding="utf-8")
 
-    done = run("pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", plugins, cwd=plugins.parent)
+    done = programs.run(
+        "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib", plugins, cwd=plugins.parent
+    )
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\d+ passed", done.stdout)
@@ -109,18 +91,18 @@ def test_what_a_tutorial_imports_is_what_the_package_offers(name: str) -> None:
         assert not re.search(r"^from carbontrack\.(?!testing )", text, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", TUTORIALS)
-def test_the_code_of_a_tutorial_is_typed_and_in_good_style(name: str, plugins: Path) -> None:
-    write_all(name, plugins)
+def test_the_code_of_the_tutorials_is_typed_and_in_good_style(plugins: Path) -> None:
+    for name in TUTORIALS:
+        write_all(name, plugins)
     root = Path(carbontrack.__file__).parent.parent
 
-    linted = run("ruff", "check", *STYLE, "--select", "E,F,I,B,RUF,UP", ".", cwd=plugins)
+    linted = programs.run("ruff", "check", *STYLE, "--select", "E,F,I,B,RUF,UP", ".", cwd=plugins)
     assert linted.returncode == 0, linted.stdout
-    formatted = run("ruff", "format", "--diff", *STYLE, ".", cwd=plugins)
+    formatted = programs.run("ruff", "format", "--diff", *STYLE, ".", cwd=plugins)
     assert formatted.returncode == 0, formatted.stdout
     files = sorted(plugins.glob("*.py"))
     settings = ("--strict", "--follow-imports=silent", f"--cache-dir={root / '.mypy_cache' / 'tutorials'}")
-    typed = run("mypy", *settings, f"--config-file={root / 'pyproject.toml'}", *files, cwd=root)
+    typed = programs.run("mypy", *settings, f"--config-file={root / 'pyproject.toml'}", *files, cwd=root)
     assert typed.returncode == 0, typed.stdout
 
 
@@ -135,7 +117,7 @@ def test_the_first_driver_of_the_tutorial_fails_its_check_and_the_second_passes(
         file.parent.mkdir(exist_ok=True)
         file.write_text(text, encoding="utf-8")
         if (plugins / "vectors").exists():
-            done = run("carbontrack", "plugins", "check", plugins / "semicolons.py", cwd=plugins)
+            done = programs.run("carbontrack", "plugins", "check", plugins / "semicolons.py", cwd=plugins)
             outcomes.append((done.returncode, "no number that can be measured" in done.stdout))
 
     assert outcomes == [(1, True), (0, False)]
@@ -165,7 +147,7 @@ async def test_a_gateway_s_frame_is_read_by_the_decoder(plugins: Path) -> None:
 def test_the_vectors_of_the_tutorial_pass(plugins: Path) -> None:
     write_all("sensors", plugins)
 
-    done = run("carbontrack", "plugins", "check", plugins / "probe4.py", "--tier", "bronze", cwd=plugins)
+    done = programs.run("carbontrack", "plugins", "check", plugins / "probe4.py", "--tier", "bronze", cwd=plugins)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "passed          vectors: golden vectors are there and pass (5 vectors)" in done.stdout

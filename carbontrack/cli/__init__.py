@@ -20,6 +20,7 @@ from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop,
 from carbontrack.cli.openapi import openapi
 from carbontrack.cli.people import user_app
 from carbontrack.cli.plugins import plugins_app
+from carbontrack.cli.quarantine import quarantine_app
 from carbontrack.cli.registry import device_app, factory_app
 from carbontrack.cli.reload import reload
 from carbontrack.config import Config, load_config
@@ -43,6 +44,7 @@ app.add_typer(plugins_app, name="plugins")
 app.add_typer(report_app, name="report")
 app.add_typer(archive_app, name="archive")
 app.add_typer(broker_app, name="broker")
+app.add_typer(quarantine_app, name="quarantine")
 device_app.command("password")(device_password)
 device_app.command("passwords")(device_passwords)
 

@@ -106,18 +106,18 @@ def _as_text(zone: ZoneInfo) -> Callable[[AuditEvent], str]:
     def text(event: AuditEvent) -> str:
         who = " ".join(part for part in (event.actor, event.address, event.token and f"({event.token})") if part)
         what = f"{event.action} {event.subject_kind} {event.subject_id}"
-        return f"{event.id:6}  {event.at.astimezone(zone):%Y-%m-%d %H:%M:%S}  {who}  {what}{_changes(event)}"
+        line = f"{event.id:6}  {event.at.astimezone(zone):%Y-%m-%d %H:%M:%S}  {who}  {what}{_changes(event)}"
+        # Strangers type what is in it when they try to sign in: it must not reach the terminal as a command.
+        return "".join(sign if sign.isprintable() else "?" for sign in line)
 
     return text
 
 
 def _changes(event: AuditEvent) -> str:
-    before, after = event.before or {}, event.after or {}
-    parts = [f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in after.items() if name not in before]
-    parts += [
-        f"{name} {json.dumps(value, ensure_ascii=False)} -> {json.dumps(after[name], ensure_ascii=False)}"
-        for name, value in before.items()
-        if name in after
+    sides = event.before or {}, event.after or {}
+    parts = [
+        f"{name} {' -> '.join(json.dumps(side[name], ensure_ascii=False) for side in sides if name in side)}"
+        for name in sides[0] | sides[1]
     ]
     return f"  {', '.join(parts)}" if parts else ""
 

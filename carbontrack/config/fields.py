@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from email.policy import SMTP
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -103,6 +102,8 @@ def _public_url(url: str) -> str:
 
 
 def _sender(text: str) -> str:
+    from email.policy import SMTP  # noqa: PLC0415  # slow to import, and few commands and sites need it
+
     try:
         header = SMTP.header_factory("From", text)
         (address,) = header.addresses

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import pickle
 import signal
 import sys
@@ -16,6 +14,7 @@ from typing import Any
 
 from carbontrack.model import Report
 from carbontrack.plugins.finding import Found
+from carbontrack.tasks import python_process
 
 FAILED = 3
 """The worker's exit code when the format failed, and its answer is the reason."""
@@ -73,27 +72,11 @@ def _write(path: Path, job: Job) -> None:
 
 async def _run(asked: Path, answered: Path, timeout_s: float) -> tuple[int, bytes]:
     """Run the worker; its exit code and what it said on stderr."""
-    worker = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # the folder that the core was started in is none of its code
-        "-m",
-        "carbontrack.plugins.worker",
-        str(asked),
-        str(answered),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        start_new_session=True,  # so that whatever it starts ends with it
-    )
+    arguments = ("-m", "carbontrack.plugins.worker", str(asked), str(answered))
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s), python_process(*arguments) as worker:
             _, told = await worker.communicate()
     except TimeoutError:
         raise RenderError(f"it took longer than {timeout_s:g} s (plugins.report_timeout_s)") from None
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)
-        await worker.wait()
     assert worker.returncode is not None
     return worker.returncode, told

@@ -20,6 +20,7 @@ from carbontrack.store.ledger import ConflictError, Ledger
 from carbontrack.store.manifest import ArchiveError
 from carbontrack.store.people import People
 from carbontrack.store.postgres import PostgresBackend
+from carbontrack.store.quarantine import Quarantine, QuarantineState
 from carbontrack.store.readings import Readings
 from carbontrack.store.registry import Registry
 from carbontrack.store.schema import SchemaMismatch
@@ -37,6 +38,7 @@ __all__ = [
     "TIER_MS",
     "ArchiveError",
     "ConflictError",
+    "QuarantineState",
     "RegistryError",
     "SchemaMismatch",
     "Store",
@@ -57,7 +59,7 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(Registry, People, Readings, Tiers, Ledger):
+class Store(Registry, People, Readings, Tiers, Ledger, Quarantine):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(

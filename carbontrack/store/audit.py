@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextvars
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime
 from typing import Any
 
+from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.expressions import F
 from tortoise.transactions import in_transaction
 
@@ -26,7 +27,7 @@ from carbontrack.store.work import storable_text
 from carbontrack.tables import AuditEventRow, RegistryRow
 
 PAGE = 500
-"""Events that are verified at a time: the loop has other work, and a log may be long."""
+"""Events that are verified, or written, at a time: the loop has other work, and a log may be long."""
 _COLUMNS = tuple(item.name for item in fields(AuditEvent))
 _LENGTHS = {"actor": 200, "address": 64, "token": 80, "subject_kind": 40, "subject_id": 200}
 
@@ -42,12 +43,26 @@ def chained(before: str, record: Mapping[str, Any]) -> str:
     return hashlib.sha256((before + _line(record)).encode()).hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What was done to one thing; ``after`` is what it says since then."""
+
+    action: AuditAction
+    subject_kind: str
+    subject_id: str | int
+    factory_id: int | None = None
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+
+
 class Journal:
     """The audit log within a transaction: what is noted is kept if the transaction is, and not otherwise."""
 
-    def __init__(self, by: Origin, now: datetime) -> None:
+    def __init__(self, by: Origin, now: datetime, connection: BaseDBAsyncClient) -> None:
         self.by = by
-        self._now = now
+        self.now = now
+        self.connection = connection
+        """The transaction's own, for what is no table of the ORM."""
 
     async def note(
         self,
@@ -68,27 +83,39 @@ class Journal:
             if not changed:
                 return
             before, after = ({name: side[name] for name in side if name in changed} for side in (before, after))
+        await self.note_many([Noted(action, subject_kind, subject_id, factory_id, before, after)])
+
+    async def note_many(self, noted: Sequence[Noted]) -> None:
+        """Append events in this order. Nothing of them may be secret."""
+        head = await AuditEventRow.all().order_by("-id").first()
+        count, digest = (head.id, head.sha256) if head else (0, "")
+        for at in range(0, len(noted), PAGE):  # the loop has other work in between
+            rows = []
+            for number, event in enumerate(noted[at : at + PAGE], count + at + 1):
+                row = self._row(number, event)
+                digest = row.sha256 = chained(digest, audit_record(_event(row)))
+                rows.append(row)
+            await AuditEventRow.bulk_create(rows)
+
+    def _row(self, number: int, event: Noted) -> AuditEventRow:
         texts = {
             "actor": self.by.name,
             "address": self.by.address,
             "token": self.by.token,
-            "subject_kind": subject_kind,
-            "subject_id": str(subject_id),
+            "subject_kind": event.subject_kind,
+            "subject_id": str(event.subject_id),
         }
-        head = await AuditEventRow.all().order_by("-id").first()
-        row = AuditEventRow(
-            id=head.id + 1 if head else 1,
-            at=self._now,
+        return AuditEventRow(
+            id=number,
+            at=self.now,
             user_id=self.by.user_id,
-            action=action.value,
-            factory_id=factory_id,
-            before=None if before is None else _line(before),
-            after=None if after is None else _line(after),
+            action=event.action.value,
+            factory_id=event.factory_id,
+            before=None if event.before is None else _line(event.before),
+            after=None if event.after is None else _line(event.after),
             sha256="",
             **{name: storable_text(text, _LENGTHS[name]) for name, text in texts.items()},
         )
-        row.sha256 = chained(head.sha256 if head else "", audit_record(_event(row)))
-        await row.save(force_create=True)
 
 
 class Audit:
@@ -105,9 +132,9 @@ class Audit:
         The first statement takes the registry's row: PostgreSQL then lets nobody else past it, and SQLite has its lock
         for writing before anything is read.
         """
-        async with in_transaction():
+        async with in_transaction() as connection:
             await RegistryRow.filter(id=1).update(revision=F("revision"))
-            yield Journal(by, self.clock())
+            yield Journal(by, self.clock(), connection)
 
     @in_context
     async def note(
@@ -144,8 +171,8 @@ class Audit:
             "action": action and action.value,
             "subject_kind": subject_kind,
             "subject_id": subject_id,
-            "at__gte": since,
-            "at__lt": until,
+            "at__gte": since and since.astimezone(UTC),  # SQLite compares times as text
+            "at__lt": until and until.astimezone(UTC),
             "id__lt": after_id,
         }
         query = AuditEventRow.filter(**{name: value for name, value in wanted.items() if value is not None})

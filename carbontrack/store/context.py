@@ -22,7 +22,11 @@ T = TypeVar("T")
 
 
 class RegistryError(ValueError):
-    """A registry change that cannot be made: the message says why."""
+    """A registry change that cannot be made: the message says why, and ``field`` which field is to blame, if one is."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any
 
 from tortoise.exceptions import IntegrityError
-from tortoise.expressions import Q
+from tortoise.expressions import F, Q
 from tortoise.functions import Max
 from tortoise.transactions import in_transaction
 
@@ -28,7 +28,7 @@ from carbontrack.ledger import (
     Target,
 )
 from carbontrack.model import PLATFORM, AuditAction, Origin
-from carbontrack.store.audit import Audit, Journal
+from carbontrack.store.audit import Audit, Journal, Noted
 from carbontrack.store.context import RegistryError, in_context
 from carbontrack.store.telemetry import Engine
 from carbontrack.tables import EnergyEntryRow, FactoryRow, ProductionEntryRow, StackRow, StatementRow, TargetRow
@@ -36,6 +36,7 @@ from carbontrack.tables import EnergyEntryRow, FactoryRow, ProductionEntryRow, S
 Table = type[EnergyEntryRow] | type[ProductionEntryRow]
 After = tuple[datetime, int]
 """Where a page of entries ended: beginning of the period, and id."""
+WRITTEN_AT_ONCE = 500
 
 _ENERGY = tuple(item.name for item in fields(EnergyEntry) if item.name not in {"id", "source"})
 _PRODUCTION = tuple(item.name for item in fields(ProductionEntry) if item.name != "id")
@@ -71,9 +72,16 @@ class Ledger(Audit):
 
         Raises :class:`RegistryError` where there is no such factory, or it has no such stack.
         """
-        await _check_stack(entry)
+        (kept,) = await self.add_energy_entries([entry], by, now)
+        return kept
+
+    @in_context
+    async def add_energy_entries(self, entries: Sequence[EnergyEntry], by: Origin, now: datetime) -> list[EnergyEntry]:
+        """Keep new entries, all of them or none; otherwise as :meth:`add_energy_entry`."""
+        await _check_stacks(entries)
         async with self._changing(by) as journal:
-            return _energy(await _add(journal, EnergyEntryRow, _energy_values(entry), now))
+            rows = await _add(journal, EnergyEntryRow, [_energy_values(entry) for entry in entries], now)
+        return [_energy(row) for row in rows]
 
     @in_context
     async def change_energy_entry(self, entry: EnergyEntry, by: Origin, now: datetime, reason: str) -> EnergyEntry:
@@ -82,7 +90,7 @@ class Ledger(Audit):
         ``entry.withdrawn`` takes it out of every account, or back into them. Raises :class:`ConflictError` if the
         version is not the newest one of the factory's entry, and :class:`RegistryError` without a reason.
         """
-        await _check_stack(entry)
+        await _check_stacks([entry])
         async with self._changing(by) as journal:
             return _energy(await _change(journal, EnergyEntryRow, entry.id, _energy_values(entry), now, reason))
 
@@ -118,8 +126,17 @@ class Ledger(Audit):
     @in_context
     async def add_production_entry(self, entry: ProductionEntry, by: Origin, now: datetime) -> ProductionEntry:
         """As :meth:`add_energy_entry`."""
+        (kept,) = await self.add_production_entries([entry], by, now)
+        return kept
+
+    @in_context
+    async def add_production_entries(
+        self, entries: Sequence[ProductionEntry], by: Origin, now: datetime
+    ) -> list[ProductionEntry]:
+        """As :meth:`add_energy_entries`."""
         async with self._changing(by) as journal:
-            return _production(await _add(journal, ProductionEntryRow, _production_values(entry), now))
+            rows = await _add(journal, ProductionEntryRow, [_production_values(entry) for entry in entries], now)
+        return [_production(row) for row in rows]
 
     @in_context
     async def change_production_entry(
@@ -342,28 +359,30 @@ class Ledger(Audit):
 # --- versions
 
 
-async def _check_stack(entry: EnergyEntry) -> None:
-    if entry.stack_id is not None and not await StackRow.exists(id=entry.stack_id, factory_id=entry.factory_id):
+async def _check_stacks(entries: Sequence[EnergyEntry]) -> None:
+    wanted = {(entry.stack_id, entry.factory_id) for entry in entries if entry.stack_id is not None}
+    if not wanted:
+        return
+    there = await StackRow.filter(id__in=[stack_id for stack_id, _ in wanted]).values_list("id", "factory_id")
+    if not wanted <= set(there):
         raise RegistryError("this factory has no such stack")
 
 
-async def _add(journal: Journal, table: Table, values: dict[str, Any], now: datetime) -> Any:
-    first = {
-        "entry_id": 0,
-        "version": 1,
-        "author": journal.by.name,
-        "recorded_at": now,
-        "reason": "",
-        "withdrawn": False,
-    }
+async def _add(journal: Journal, table: Table, entries: Sequence[dict[str, Any]], now: datetime) -> list[Any]:
+    """Write first versions. Their numbers are those of their rows: until the database has given them, -1, -2, ..."""
+    first = {"version": 1, "author": journal.by.name, "recorded_at": now, "reason": "", "withdrawn": False}
+    rows: list[Any] = [table(**(values | first | {"entry_id": -at})) for at, values in enumerate(entries, 1)]
     try:
-        row = await table.create(**(values | first))
+        await table.bulk_create(rows, batch_size=WRITTEN_AT_ONCE)
     except IntegrityError as error:
         raise RegistryError("there is no such factory") from error
-    row.entry_id = row.id
-    await row.save(update_fields=["entry_id"])
-    await journal.note(_action(table, "added"), _kind(table), row.entry_id, row.factory_id, after=_said(row))
-    return row
+    given = dict(await table.filter(entry_id__lt=0).values_list("entry_id", "id"))
+    await table.filter(entry_id__lt=0).update(entry_id=F("id"))
+    for row in rows:
+        row.id = row.entry_id = given[row.entry_id]
+    action, kind = _action(table, "added"), _kind(table)
+    await journal.note_many([Noted(action, kind, row.entry_id, row.factory_id, after=_said(row)) for row in rows])
+    return rows
 
 
 async def _change(

@@ -81,7 +81,9 @@ class People(Audit):
                 row = await UserRow.create(**values, password_hash=password_hash, locale="en", created_at=self.clock())
                 await _note(journal, AuditAction.USER_ADDED, row, after=values)
         except IntegrityError as error:
-            raise RegistryError(f"{email} is registered already, or there is no such factory") from error
+            if await UserRow.exists(email=values["email"]):
+                raise RegistryError(f"the address {values['email']} is registered already", "email") from error
+            raise RegistryError("there is no such factory", "factory_id") from error
         return _user(row)
 
     @in_context
@@ -104,7 +106,7 @@ class People(Audit):
         Raises :class:`RegistryError` where nobody would be left to let people in, and as :meth:`add_user`.
         """
         if role is not None and role not in FACTORY_ROLES and factory_id is not None:
-            raise RegistryError(f"the role {role} sees every factory: give none")
+            raise RegistryError(f"the role {role} sees every factory: give none", "factory_id")
         given = {"role": role, "factory_id": factory_id, "status": status, "first_name": first_name,
                  "last_name": last_name, "phone_number": phone_number, "locale": locale}  # fmt: skip
         async with self._changing(by) as journal:
@@ -121,7 +123,7 @@ class People(Audit):
             try:
                 await row.save(update_fields=_USER)
             except IntegrityError as error:
-                raise RegistryError("there is no such factory") from error
+                raise RegistryError("there is no such factory", "factory_id") from error
             if row.status == UserStatus.DISABLED:
                 await SessionRow.filter(user_id=user_id).delete()
                 await OneTimeCodeRow.filter(user_id=user_id).delete()
@@ -229,8 +231,8 @@ class People(Audit):
     @in_context
     async def sessions(self, user_id: int, now: datetime | None = None) -> list[Session]:
         """The open sessions of a person, the one that was used last first."""
-        rows = await SessionRow.filter(user_id=user_id, expires_at__gt=now or self.clock()).order_by("-last_used_at")
-        return [_session(row) for row in rows]
+        query = SessionRow.filter(user_id=user_id, expires_at__gt=now or self.clock())
+        return [_session(row) for row in await query.order_by("-last_used_at", "-id")]
 
     @in_context
     async def session_id(self, token_hash: str) -> int | None:
@@ -409,9 +411,9 @@ def _check(values: dict[str, Any]) -> None:
     _check_texts(values)
     role = Role(values["role"])
     if role in FACTORY_ROLES and values["factory_id"] is None:
-        raise RegistryError(f"the role {role} belongs to a factory: give one")
+        raise RegistryError(f"the role {role} belongs to a factory: give one", "factory_id")
     if role not in FACTORY_ROLES and values["factory_id"] is not None:
-        raise RegistryError(f"the role {role} sees every factory: give none")
+        raise RegistryError(f"the role {role} sees every factory: give none", "factory_id")
     if values.get("locale", LOCALES[0]) not in LOCALES:
         raise RegistryError(f"the pages are in {' and '.join(LOCALES)}: choose one of them")
 
@@ -419,12 +421,12 @@ def _check(values: dict[str, Any]) -> None:
 def _check_texts(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, str) and not value.isprintable():
-            raise RegistryError(f"{name} has characters that cannot be shown: leave them out")
+            raise RegistryError(f"{name} has characters that cannot be shown: leave them out", name)
 
 
 async def _check_step(row: UserRow, before: dict[str, Any]) -> None:
     """That a person's status may become what it is now, and that somebody is left who lets people in."""
-    if row.status == UserStatus.PENDING != before["status"]:
+    if row.status == UserStatus.PENDING and before["status"] != UserStatus.PENDING:
         raise RegistryError("whoever was let in once is active or disabled, and not pending again")
 
     def approves(role: str, status: str) -> bool:

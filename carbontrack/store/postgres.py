@@ -11,7 +11,7 @@ import msgspec
 
 from carbontrack.store.partitions import ensure_days
 from carbontrack.store.sources import COLUMNS, Key, Row, Sources, row_of
-from carbontrack.store.work import Batch, StoreBusy, StoreFull, StoreUnavailable, outages
+from carbontrack.store.work import FOLD_WITHIN, Batch, StoreBusy, StoreFull, StoreUnavailable, digest_of, outages
 from carbontrack.store.writer import BadRow
 
 _UPDATE_STREAMS = """
@@ -29,8 +29,15 @@ _INSERT_RECORDS = """
 INSERT INTO device_record (stream_id, seq, kind, measured_at, received_at, data)
 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING
 """
-_INSERT_QUARANTINE = """
-INSERT INTO quarantine (factory_id, device_id, cause, detail, received_at, body) VALUES ($1, $2, $3, $4, $5, $6)
+_ADD_QUARANTINED = """
+WITH again AS (
+    UPDATE quarantine SET times = times + 1, last_received_at = $5 WHERE id = (
+        SELECT id FROM quarantine WHERE digest = $7 AND last_received_at > $8
+        AND replayed_at IS NULL AND dismissed_at IS NULL ORDER BY id DESC LIMIT 1)
+    RETURNING id
+)
+INSERT INTO quarantine (factory_id, device_id, cause, detail, received_at, last_received_at, body, digest)
+SELECT $1::int, $2, $3, $4, $5::timestamptz, $5, $6::bytea, $7 WHERE NOT EXISTS (SELECT FROM again)
 """
 _ADD_SOURCES = """
 INSERT INTO source (stream_id, stack_id, base_seq) SELECT * FROM unnest($1::int[], $2::int[], $3::bigint[])
@@ -187,9 +194,18 @@ class PostgresBackend:
             )
         if batch.quarantined:
             await connection.executemany(
-                _INSERT_QUARANTINE,
+                _ADD_QUARANTINED,
                 [
-                    (factory_id, item.device_id, item.cause, item.detail, item.received_at, item.body)
+                    (
+                        factory_id,
+                        item.device_id,
+                        item.cause,
+                        item.detail,
+                        item.received_at,
+                        item.body,
+                        digest_of(factory_id, item),
+                        item.received_at - FOLD_WITHIN,
+                    )
                     for factory_id, item in batch.quarantined
                 ],
             )

@@ -11,8 +11,9 @@ from typing import Any
 import aiosqlite
 import msgspec
 
+from carbontrack.model import Quarantined
 from carbontrack.store.sources import Key, Row, Sources, row_of
-from carbontrack.store.work import Batch, StoreFull, StoreUnavailable, outages
+from carbontrack.store.work import FOLD_WITHIN, Batch, StoreFull, StoreUnavailable, digest_of, outages
 from carbontrack.store.writer import BadRow
 
 _INSERT_READINGS = "INSERT OR IGNORE INTO reading VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -21,8 +22,14 @@ UPDATE stream SET watermark = ?, beyond = ?, anchors = ?, last_measured_ms = ?, 
     last_seq = ?, last_received_at = ? WHERE id = ?
 """
 _INSERT_RECORD = "INSERT OR IGNORE INTO device_record VALUES (?, ?, ?, ?, ?, ?)"
-_INSERT_QUARANTINE = """
-INSERT INTO quarantine (factory_id, device_id, cause, detail, received_at, body) VALUES (?, ?, ?, ?, ?, ?)
+_COUNT_QUARANTINED = """
+UPDATE quarantine SET times = times + 1, last_received_at = ? WHERE id = (
+    SELECT id FROM quarantine WHERE digest = ? AND last_received_at > ?
+    AND replayed_at IS NULL AND dismissed_at IS NULL ORDER BY id DESC LIMIT 1)
+"""
+_INSERT_QUARANTINED = """
+INSERT INTO quarantine (factory_id, device_id, cause, detail, received_at, last_received_at, body, digest)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _ADD_SOURCE = "INSERT OR IGNORE INTO source (stream_id, stack_id, base_seq) VALUES (?, ?, ?)"
 _FIND_SOURCE = "SELECT id FROM source WHERE stream_id = ? AND stack_id = ? AND base_seq = ?"
@@ -127,14 +134,8 @@ class SqliteBackend:
                     for pk, record, measured_at, received_at in batch.records
                 ],
             )
-        if batch.quarantined:
-            await connection.executemany(
-                _INSERT_QUARANTINE,
-                [
-                    (factory_id, item.device_id, item.cause, item.detail, to_ms(item.received_at), item.body)
-                    for factory_id, item in batch.quarantined
-                ],
-            )
+        for factory_id, item in batch.quarantined:
+            await _add_quarantined(connection, factory_id, item)
         if batch.buckets:
             await connection.executemany(_MARK_BUCKET, batch.buckets)
 
@@ -146,6 +147,14 @@ class SqliteBackend:
             async with connection.execute(_FIND_SOURCE, key) as cursor:
                 (found[key],) = await cursor.fetchone()  # type: ignore[misc]  # it is there now
         return found
+
+
+async def _add_quarantined(connection: aiosqlite.Connection, factory_id: int, item: Quarantined) -> None:
+    """Keep it, or count that it has come once more."""
+    digest, at, since = digest_of(factory_id, item), to_ms(item.received_at), to_ms(item.received_at - FOLD_WITHIN)
+    if not (await connection.execute(_COUNT_QUARANTINED, (at, digest, since))).rowcount:
+        row = (factory_id, item.device_id, item.cause, item.detail, at, at, item.body, digest)
+        await connection.execute(_INSERT_QUARANTINED, row)
 
 
 def _text(data: dict[str, Any]) -> str:

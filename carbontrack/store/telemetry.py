@@ -1,4 +1,4 @@
-"""Reading telemetry back: streams, the 5-minute tier, quarantine. Plain SQL for both engines.
+"""Reading telemetry back: streams and the 5-minute tier. Plain SQL for both engines.
 
 The SQL is written for PostgreSQL; for SQLite, where times are integers in ms, :class:`Engine` translates the little
 that differs.
@@ -14,7 +14,7 @@ from typing import Any
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 
-from carbontrack.model import MIN_DATETIME, Quarantined, Recovery, StackTotal, TrendPoint
+from carbontrack.model import Recovery, StackTotal, TrendPoint
 from carbontrack.store.sqlite import to_ms
 from carbontrack.store.work import TIER_MS, outages, stream_from_row
 from carbontrack.streams import Stream
@@ -235,41 +235,6 @@ class Telemetry:
             )
             for row in rows
         ]
-
-    # --- quarantine
-
-    async def quarantined(self, *, factory_id: int | None = None, limit: int = 50) -> list[Quarantined]:
-        """What could not be used, newest first."""
-        rows = await self._engine.rows(
-            "SELECT * FROM quarantine WHERE $1 = 0 OR factory_id = $1 ORDER BY id DESC LIMIT $2",
-            factory_id or 0,
-            limit,
-        )
-        return [
-            Quarantined(
-                row["device_id"],
-                row["cause"],
-                row["detail"],
-                self._engine.moment(row["received_at"]),
-                bytes(row["body"]),
-                row["id"],
-            )
-            for row in rows
-        ]
-
-    async def quarantine_counts(
-        self, *, factory_id: int | None = None, since: datetime = MIN_DATETIME
-    ) -> dict[str, int]:
-        """How many payloads or rows came into quarantine since then, by cause."""
-        rows = await self._engine.rows(
-            """
-            SELECT cause, count(*) AS n FROM quarantine
-            WHERE ($1 = 0 OR factory_id = $1) AND received_at >= $2 GROUP BY cause ORDER BY n DESC
-            """,
-            factory_id or 0,
-            since,
-        )
-        return {row["cause"]: int(row["n"]) for row in rows}
 
 
 def _hour_before(moment: datetime) -> datetime:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from asyncpg import InterfaceError, PostgresError
@@ -145,6 +146,16 @@ class Batch:
             sorted(buckets - known_dirty),
             len(works),
         )
+
+
+FOLD_WITHIN = timedelta(hours=1)
+"""What comes into quarantine again after a shorter time is the same row, once more: nodes send again for ever."""
+
+
+def digest_of(factory_id: int, item: Quarantined) -> str:
+    """What tells a thing in quarantine from all others."""
+    text = f"{factory_id}\n{item.device_id}\n{item.cause}\n".encode()
+    return hashlib.sha256(text + item.body).hexdigest()[:32]
 
 
 def _storable(item: Quarantined) -> Quarantined:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import cache
 
 from aiohttp import web
 
 from carbontrack.hookspecs import PortalView
-from carbontrack.web import api, edge, ledger_pages, ops, pages, plugin_pages, templating
+from carbontrack.web import (
+    account_pages,
+    api,
+    audit_pages,
+    edge,
+    ledger_pages,
+    ops,
+    pages,
+    people_pages,
+    plugin_pages,
+    templating,
+    upload_pages,
+)
 from carbontrack.web.access import check_access, public
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.device_auth import DEVICES, DeviceAuthenticator
 from carbontrack.web.errors import answer_errors
-from carbontrack.web.plugin_pages import PLUGIN_PAGES, PluginPages, find_plugin_page
+from carbontrack.web.plugin_pages import PLUGIN_PAGES, PluginPages, find_plugin_page, show_plugin_page
 from carbontrack.web.services import SERVICES, DemoAccount, Services
+from carbontrack.web.spreadsheets import WORKBOOKS, WORKBOOKS_AT_ONCE
 
 __all__ = ["DemoAccount", "Services", "check_pages", "create_app"]
 
@@ -24,11 +38,19 @@ STATIC_MAX_AGE_S = 31_536_000
 
 def create_app(services: Services) -> web.Application:
     """The application. Its routes are closed unless they say who may come in (:mod:`carbontrack.web.access`)."""
-    middlewares = [edge.behind(services.trusted_proxies), answer_errors, find_plugin_page, check_access]
+    middlewares = [
+        edge.behind(services.trusted_proxies),
+        answer_errors,
+        find_plugin_page,
+        check_access,
+        templating.count_waiting,
+        show_plugin_page,
+    ]
     app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)
     app[DEVICES] = DeviceAuthenticator(services)
+    app[WORKBOOKS] = asyncio.Semaphore(WORKBOOKS_AT_ONCE)
     templating.set_up(app, services)
     app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
     _add_routes(app)
@@ -50,7 +72,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 
 def _add_routes(app: web.Application) -> None:
-    for part in (pages, api, ledger_pages, ops):
+    for part in (pages, account_pages, people_pages, audit_pages, api, ledger_pages, upload_pages, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

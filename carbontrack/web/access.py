@@ -102,7 +102,7 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         request[DEVICE] = await request.app[DEVICES].sign_in(request)
         return await handler(request)
     await _check_person(request, access)
-    return await (match.handler if PAGE in request else handler)(request)
+    return await handler(request)
 
 
 async def _check_person(request: web.Request, access: _Access) -> None:

@@ -24,9 +24,13 @@ FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that begins so for a formula."""
 
 
+def check_json(request: web.Request) -> None:
+    """Raise :class:`Problem` for who does not take JSON: before anything is done that could not be told."""
+    _accepted(request.headers.get("Accept"), (JSON,))
+
+
 def write_object(request: web.Request, value: Any, adapter: TypeAdapter[Any], status: int) -> web.Response:
     """One value as JSON."""
-    _accepted(request.headers.get("Accept"), (JSON,))
     return _marked(request, web.Response(body=adapter.dump_json(value), status=status, content_type=JSON))
 
 

@@ -266,10 +266,11 @@ def session_token(request: web.Request) -> str | None:
 
 def cookie_name(request: web.Request) -> str:
     """The name of the session's cookie; by https the plain one counts for nothing, as anybody on the way can set it."""
-    return SECURE_COOKIE if _is_secure(request) else COOKIE
+    return SECURE_COOKIE if is_secure(request) else COOKIE
 
 
-def _is_secure(request: web.Request) -> bool:
+def is_secure(request: web.Request) -> bool:
+    """Whether cookies are for https only."""
     secure = request.app[SERVICES].secure_cookies
     return request.secure if secure == "auto" else secure
 
@@ -280,11 +281,11 @@ def set_cookie(request: web.Request, response: web.StreamResponse, session: Sign
         session.token,
         max_age=services.session_hours * 3600,
         path="/",
-        secure=_is_secure(request),
+        secure=is_secure(request),
         httponly=True,
         samesite="Lax",
     )
 
 
 def delete_cookie(request: web.Request, response: web.StreamResponse) -> None:
-    response.del_cookie(cookie_name(request), path="/", secure=_is_secure(request), httponly=True, samesite="Lax")
+    response.del_cookie(cookie_name(request), path="/", secure=is_secure(request), httponly=True, samesite="Lax")

@@ -1,8 +1,8 @@
 """What a route of the API takes and gives, said once: by its handler's own signature.
 
 A handler is given what its parameters ask for, checked (``query`` and ``body``, both an :class:`Input`), and gives back
-an :class:`Output`, a :class:`Page` of them, None (204), or a response of its own. The OpenAPI document is made of the
-same signature (:mod:`carbontrack.web.openapi`), so that it cannot say anything else.
+an :class:`Output`, a :class:`Page` of them, one that was :class:`Tried`, None (204), or a response of its own. The
+OpenAPI document is made of the same signature (:mod:`carbontrack.web.openapi`), so that it cannot say anything else.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from aiohttp import web
 from pydantic import TypeAdapter
 
 from carbontrack.model import Role, Scope
 from carbontrack.web.access import SAFE_METHODS, Handler, allow, public
-from carbontrack.web.answers import write_object, write_page
+from carbontrack.web.answers import check_json, write_object, write_page
 from carbontrack.web.idempotency import once
-from carbontrack.web.rest import Input, Listing, Page, read_body, read_query
+from carbontrack.web.rest import Input, Listing, Output, Page, read_body, read_query
 
 
 class Tag(StrEnum):
@@ -44,6 +44,19 @@ class Tag(StrEnum):
     SCHEMA = "The description"
 
 
+OutputT = TypeVar("OutputT", bound=Output)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried(Generic[OutputT]):
+    """What a creation would answer that was only to be tried: its status is 200, as nothing is there now.
+
+    A handler says by its return type that it can be tried: ``-> Something | Tried[Something]``.
+    """
+
+    found: OutputT
+
+
 @dataclass(frozen=True)
 class Operation:
     """One route as the world sees it.
@@ -60,12 +73,18 @@ class Operation:
     problems: frozenset[int]
     media: tuple[str, ...]
     reads: Mapping[str, Any]
+    can_be_tried: bool
     summary: str
     description: str
     is_list: bool = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "is_list", get_origin(self.gives) is Page)
+
+    @property
+    def is_object(self) -> bool:
+        """Whether its answer is one value of ours, as JSON."""
+        return not (self.is_list or self.media or self.gives in {type(None), web.StreamResponse})
 
     @property
     def row(self) -> Any:
@@ -92,6 +111,8 @@ class Operation:
         if self.is_list:
             assert isinstance(query, Listing)
             return write_page(request, found, self.adapter, self.fields, query)
+        if isinstance(found, Tried):
+            return write_object(request, found.found, self.adapter, 200)
         return write_object(request, found, self.adapter, self.status)
 
 
@@ -122,6 +143,8 @@ def operation(
         @functools.wraps(handler)
         async def handle(request: web.Request) -> web.StreamResponse:
             query = None if described.query is None else read_query(request, described.query)
+            if described.is_object:
+                check_json(request)
             given: dict[str, Any] = {"query": query} if "query" in asked else {}
             if described.body is not None:
                 given["body"] = await read_body(request, described.body)
@@ -146,7 +169,7 @@ def _described(
 ) -> Operation:
     types = get_type_hints(handler)
     summary, _, description = (inspect.getdoc(handler) or "").partition("\n")
-    gives = types["return"]
+    gives, can_be_tried = _without_tried(types["return"])
     is_list = get_origin(gives) is Page  # every list can be had as CSV, and so on, whatever else it understands
     return Operation(
         tag=tag,
@@ -157,9 +180,17 @@ def _described(
         problems=frozenset(problems),
         media=tuple(media),
         reads=reads,
+        can_be_tried=can_be_tried,
         summary=summary,
         description=description.strip(),
     )
+
+
+def _without_tried(gives: Any) -> tuple[Any, bool]:
+    """What a handler gives, and whether it can be tried."""
+    kinds = get_args(gives) if get_origin(gives) in {Union, UnionType} else (gives,)
+    plain = [kind for kind in kinds if get_origin(kind) is not Tried]
+    return (gives, False) if len(plain) == len(kinds) else (plain[0], True)
 
 
 def operation_of(handler: Any, method: str) -> Operation | None:

@@ -20,6 +20,8 @@ from carbontrack.web.services import Services
 
 USUAL_DAYS = 400
 """What is usual is looked for so far back: a year, and the same weeks of the year before."""
+COMPARED = 60
+"""With so many entries at most, the newest ones."""
 UNUSUAL = "urn:carbontrack:problem:unusual-amount"
 FIRST_ENTRIES = datetime(2000, 1, 1, tzinfo=UTC)
 MOST = 1e9
@@ -195,8 +197,13 @@ async def question_energy(entry: EnergyEntry, services: Services, before: Energy
         entry.period_start - timedelta(days=USUAL_DAYS),
         entry.period_end,
         energy_type=entry.energy_type,
-        limit=60,
+        limit=COMPARED,
     )
+    return energy_question(entry, earlier)
+
+
+def energy_question(entry: EnergyEntry, earlier: Sequence[EnergyEntry]) -> str | None:
+    """The same, where the entries to compare with are at hand: of its factory, its type and its time."""
     same = [_per_day(it) for it in earlier if it.id != entry.id]
     return unusual(max(_per_day(entry), LEAST_PER_DAY), same, in_base_unit(entry)[1])
 
@@ -216,8 +223,13 @@ async def question_production(
     if before is not None and _amounts(before) == _amounts(entry):
         return []
     earlier = await services.store.production_entries(
-        entry.factory_id, entry.period_start - timedelta(days=USUAL_DAYS), entry.period_end, limit=60
+        entry.factory_id, entry.period_start - timedelta(days=USUAL_DAYS), entry.period_end, limit=COMPARED
     )
+    return production_questions(entry, earlier)
+
+
+def production_questions(entry: ProductionEntry, earlier: Sequence[ProductionEntry]) -> list[tuple[str, str]]:
+    """As :func:`energy_question`."""
     same = [it for it in earlier if it.id != entry.id]
     days = _days(entry.period_start, entry.period_end)
     questions = [

@@ -29,6 +29,26 @@ class Problem(Exception):
         self.errors = errors
         self.headers: dict[str, str] = {}
         self.type = "about:blank"
+        self.rows: tuple[int, ...] = ()
+        """Where the errors are those of a table: the row of each."""
+
+
+REFUSALS = (Problem, ValidationError, RegistryError, TooManyAttempts)
+"""What is raised where a request cannot be done as it is: whoever sent it is told why, and may send another."""
+
+
+def refusal(error: Exception) -> Problem:
+    """What to tell of one of :data:`REFUSALS`."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, ValidationError):
+        return Problem(422, "Some values are wrong.", field_errors(error))
+    if isinstance(error, TooManyAttempts):
+        problem = Problem(429, str(error))
+        problem.headers = {"Retry-After": str(error.retry_after_s)}
+        return problem
+    assert isinstance(error, RegistryError)
+    return Problem(409, str(error), ((error.field, str(error)),) if error.field else ())
 
 
 @web.middleware
@@ -38,27 +58,19 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except web.HTTPRedirection:
         raise
-    except TooManyAttempts as error:
-        problem = Problem(429, str(error))
-        problem.headers = {"Retry-After": str(error.retry_after_s)}
-        return _answer(request, problem)
     except Exception as error:  # noqa: BLE001  # the last place where it can be answered
         return _answer(request, _problem(request, error))
 
 
 def _problem(request: web.Request, error: Exception) -> Problem:
-    if isinstance(error, Problem):
-        return error
+    if isinstance(error, REFUSALS):
+        return refusal(error)
     if isinstance(error, web.HTTPException):
         text = error.text or ""
         problem = Problem(error.status, "" if text.startswith(f"{error.status}:") else text)
         kept = ("Allow", "Retry-After", "WWW-Authenticate")
         problem.headers = {name: error.headers[name] for name in kept if name in error.headers}
         return problem
-    if isinstance(error, ValidationError):
-        return Problem(422, "Some values are wrong.", field_errors(error))
-    if isinstance(error, RegistryError):
-        return Problem(409, str(error))
     if isinstance(error, StoreUnavailable):
         log.warning("the database is away", path=request.path, error=str(error))
         return Problem(503, "The database does not answer at the moment. Devices keep their readings; try again soon.")
@@ -80,6 +92,8 @@ def _answer(request: web.Request, problem: Problem) -> web.Response:
             body["detail"] = problem.detail
         if problem.errors:
             body["errors"] = [{"field": field, "message": message} for field, message in problem.errors]
+        for error, row in zip(body.get("errors", ()), problem.rows, strict=False):
+            error["row"] = row
         return web.Response(
             text=json.dumps(body),
             status=problem.status,

@@ -73,6 +73,8 @@ class FieldError(BaseModel):
     field: str
     """Empty for what concerns no field."""
     message: str
+    row: int | None = None
+    """Of an uploaded table: the row that is wrong, as a spreadsheet counts."""
 
 
 class ProblemDocument(BaseModel):
@@ -294,6 +296,8 @@ def _body(described: contract.Operation, schemas: _Schemas) -> RequestBody | Non
 def _responses(route: Route, schemas: _Schemas, *, is_public: bool) -> dict[str, Response | Reference]:
     described = route.operation
     found: dict[str, Response | Reference] = {str(described.status): _success(route, schemas)}
+    if described.can_be_tried:
+        found["200"] = _success(route, schemas).model_copy(update={"description": "What it would come to."})
     if route.method == "GET" and not described.media and described.status == 200:
         found["304"] = Response(description=MEANINGS[304])
     usual = contract.usual_problems(described, route.method, is_public=is_public, has_variable="{" in route.path)

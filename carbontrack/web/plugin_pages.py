@@ -59,6 +59,12 @@ async def find_plugin_page(request: web.Request, handler: Handler) -> web.Stream
     return await handler(request)
 
 
+@web.middleware
+async def show_plugin_page(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Show the plugin's page that was found, now that it is known who asks."""
+    return await (request[PAGE].handler if PAGE in request else handler)(request)
+
+
 def _router_of(views: Iterable[FencedView]) -> web.UrlDispatcher:
     router = web.UrlDispatcher()
     for view in views:

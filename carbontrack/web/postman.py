@@ -60,6 +60,9 @@ def _item(path: str, method: str, operation: Mapping[str, Any]) -> dict[str, Any
             "raw": json.dumps(example, indent=2, ensure_ascii=False),
             "options": {"raw": {"language": "json"}},
         }
+    elif "multipart/form-data" in content:
+        files = content["multipart/form-data"]["schema"]["properties"]
+        request["body"] = {"mode": "formdata", "formdata": [{"key": name, "type": "file"} for name in files]}
     item: dict[str, Any] = {"name": operation["summary"], "request": request, "response": []}
     if operation["operationId"] == "login":
         item["event"] = [{"listen": "test", "script": {"type": "text/javascript", "exec": KEEP_TOKEN}}]
@@ -89,4 +92,6 @@ def _url(path: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _word(schema: Mapping[str, Any]) -> str:
     value = example_of(schema, {})
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return "" if value is None else str(value)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 
-from carbontrack.model import Flag, Role, Snapshot
+from carbontrack.model import Flag, Role, Scope, Snapshot, User, UserStatus
 
 NO_VALUE = "\N{EN DASH}"
 SECONDS_PER_HOUR = 3600
@@ -20,6 +20,43 @@ ROLE_TITLES: Mapping[Role, str] = {
     Role.AUDITOR: "Auditor",
     Role.OPERATOR: "Operator",
 }
+
+STATUS_TITLES: Mapping[UserStatus, str] = {
+    UserStatus.PENDING: "Waits for approval",
+    UserStatus.ACTIVE: "May sign in",
+    UserStatus.DISABLED: "Disabled",
+}
+
+SCOPE_TEXTS: Mapping[Scope, str] = {
+    Scope.READ: "Read everything that you may see",
+    Scope.ENTRIES: "Enter, change and withdraw energy and tea",
+    Scope.REPORTS: "Report periods",
+    Scope.REGISTRY: "Change factories, chimneys, plans and devices",
+    Scope.EMISSIONS: "Hand in readings",
+}
+
+LOCALE_TITLES: Mapping[str, str] = {"en": "English", "sw": "Kiswahili"}
+
+BROWSERS = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("SamsungBrowser/", "Samsung Internet"),
+    ("Firefox/", "Firefox"),
+    ("FxiOS/", "Firefox"),
+    ("CriOS/", "Chrome"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+"""What tells a browser from those below, whose names it gives as well."""
+SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "an iPhone"),
+    ("iPad", "an iPad"),
+    ("Windows", "Windows"),
+    ("CrOS", "ChromeOS"),
+    ("Mac OS X", "a Mac"),
+    ("Linux", "Linux"),
+)
 
 STATE_TITLES: Mapping[str, str] = {
     "firing": "Firing",
@@ -154,6 +191,20 @@ def cause_text(cause: str) -> str:
     return CAUSE_TEXTS.get(cause, cause.replace("_", " ").capitalize() + ".")
 
 
+def person_name(user: User) -> str:
+    """A person's name; the address of who has not given any."""
+    return f"{user.first_name} {user.last_name}".strip() or user.email
+
+
+def program_name(user_agent: str) -> str:
+    """What somebody has signed in with, in plain words: ``Chrome on Android``; a program by its own name."""
+    if not user_agent.startswith("Mozilla/"):
+        return user_agent.partition("/")[0].strip()[:40] or "A program"
+    browser = next((name for mark, name in BROWSERS if mark in user_agent), "A browser")
+    system = next((name for mark, name in SYSTEMS if mark in user_agent), "")
+    return f"{browser} on {system}" if system else browser
+
+
 def zone_short(now: datetime, zone: tzinfo) -> str:
     return now.astimezone(zone).strftime("%Z")
 
@@ -167,12 +218,17 @@ def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
     def local_datetime(moment: datetime | None) -> str:
         return NO_VALUE if moment is None else f"{moment.astimezone(zone):%d %b %H:%M}"
 
-    def local_span(start: datetime, end: datetime) -> str:
+    def local_date(moment: datetime | None) -> str:
+        return NO_VALUE if moment is None else f"{moment.astimezone(zone):%d %b %Y}"
+
+    def local_moment(moment: datetime) -> str:
+        """To the second, with the year: for what is looked up years later."""
+        return f"{moment.astimezone(zone):%d %b %Y %H:%M:%S}"
+
+    def local_span(start: datetime, end: datetime, form: str = "%d %b") -> str:
         """A period in local days, as people say it."""
-        first, last = start.astimezone(zone), (end - timedelta(seconds=1)).astimezone(zone)
-        if first.date() == last.date():
-            return f"{first:%d %b}"
-        return f"{first:%d %b} to {last:%d %b}"
+        first, last = (f"{moment.astimezone(zone):{form}}" for moment in (start, end - timedelta(seconds=1)))
+        return first if first == last else f"{first} to {last}"
 
     def local_range(start: datetime, end: datetime) -> str:
         """From when to when, to the minute; the day is said once if it is one."""
@@ -195,6 +251,10 @@ def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
         "cause_text": cause_text,
         "local_time": local_time,
         "local_datetime": local_datetime,
+        "local_date": local_date,
+        "local_moment": local_moment,
+        "person_name": person_name,
+        "program_name": program_name,
     }
 
 

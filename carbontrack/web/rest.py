@@ -164,6 +164,19 @@ def read_cursor(cursor: str) -> list[Any]:
     return place
 
 
+def id_before(cursor: str | None) -> int | None:
+    """Where a list by falling id goes on, of a cursor with one id; None at its beginning.
+
+    Raises :class:`Problem` for a cursor of another list.
+    """
+    if cursor is None:
+        return None
+    match read_cursor(cursor):
+        case [int(number)] if 0 < number < 2**63:
+            return number
+    raise bad_cursor()
+
+
 def bad_cursor() -> Problem:
     """The answer to a cursor that is none of this list's."""
     return Problem(422, WRONG, (("cursor", "is the `next` of the answer before, with the same query"),))

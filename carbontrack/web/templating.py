@@ -11,13 +11,18 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
-from carbontrack.model import User
+from carbontrack.model import User, UserStatus
+from carbontrack.passwords import SHORTEST_PASSWORD
 from carbontrack.web import present
-from carbontrack.web.access import NETWORK_ROLES, USER
+from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, USER, Handler
+from carbontrack.web.notices import forget_notice, waiting_notice
 from carbontrack.web.services import SERVICES, Services
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
+PEOPLE = "/hq/people/"
+WAITING = web.RequestKey("waiting", int)
+"""How many people wait for approval by whoever asks."""
 
 
 class Environments:
@@ -66,17 +71,27 @@ def set_up(app: web.Application, services: Services) -> None:
 
     environment.globals["static_url"] = static_url
     environment.globals["version"] = services.version
+    environment.globals["shortest_password"] = SHORTEST_PASSWORD
+
+
+@web.middleware
+async def count_waiting(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Whoever lets people in sees on every page how many wait for it."""
+    if USER in request and request[USER].role in HQ_ONLY and not request.path.startswith(("/api/", "/static/")):
+        request[WAITING] = len(await request.app[SERVICES].store.users(status=UserStatus.PENDING))
+    return await handler(request)
 
 
 def render(request: web.Request, template: str, values: Mapping[str, Any], folder: Path | None = None) -> web.Response:
-    """A page with what every page needs: who is signed in, the menu, the time zone.
+    """A page with what every page needs: who is signed in, the menu, the time zone, what the last form came to.
 
     ``folder`` has the templates of the plugin whose page it is.
     """
     services = request.app[SERVICES]
-    user = request.get(USER)
+    user, notice = request.get(USER), waiting_notice(request)
     common = {
         "user": user,
+        "notice": notice,
         "role_title": present.ROLE_TITLES[user.role] if user else "",
         "menu": _menu(request, services, user),
         "path": request.path_qs,
@@ -84,11 +99,14 @@ def render(request: web.Request, template: str, values: Mapping[str, Any], folde
         "zone_short": present.zone_short(services.clock(), services.time_zone),
     }
     page = request.app[ENVIRONMENTS].of(folder).get_template(template)
-    return web.Response(text=page.render({**common, **values}), content_type="text/html")
+    response = web.Response(text=page.render({**common, **values}), content_type="text/html")
+    if notice is not None:
+        forget_notice(request, response)
+    return response
 
 
 def _menu(request: web.Request, services: Services, user: User | None) -> list[dict[str, Any]]:
-    """The portal views that have one address for everybody and are open to this person."""
+    """The portal views that have one address for everybody and are open to this person, and our own pages."""
     if user is None:
         return []
     items = [
@@ -98,4 +116,16 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     ]
     if user.role in NETWORK_ROLES:
         items.insert(1, ("Leaderboard", "/hq/leaderboard"))
-    return [{"title": title, "url": url, "current": request.path == url} for title, url in items]
+    if user.role in HQ_ONLY:
+        items.append(("People", PEOPLE))
+    if user.role in NETWORK_ROLES:
+        items.append(("Audit log", "/hq/audit/"))
+    return [
+        {
+            "title": title,
+            "url": url,
+            "current": request.path == url,
+            "waiting": request.get(WAITING, 0) if url == PEOPLE else 0,
+        }
+        for title, url in items
+    ]

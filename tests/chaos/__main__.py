@@ -25,7 +25,7 @@ from tests.support.system import REQUIRE
 EXAMPLES = """\
 examples:
   make chaos                                    every fault three times, 134 devices of 67 factories
-  make chaos ARGS="--short"                     every fault once, 67 devices
+  make chaos ARGS="--short"                     every fault once with shorter pauses, 67 devices
   make chaos ARGS="--seed 7"                    the same again
   make chaos ARGS="--only 'core killed' --rounds 20"
 """
@@ -42,6 +42,7 @@ def main() -> int:
         sample_s=1.0,
         day_devices=3 if short else 12,
         disk_mb=600 if short else 3000,
+        pace=0.5 if short else 1.0,
         only=options.only,
     )
     if not can_mount():
@@ -89,7 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Make core, broker, database, links and devices fail, and count what is lost.",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000), help="repeat a run")
-    parser.add_argument("--short", action="store_true", help="every fault once, fewer devices; what `make test` runs")
+    parser.add_argument(
+        "--short", action="store_true", help="every fault once, shorter pauses, fewer devices; what `make test` runs"
+    )
     parser.add_argument("--rounds", type=int, help="how many times each fault")
     parser.add_argument("--devices", type=int, choices=range(8, 401), metavar="8..400", help="how many devices")
     parser.add_argument("--only", action="append", choices=list(FAULTS), default=[], help="no other faults than these")

@@ -22,6 +22,8 @@ from tests.support.world import body
 DAY_H = 24.0
 STEP_MS = 5_000
 LONGER_THAN_PATIENCE_S = OFFLINE_AFTER_S + 3
+UNTIL_WILLS_COUNT_S = 6.0
+"""After that a device that left by itself is shown as offline."""
 FLOOD_MESSAGES = 6_000
 NEIGHBOURS_WAIT_S = 10.0
 """A neighbour of a flooding device gets its receipts within this, in 99 of 100 cases, however busy the machine is."""
@@ -40,13 +42,15 @@ class Chaos:
     chance: random.Random
     link_cut: Sequence[Device] = ()
     """Devices that have not been connected yet, and whose stores are full of a day."""
+    pace: float = 1.0
+    """How long the pauses of the faults are, of what they would be."""
 
     def some(self, count: int) -> list[Device]:
         """Devices that the fault hits."""
         return self.chance.sample(list(self.devices.values()), count)
 
     async def pause(self, least_s: float, most_s: float) -> None:
-        await asyncio.sleep(self.chance.uniform(least_s, most_s))
+        await asyncio.sleep(self.pace * self.chance.uniform(least_s, most_s))
 
 
 Fault = Callable[[Chaos], Awaitable[str]]
@@ -138,7 +142,7 @@ async def broker_stopped(chaos: Chaos) -> str:
     await chaos.pause(0.2, 1.0)
     await asyncio.to_thread(chaos.platform.broker.stop)
     await asyncio.to_thread(chaos.platform.broker.start)
-    await chaos.pause(3.0, 6.0)
+    await asyncio.sleep(UNTIL_WILLS_COUNT_S)
     return "SIGTERM, and back at once"
 
 

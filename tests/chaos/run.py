@@ -37,7 +37,10 @@ SELECT count(*) FROM reading WHERE measured_at < now() - interval '3 days' OR me
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How much of it. ``day_devices``: those whose link was cut for a day of their time. ``only``: no other faults."""
+    """How much of it. ``day_devices``: those whose link was cut for a day of their time. ``only``: no other faults.
+
+    ``pace``: how long pauses are within a fault, of what they would be.
+    """
 
     seed: int
     devices: int
@@ -45,6 +48,7 @@ class Profile:
     sample_s: float
     day_devices: int
     disk_mb: int
+    pace: float = 1.0
     only: Sequence[str] = ()
 
     def faults(self, chance: random.Random) -> list[str]:
@@ -92,7 +96,7 @@ async def run(profile: Profile, folder: Path, say: Callable[[str], None]) -> lis
         for device in cut:
             device.cable.cut()
             device.fill(DAY_H, STEP_MS)
-        chaos = Chaos(parts, devices, chance, cut)
+        chaos = Chaos(parts, devices, chance, cut, profile.pace)
         watcher = await _get_going(stack, chaos, profile.sample_s)
         outcomes = await _suffer(chaos, order, folder, say)
         say("waiting for the last receipts, and then counting")

@@ -6,13 +6,14 @@ address has a variable. PYTEST_DONT_REWRITE, as in ``tests.support.world``.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, FormData
 
 from tests.support import estate as make
 from tests.support.estate import CODE, DAY, Caller, Estate, Maker, Side, at
@@ -54,10 +55,21 @@ class Call:
         return any(callable(part) for part in (self.json, self.form, self.query)) and self.actor is None
 
 
+def table(text: str, **fields: str) -> FormData:
+    """A form with a file in it, as a browser sends it."""
+    form = FormData(fields)
+    form.add_field("file", io.BytesIO(text.encode()), filename="table.csv")
+    return form
+
+
 MAKERS: Mapping[str, Maker] = {
     "DELETE /api/factories/{id}/": make.empty_factory,
     "DELETE /api/users/{id}/": make.pending_user,
     "POST /api/users/{id}/sign-out/": make.signed_in_user,
+    "POST /hq/people/{id}/approve": make.pending_user,
+    "POST /hq/people/{id}/refuse": make.pending_user,
+    "POST /hq/people/{id}/enable": make.disabled_user,
+    "POST /hq/people/{id}/sign-out": make.signed_in_user,
     "/api/factories/{id}/": make.factory,
     "/api/stacks/{id}/": make.stack,
     "/api/mcu-devices/{id}/": make.device,
@@ -68,6 +80,10 @@ MAKERS: Mapping[str, Maker] = {
     "/api/users/{id}/": make.user,
     "/api/me/sessions/{id}/": make.session,
     "/api/me/tokens/{id}/": make.api_token,
+    "/api/quarantine/{id}/": make.quarantined,
+    "/account/sessions/{id}/": make.session,
+    "/account/tokens/{id}/": make.api_token,
+    "/hq/people/{id}/": make.user,
     "/factory/{slug}/": make.slug,
 }
 """What the variable of an address stands for: the first that an address, or method and address, begins with."""
@@ -75,6 +91,7 @@ CONSTANTS = {"name": "ct_v1", "path": "app.css"}
 """Variables that stand for nothing of a factory's."""
 NEW_PASSWORD = "another horse with a battery"
 WOOD = {"energy_type": "firewood", "amount": 1250, "unit": "kg", "moisture": 0.25}
+NO_SUCH_PERSON = "Nobody has this address; a code that is made is noted."
 
 CALLS: Mapping[str, Call] = {
     # --- pages
@@ -84,6 +101,40 @@ CALLS: Mapping[str, Call] = {
     "POST /logout": Call(form={}, ends=True),
     "POST /hq/unpark/": Call(form=lambda it: {"device_id": it.side.device.device_id}),
     "POST /hq/plugins/reload": Call(form={}),
+    "POST /register": Call(
+        form=lambda it: {
+            "email": f"page-{it.number}@example.org", "password": PASSWORD, "first_name": "Wanjiru",
+            "last_name": "Kamau", "requested_role": "factory_clerk", "factory_id": str(it.side.factory.id),
+        },
+        actor=lambda it: f"page-{it.number}@example.org",
+    ),
+    "POST /forgot-password": Call(form={"email": "nobody@example.org"}, unaudited=NO_SUCH_PERSON),
+    "POST /reset-password": Call(
+        form=lambda it: {"email": it.made, "code": CODE, "new_password": NEW_PASSWORD},
+        made=make.one_time_code,
+        actor=lambda it: it.made,
+    ),
+    "POST /account": Call(form={"phone_number": "+254 711 000 001"}),
+    "POST /account/password": Call(form={"current_password": PASSWORD, "new_password": NEW_PASSWORD}, ends=True),
+    "POST /account/sessions/{id}/end": Call(form={}),
+    "POST /account/tokens": Call(form={"name": "Monthly export", "scopes": "read", "days": "90"}),
+    "POST /account/tokens/{id}/revoke": Call(form={}),
+    "POST /hq/people/new": Call(
+        form=lambda it: {
+            "email": f"hq-added-{it.number}@example.org", "role": "factory_clerk",
+            "factory_id": str(it.side.factory.id),
+        }
+    ),
+    "POST /hq/people/{id}/": Call(form=lambda it: {"role": "factory_manager", "factory_id": str(it.side.factory.id)}),
+    "POST /hq/people/{id}/approve": Call(
+        form=lambda it: {"role": "factory_clerk", "factory_id": str(it.side.factory.id)}
+    ),
+    "POST /hq/people/{id}/refuse": Call(form={}),
+    "POST /hq/people/{id}/disable": Call(form={}),
+    "POST /hq/people/{id}/enable": Call(form={}),
+    "POST /hq/people/{id}/code": Call(form={}),
+    "POST /hq/people/{id}/sign-out": Call(form={}),
+    "POST /hq/audit/verify": Call(form={}, unaudited="It reads the log."),
     "POST /factory/{slug}/account": Call(form={"reason": "corrected"}, query={"month": "2026-02"}),
     "POST /factory/{slug}/entries/energy": Call(
         form={"energy_type": "firewood", "amount": "1,250", "unit": "kg", "moisture": "25", "first_day": "2026-03-01",
@@ -94,6 +145,14 @@ CALLS: Mapping[str, Call] = {
     ),
     "POST /factory/{slug}/entries/withdraw": Call(
         form=lambda it: {"kind": "energy", "id": it.made, "reason": "typed twice"}, made=make.energy_entry
+    ),
+    "POST /factory/{slug}/entries/upload": Call(
+        form=lambda it: table(f"made_tea_kg,timestamp\n{it.number},2026-02-27\n", kind="tea"),
+        unaudited="Nothing is kept yet.",
+    ),
+    "POST /factory/{slug}/entries/upload/keep": Call(
+        form=lambda it: {"kind": "tea", "duplicates": "0", "confirmed": "true",
+                         "rows": f'[[2,{{"made_tea_kg":{it.number},"timestamp":"{at(NOON)}"}}]]'}
     ),
     # --- the account
     "POST /api/register/": Call(
@@ -108,7 +167,7 @@ CALLS: Mapping[str, Call] = {
     ),
     "POST /api/logout/": Call(ends=True),
     "POST /api/forgot-password/": Call(
-        json={"email": "nobody@example.org"}, unaudited="Nobody has this address; a code that is made is noted."
+        json={"email": "nobody@example.org"}, unaudited=NO_SUCH_PERSON
     ),
     "POST /api/reset-password/": Call(
         json=lambda it: {"email": it.made, "code": CODE, "new_password": NEW_PASSWORD},
@@ -162,6 +221,14 @@ CALLS: Mapping[str, Call] = {
         json=lambda it: {"note": f"read again {it.number}", "reason": "read again", "confirmed": True}
     ),
     "DELETE /api/energy-entries/{id}/": Call(query={"reason": "typed twice"}),
+    "POST /api/energy-entries/bulk/": Call(
+        form=lambda it: table(f"energy_type,amount,unit,timestamp\nfirewood,{it.number},kg,2026-02-26\n"),
+        query=lambda it: {"factory_id": str(it.side.factory.id), "confirmed": "true"},
+    ),
+    "POST /api/production-entries/bulk/": Call(
+        form=lambda it: table(f"made_tea_kg,timestamp\n{it.number},2026-02-26\n"),
+        query=lambda it: {"factory_id": str(it.side.factory.id), "confirmed": "true"},
+    ),
     "POST /api/production-entries/": Call(
         json=lambda it: {"made_tea_kg": 900, "factory_id": it.side.factory.id, "timestamp": at(NOON), "confirmed": True}
     ),
@@ -184,6 +251,8 @@ CALLS: Mapping[str, Call] = {
         }
     ),
     # --- the platform
+    "POST /api/quarantine/{id}/replay/": Call(),
+    "POST /api/quarantine/{id}/dismiss/": Call(json={"reason": "of a test"}),
     "POST /api/plugins/reload/": Call(),
 }  # fmt: skip
 """What each changing route is sent; a route that only reads needs no line."""

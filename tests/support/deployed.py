@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import shutil
 import ssl
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Any
 import aiomqtt
 import pytest
 
+from tests.support import programs
 from tests.support.system import Server, accepts_connections, free_port, needs
 
 ROOT = Path(__file__).parent.parent.parent
@@ -51,15 +50,7 @@ class Installation:
         return self.folder / "broker-files"
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "carbontrack", *words, "--config", str(self.folder / "carbontrack.yaml")],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=self.folder,
-            env={name: value for name, value in os.environ.items() if not name.startswith("CARBONTRACK_")},
-            check=False,
-        )
+        return programs.run("carbontrack", *words, "--config", self.folder / "carbontrack.yaml", cwd=self.folder)
 
     def set_up(self, *words: str) -> subprocess.CompletedProcess[str]:
         return self.run("broker", "set-up", "--folder", str(self.files), *words)

@@ -20,10 +20,22 @@ import pytest
 from carbontrack.credentials import device_password
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
-from carbontrack.model import Device, Factory, MonitoringPlan, Origin, Report, Role, Scope, Stack, User, UserStatus
+from carbontrack.model import (
+    Device,
+    Factory,
+    MonitoringPlan,
+    Origin,
+    Quarantined,
+    Report,
+    Role,
+    Scope,
+    Stack,
+    User,
+    UserStatus,
+)
 from carbontrack.passwords import RESET, code_hash, new_token, token_hash
 from carbontrack.plugins import Limits, PluginHost
-from carbontrack.store import Store
+from carbontrack.store import Store, Work
 from carbontrack.web.attempts import Attempts
 from carbontrack.web.auth import API_TOKEN
 from tests.support.web import PEOPLE, Portal, password_hash, running_portal
@@ -197,7 +209,9 @@ async def _fill(estate: Estate, side: Side) -> None:
     """One of everything that a factory may have."""
     store, nobody = estate.store, Caller("nobody", "nobody", {})
     by = Origin(side.clerk.email, f"{side.word} address", side.clerk.id)
-    for make in (energy_entry, production_entry, target, statement, device, stack, session, api_token, pending_user):
+    for make in (
+        energy_entry, production_entry, target, statement, device, stack, session, api_token, pending_user, quarantined,
+    ):  # fmt: skip
         await make(estate, side, nobody)
     plan = MonitoringPlan(valid_from=NOON - DAY, note=f"{side.word} note")
     await store.add_plan(side.stack.id, plan, by=by)
@@ -314,6 +328,19 @@ async def signed_in_user(estate: Estate, side: Side, caller: Caller) -> str:
     return str(person.id)
 
 
+async def disabled_user(estate: Estate, side: Side, caller: Caller) -> str:
+    return str((await estate.person(Role.FACTORY_CLERK, side, UserStatus.DISABLED)).id)
+
+
+async def quarantined(estate: Estate, side: Side, caller: Caller) -> str:
+    """Something that can be read by now: a replay keeps it."""
+    content, device_id = body(estate.number(), sid="0a0b0c0d"), side.device.device_id
+    item = Quarantined(device_id, "invalid_json", f"{side.word} detail", NOON, content)
+    await estate.store.save(Work(device_id, side.factory.id, quarantined=[item]))
+    (kept, *_) = await estate.store.quarantined(factory_id=side.factory.id)
+    return str(kept.id)
+
+
 async def pending_user(estate: Estate, side: Side, caller: Caller) -> str:
     return str((await estate.person(Role.FACTORY_CLERK, side, UserStatus.PENDING)).id)
 
@@ -354,6 +381,11 @@ CODE = "ABCD-EFGH-JKLM"
 def leaked(answer: bytes) -> set[str]:
     """The words in an answer that can only be of the other factory."""
     return {word.decode().lower() for word in _LEAKED.findall(answer)}
+
+
+def told_unasked(path: str, answer: bytes) -> bytes:
+    """An answer without what everybody may know: whoever asks for an account says for which factory."""
+    return answer.replace(f"{OTHER} name".encode(), b"") if path == "/register" else answer
 
 
 def at(moment: datetime) -> str:

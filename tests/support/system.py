@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 REQUIRE = "CARBONTRACK_REQUIRE_SYSTEM_PARTS"
-START_S = 30.0
+START_S = 60.0
 STOP_S = 10.0
 
 

@@ -9,6 +9,7 @@ from carbontrack.web.api import (
     accounting,
     alerts,
     audit,
+    bulk,
     compliance,
     device_intake,
     devices,
@@ -17,14 +18,15 @@ from carbontrack.web.api import (
     people,
     plans,
     plugins,
+    quarantine,
     readings,
     schema,
 )
 from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
-    account, people, registry_routes, plans, devices, readings, device_intake, entries, accounting, compliance, alerts,
-    plugins, audit, live, schema,
+    account, people, registry_routes, plans, devices, readings, device_intake, entries, bulk, accounting, compliance,
+    alerts, quarantine, plugins, audit, live, schema,
 )  # fmt: skip
 
 

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Literal
 
 from aiohttp import web
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from carbontrack.model import ApiToken, Role, Scope, Session, User, UserStatus
-from carbontrack.passwords import WeakPassword, token_hash
+from carbontrack.passwords import token_hash
+from carbontrack.web import people
 from carbontrack.web.access import EVERYBODY, USER, origin
 from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, session_token
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Shown, path_id, zoned
+from carbontrack.web.rest import Input, Output, Page
 from carbontrack.web.services import SERVICES
-
-Email = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s]+@[^@\s]+$", max_length=200), Shown]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80), Shown]
-Phone = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(\+?[0-9 ()-]{6,30})?$")]
-Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
 def add_routes(app: web.Application) -> None:
@@ -62,30 +55,7 @@ class PersonOut(Output):
         return cls.model_validate(user)
 
 
-@contextmanager
-def choosing(field: str) -> Iterator[None]:
-    """Whoever chooses a bad password is told why, at the field."""
-    try:
-        yield
-    except WeakPassword as error:
-        raise Problem(422, WRONG, ((field, str(error)),)) from None
-
-
 # --- asking for an account
-
-
-class Registration(Input):
-    email: Email = Field(examples=["wanjiru@example.org"])
-    password: Password = Field(examples=["correct horse battery staple"])
-    first_name: Name = Field(examples=["Wanjiru"])
-    last_name: Name = Field(examples=["Kamau"])
-    phone_number: Phone = ""
-    requested_role: Literal[Role.HQ_MANAGER, Role.FACTORY_MANAGER, Role.FACTORY_CLERK, Role.AUDITOR] = Field(
-        examples=["factory_clerk"]
-    )
-    """Headquarters decides on it."""
-    factory_id: Id | None = Field(None, examples=[1])
-    """For a factory's manager or clerk."""
 
 
 class Registered(Output):
@@ -95,23 +65,12 @@ class Registered(Output):
 
 
 @operation(Tag.ACCOUNT, None, status=201, problems=(409, 422, 429))
-async def register(request: web.Request, body: Registration) -> Registered:
+async def register(request: web.Request, body: people.Registration) -> Registered:
     """Ask for an account. Nobody can sign in with it before headquarters has approved it.
 
     409: the address has an account already, or has asked for one.
     """
-    with choosing("password"):
-        user = await request.app[AUTHENTICATOR].register(
-            email=body.email,
-            password=body.password,
-            role=body.requested_role,
-            factory_id=body.factory_id,
-            first_name=body.first_name,
-            last_name=body.last_name,
-            phone_number=body.phone_number,
-            address=request.remote or "",
-        )
-    return Registered.model_validate(user)
+    return Registered.model_validate(await people.register(request, body))
 
 
 # --- signing in and out
@@ -153,64 +112,33 @@ async def logout(request: web.Request) -> web.StreamResponse:
 # --- passwords
 
 
-class Forgotten(Input):
-    email: str = Field(max_length=254, examples=["chief@example.org"])
-
-
 class CodeSent(Output):
     detail: str
     """What happens next."""
 
 
 @operation(Tag.ACCOUNT, None, status=202, problems=(429,))
-async def forgot_password(request: web.Request, body: Forgotten) -> CodeSent:
+async def forgot_password(request: web.Request, body: people.Forgotten) -> CodeSent:
     """Ask for a one-time code by e-mail. The answer does not say whether the address has an account.
 
     Where the platform sends no mail, headquarters hands out codes: `POST /api/users/{id}/code/`.
     """
-    await request.app[AUTHENTICATOR].send_code(body.email, request.remote or "")
-    return CodeSent(detail="If this address has an account, a code is on its way. It is good for 15 minutes.")
-
-
-class Reset(Input):
-    email: str = Field(max_length=254, examples=["chief@example.org"])
-    code: str = Field(min_length=1, max_length=40, examples=["K7QM-2FXA-9TLB"])
-    """Of the mail, or as headquarters handed it over; with or without hyphens."""
-    new_password: Password = Field(examples=["correct horse battery staple"])
-    """See docs/security.md for what it must be."""
+    return CodeSent(detail=await people.send_code(request, body))
 
 
 @operation(Tag.ACCOUNT, None, problems=(401, 429))
-async def reset_password(request: web.Request, body: Reset) -> PersonOut:
+async def reset_password(request: web.Request, body: people.Reset) -> PersonOut:
     """Choose a new password by a one-time code. All sessions of the account end.
 
     401: the code is wrong, was used, or is over.
     """
-    with choosing("new_password"):
-        user = await request.app[AUTHENTICATOR].reset_password(
-            body.email, body.code, body.new_password, request.remote or ""
-        )
-    if user is None:
-        raise Problem(401, "The code is wrong, was used already, or is over. Ask for a new one.")
-    return PersonOut.of(user)
-
-
-class PasswordChange(Input):
-    current_password: str = Field(max_length=1024, examples=["correct horse battery staple"])
-    """So that whoever finds a browser open cannot change it."""
-    new_password: Password = Field(examples=["another horse with a battery"])
-    """See docs/security.md for what it must be."""
+    return PersonOut.of(await people.reset_password(request, body))
 
 
 @operation(Tag.ACCOUNT, EVERYBODY, problems=(429,))
-async def change_password(request: web.Request, body: PasswordChange) -> None:
+async def change_password(request: web.Request, body: people.PasswordChange) -> None:
     """Change the own password. All other sessions end. 403: the current password is another one."""
-    with choosing("new_password"):
-        fits = await request.app[AUTHENTICATOR].change_password(
-            request, request[USER], body.current_password, body.new_password
-        )
-    if not fits:
-        raise Problem(403, "The current password is another one.")
+    await people.change_password(request, body)
 
 
 # --- the own account
@@ -222,20 +150,10 @@ async def me(request: web.Request) -> PersonOut:
     return PersonOut.of(request[USER])
 
 
-class OwnChange(Input):
-    """What is left out, or null, stays as it is."""
-
-    first_name: Name | None = None
-    last_name: Name | None = None
-    phone_number: Phone | None = Field(None, examples=["+254 700 000 000"])
-    locale: Literal["en", "sw"] | None = None
-
-
 @operation(Tag.ACCOUNT, EVERYBODY)
-async def change_me(request: web.Request, body: OwnChange) -> PersonOut:
+async def change_me(request: web.Request, body: people.OwnChange) -> PersonOut:
     """Change the own name, telephone number or language."""
-    store = request.app[SERVICES].store
-    return PersonOut.of(await store.change_user(request[USER].id, **body.model_dump(), by=origin(request)))
+    return PersonOut.of(await people.change_own(request, body))
 
 
 class SessionOut(Output):
@@ -267,9 +185,7 @@ async def sessions(request: web.Request) -> Page[SessionOut]:
 @operation(Tag.ACCOUNT, EVERYBODY)
 async def end_session(request: web.Request) -> None:
     """Sign out elsewhere."""
-    store = request.app[SERVICES].store
-    if not await store.end_session(request[USER].id, path_id(request), by=origin(request)):
-        raise Problem(404, "There is no such session.")
+    await people.end_session(request)
 
 
 class TokenOut(Output):
@@ -289,16 +205,6 @@ class TokenOut(Output):
         return values | {"scopes": sorted(token.scopes)}
 
 
-class NewToken(Input):
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80), Shown] = Field(
-        examples=["Monthly export"]
-    )
-    scopes: set[Scope] = Field(min_length=1, examples=[["read"]])
-    """What it may do: never more than the person whose token it is."""
-    expires_at: datetime | None = None
-    """With zone; without it the token does not end by itself."""
-
-
 class TokenShown(TokenOut):
     token: str
     """To be sent as `Authorization: Bearer <token>`. It is shown this once."""
@@ -312,18 +218,13 @@ async def tokens(request: web.Request) -> Page[TokenOut]:
 
 
 @operation(Tag.ACCOUNT, EVERYBODY, status=201, is_secret=True)
-async def add_token(request: web.Request, body: NewToken) -> TokenShown:
+async def add_token(request: web.Request, body: people.NewToken) -> TokenShown:
     """Make a token for a program. It is shown this once."""
-    expires_at = zoned("expires_at", body.expires_at) if body.expires_at else None
-    token, kept = await request.app[AUTHENTICATOR].make_token(
-        request[USER], body.name, frozenset(body.scopes), expires_at, origin(request)
-    )
+    token, kept = await people.make_token(request, body)
     return TokenShown.model_validate(TokenOut.values(kept) | {"token": token})
 
 
 @operation(Tag.ACCOUNT, EVERYBODY)
 async def revoke_token(request: web.Request) -> None:
     """End a token, at once."""
-    store = request.app[SERVICES].store
-    if not await store.revoke_api_token(path_id(request), request[USER].id, by=origin(request)):
-        raise Problem(404, "There is no such token.")
+    await people.revoke_token(request)

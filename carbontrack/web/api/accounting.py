@@ -264,7 +264,8 @@ class Leaderboard(Output):
 async def leaderboard(request: web.Request, query: LeaderboardQuery) -> Leaderboard:
     """Factories by a metric, with their uncertainty; without a rank where too little was measured.
 
-    The figures may be five minutes old.
+    The figures of a period that is not over go up to `period_end`; they are worked out anew every five minutes while
+    somebody asks.
     """
     services = request.app[SERVICES]
     since, until = period_asked(query, services)
@@ -275,6 +276,6 @@ async def leaderboard(request: web.Request, query: LeaderboardQuery) -> Leaderbo
         results=[Rank.of(row, unit, accounts[row.factory_id]) for row in rows],
         programme=figures,
         period_start=since,
-        period_end=until,
+        period_end=max((found.period_end for found in accounts.values()), default=until),
         metric=query.metric,
     )

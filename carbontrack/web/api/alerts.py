@@ -1,4 +1,4 @@
-"""Alerts, and what could not be used."""
+"""Alerts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from typing import Literal
 from aiohttp import web
 from pydantic import Field
 
-from carbontrack.model import Role
-from carbontrack.web.access import EVERYBODY, USER, scope
+from carbontrack.web.access import EVERYBODY, USER
 from carbontrack.web.api.entries import visible
 from carbontrack.web.contract import Tag, operation
-from carbontrack.web.present import cause_text
 from carbontrack.web.rest import Id, Output, Page, Paged, bad_cursor, read_cursor, write_cursor, zoned
 from carbontrack.web.services import SERVICES
-
-QUARANTINE_ROLES = frozenset({Role.OPERATOR, Role.HQ_MANAGER, Role.AUDITOR, Role.FACTORY_MANAGER})
 
 
 def add_routes(app: web.Application) -> None:
     """Add these routes to the application."""
     app.router.add_get("/api/alerts/", alerts)
-    app.router.add_get("/api/quarantine/", quarantine)
 
 
 class AlertOut(Output):
@@ -74,37 +69,3 @@ def _after(cursor: str | None) -> tuple[datetime, int] | None:
             with suppress(ValueError):
                 return zoned("cursor", datetime.fromisoformat(raised_at)), number
     raise bad_cursor()
-
-
-class Quarantined(Output):
-    id: int
-    device_id: str
-    cause: str
-    """A word of docs/protocol.md."""
-    text: str
-    """The cause in plain words."""
-    detail: str
-    """What exactly was wrong."""
-    received_at: datetime
-    body: str
-    """The first 1000 bytes of what was sent, as text."""
-
-
-@operation(Tag.ALERTS, QUARANTINE_ROLES)
-async def quarantine(request: web.Request) -> Page[Quarantined]:
-    """What could not be used, newest first, with its cause and the beginning of what was sent."""
-    found = await request.app[SERVICES].store.quarantined(factory_id=scope(request[USER]), limit=100)
-    return Page(
-        [
-            Quarantined(
-                id=item.id,
-                device_id=item.device_id,
-                cause=item.cause,
-                text=cause_text(item.cause),
-                detail=item.detail,
-                received_at=item.received_at,
-                body=item.body[:1000].decode(errors="replace"),
-            )
-            for item in found
-        ]
-    )

@@ -8,10 +8,10 @@ from typing import Any
 from aiohttp import web
 from pydantic import Field
 
-from carbontrack.model import AuditAction
+from carbontrack.model import AuditAction, AuditEvent
 from carbontrack.web.access import NETWORK_ROLES
 from carbontrack.web.contract import Tag, operation
-from carbontrack.web.rest import Id, Output, Page, Paged, bad_cursor, read_cursor, write_cursor, zoned
+from carbontrack.web.rest import Id, Output, Page, Paged, id_before, write_cursor, zoned
 from carbontrack.web.services import SERVICES
 
 
@@ -58,25 +58,21 @@ class AuditQuery(Paged):
 @operation(Tag.AUDIT, NETWORK_ROLES)
 async def audit(request: web.Request, query: AuditQuery) -> Page[EventOut]:
     """What was done, the newest first."""
-    after = _after(query.cursor)
+    events, after = await found_events(request, query)
+    return Page([EventOut.model_validate(event) for event in events], after)
+
+
+async def found_events(request: web.Request, query: AuditQuery) -> tuple[list[AuditEvent], str | None]:
+    """One page of the log, and the cursor of the next; the page of the portal shows the same."""
     found = await request.app[SERVICES].store.audit_events(
         **query.model_dump(include={"factory_id", "actor", "action", "subject_kind", "subject_id"}),
         since=zoned("from", query.since) if query.since else None,
         until=zoned("to", query.until) if query.until else None,
-        after_id=after,
+        after_id=id_before(query.cursor),
         limit=query.limit + 1,
     )
-    shown = [EventOut.model_validate(event) for event in found[: query.limit]]
-    return Page(shown, write_cursor([shown[-1].id]) if len(found) > query.limit else None)
-
-
-def _after(cursor: str | None) -> int | None:
-    if cursor is None:
-        return None
-    match read_cursor(cursor):
-        case [int(number)] if 0 < number < 2**63:
-            return number
-    raise bad_cursor()
+    shown = found[: query.limit]
+    return shown, write_cursor([shown[-1].id]) if len(found) > query.limit else None
 
 
 class Verified(Output):

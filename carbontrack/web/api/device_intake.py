@@ -67,6 +67,8 @@ class Taken(Output):
     """How many could not be used; they are kept with their cause."""
     refused: int
     """Not taken: the stream has too many holes, or the device too many streams."""
+    causes: list[str]
+    """Why something went to quarantine: the first few reasons, each once."""
     receipts: dict[str, int]
     """Stream -> the number up to which the device may forget what it has."""
     now: int
@@ -119,7 +121,7 @@ async def take(services: Services, device_id: str, body: bytes, lane: Lane) -> O
         outcome = await services.fleet.deliver(payloads, services.device_patience_s)
     except Undelivered as error:
         _count(metrics, error.reason, count, error.refused)
-        raise _problem(error) from None
+        raise problem_of(error) from None
     _count(metrics, "delivered", count, 0)
     return outcome
 
@@ -154,7 +156,8 @@ def _count(metrics: Metrics, reason: str, count: int, refused: int) -> None:
         metrics.outcomes["refused"].inc(refused)
 
 
-def _problem(error: Undelivered) -> Problem:
+def problem_of(error: Undelivered) -> Problem:
+    """What to tell whoever handed it in."""
     status, detail = REFUSALS[error.reason]
     problem = Problem(status, detail)
     if error.room_in_s is not None:

@@ -1,0 +1,99 @@
+"""Forms of pages: what was typed is checked by the models of the API, and shown again with what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from multidict import MultiDictProxy
+from pydantic import ValidationError
+
+from carbontrack.web.errors import Problem, refusal
+
+TEXTS: Mapping[str, str] = {
+    "email": "Write an e-mail address, such as wanjiru@example.org.",
+    "first_name": "Write at most 80 characters.",
+    "last_name": "Write at most 80 characters.",
+    "phone_number": "Write 6 to 30 digits, such as +254 712 345678.",
+    "password": "Choose a password.",
+    "new_password": "Choose a password.",
+    "code": "Write the code as you got it, such as K7QM-2FXA-9TLB.",
+    "role": "Choose a role.",
+    "requested_role": "Choose a role.",
+    "scopes": "Choose at least one.",
+    "name": "Give it a name of at most 80 characters.",
+}
+"""What to say of a field that is not as its model wants it, in place of the words of a validator."""
+CHOOSE_FACTORY = "This role belongs to a factory: choose which."
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form as a page shows it. ``name`` tells it from others on the page.
+
+    ``errors`` are by field; what concerns the whole form is under "". ``status`` is the page's own.
+    """
+
+    name: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def value(self, name: str) -> str:
+        """What stands in a field."""
+        return str(self.values.get(name) or "")
+
+    def has(self, name: str, value: str) -> bool:
+        """Whether a choice, or one of several, is made."""
+        made = self.values.get(name)
+        return value in made if isinstance(made, list) else value == self.value(name)
+
+    def is_first_wrong(self, name: str) -> bool:
+        """Whether somebody who mends the form begins here."""
+        return next(iter(self.errors), None) == name
+
+    def answer(self, page: web.Response) -> web.Response:
+        """The page that shows this form, with the status of what went wrong."""
+        page.set_status(self.status)
+        page.headers.update(self.headers)
+        return page
+
+
+async def typed(request: web.Request, *several: str) -> dict[str, Any]:
+    """What a form has sent, a list for those in ``several``. Raises :class:`Problem` for what no form sends."""
+    try:
+        sent: MultiDictProxy[Any] = await request.post()
+    except (UnicodeDecodeError, LookupError):
+        raise Problem(400, "The form cannot be read. Open the page anew and send it again.") from None
+    found: dict[str, Any] = {name: value for name, value in sent.items() if isinstance(value, str)}
+    return found | {name: [value for value in sent.getall(name, []) if isinstance(value, str)] for name in several}
+
+
+def without_blanks(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """What was typed, without those of ``names`` that were left empty: they are then as if they had not been there."""
+    return {name: value for name, value in values.items() if value or name not in names}
+
+
+def refused(name: str, values: Mapping[str, Any], error: Exception) -> Form:
+    """The form again, after one of :data:`~carbontrack.web.errors.REFUSALS`: all is still there but passwords."""
+    problem = refusal(error)
+    errors: dict[str, str] = {}
+    for place, text in problem.errors:
+        at = place.partition(".")[0]
+        errors.setdefault(at, _told(at, text, error))
+    shown = {at: value for at, value in values.items() if "password" not in at}
+    return Form(name, shown, errors or {"": sentence(problem.detail)}, problem.status, problem.headers)
+
+
+def sentence(text: str) -> str:
+    """What the store or a validator says, as a sentence."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}"
+
+
+def _told(name: str, text: str, error: Exception) -> str:
+    if name == "factory_id":
+        return CHOOSE_FACTORY
+    return TEXTS.get(name, sentence(text)) if isinstance(error, ValidationError) else sentence(text)
