@@ -14,8 +14,8 @@ import pytest
 from aiohttp import ClientSession, DummyCookieJar
 
 from carbontrack.model import AuditEvent, Scope
-from tests.support.calls import Request, call_of, maker_of, prepare, send, told
-from tests.support.estate import Caller, Estate, Maker, Side, leaked, render_at_once, running_estate
+from tests.support.calls import Request, call_of, maker_of, prepare, send
+from tests.support.estate import Caller, Estate, Maker, Side, leaked, render_at_once, running_estate, told_unasked
 from tests.support.routes import ROLES, Route, policy, routes
 from tests.support.web import running_portal
 
@@ -138,7 +138,7 @@ class Table:
             self.done.add(route.name)
         got: str | int = "yes" if status < 400 or status in ALLOWED else status
         problems = [] if got == cell.expected else [f"{status} instead of {cell.expected}"]
-        problems += self._leaks(request, caller, told(self.estate, route, answer))
+        problems += self._leaks(request, caller, answer)
         if route.changes:
             problems += self._unaudited(route, caller, request, status, before, await self._newest())
         if route.answers_head and caller.name in {"nobody", "factory_clerk"}:
@@ -155,7 +155,8 @@ class Table:
         """Anything of the other factory, but what the request itself has said of it."""
         if not caller.is_of_a_factory:
             return []
-        return [f"the answer says {word}" for word in sorted(leaked(answer) - leaked(request.said.encode()))]
+        found = leaked(told_unasked(request.path, answer)) - leaked(request.said.encode())
+        return [f"the answer says {word}" for word in sorted(found)]
 
     def _unaudited(
         self,

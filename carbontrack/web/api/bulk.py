@@ -85,7 +85,7 @@ class RowDuplicate(Output):
 
 class Uploaded(Output):
     rows: int
-    """How many the table has, without the one of the names."""
+    """That the table has, without the names of its columns."""
     ok: int
     """Rows that are kept, or would be."""
     errors: list[RowFinding]

@@ -86,12 +86,12 @@ class Beginning(Output):
     """What was sent, as text: in the list its first 1000 bytes."""
     replayed_at: datetime | None
     replayed_by: str | None
-    """An e-mail address."""
+    """Who handed it in once more."""
     replay_outcome: str | None
     """What became of its records."""
     dismissed_at: datetime | None
     dismissed_by: str | None
-    """An e-mail address."""
+    """Who put it aside."""
     dismiss_reason: str | None
     """Why nobody needs it."""
 
