@@ -40,6 +40,7 @@ class Call:
 
     ``made`` makes what the body speaks of. ``ends``: it ends the caller's session or password. ``actor``: who the
     audit log says it was, where that is not the caller. ``unaudited``: why the log has nothing of it.
+    ``names_factories``: it offers the names of all factories, to whoever asks for an account at one.
     """
 
     json: Values | None = None
@@ -49,6 +50,7 @@ class Call:
     ends: bool = False
     actor: Callable[[It], str] | None = None
     unaudited: str = ""
+    names_factories: bool = False
 
     @property
     def depends_on_the_factory(self) -> bool:
@@ -76,6 +78,13 @@ MAKERS: Mapping[str, Maker] = {
     "/api/users/{id}/": make.user,
     "/api/me/sessions/{id}/": make.session,
     "/api/me/tokens/{id}/": make.api_token,
+    "/account/sessions/{id}/": make.session,
+    "/account/tokens/{id}/": make.api_token,
+    "POST /hq/people/{id}/approve": make.pending_user,
+    "POST /hq/people/{id}/refuse": make.pending_user,
+    "POST /hq/people/{id}/enable": make.disabled_user,
+    "POST /hq/people/{id}/sign-out": make.signed_in_user,
+    "/hq/people/{id}/": make.user,
     "/factory/{slug}/": make.slug,
 }
 """What the variable of an address stands for: the first that an address, or method and address, begins with."""
@@ -90,6 +99,44 @@ CALLS: Mapping[str, Call] = {
         form=lambda it: {"email": it.side.clerk.email, "password": PASSWORD}, actor=lambda it: it.side.clerk.email
     ),
     "POST /logout": Call(form={}, ends=True),
+    "GET /register": Call(names_factories=True),
+    "POST /register": Call(
+        form=lambda it: {
+            "email": f"asks-{it.number}@example.org", "password": PASSWORD, "first_name": "Wanjiru",
+            "last_name": "Kamau", "requested_role": "factory_clerk", "factory_id": str(it.side.factory.id),
+        },
+        actor=lambda it: f"asks-{it.number}@example.org",
+    ),
+    "POST /forgot-password": Call(
+        form={"email": "nobody@example.org"}, unaudited="Nobody has this address; a code that is made is noted."
+    ),
+    "POST /reset-password": Call(
+        form=lambda it: {"email": it.made, "code": CODE, "new_password": NEW_PASSWORD},
+        made=make.one_time_code,
+        actor=lambda it: it.made,
+    ),
+    "POST /account": Call(form={"phone_number": "+254 711 000 001"}),
+    "POST /account/password": Call(form={"current_password": PASSWORD, "new_password": NEW_PASSWORD}, ends=True),
+    "POST /account/sessions/{id}/end": Call(form={}),
+    "POST /account/tokens": Call(form={"name": "Monthly export", "scopes": "read", "days": "90"}),
+    "POST /account/tokens/{id}/revoke": Call(form={}),
+    "POST /hq/people/new": Call(
+        form=lambda it: {
+            "email": f"let-in-{it.number}@example.org", "role": "factory_clerk", "factory_id": str(it.side.factory.id)
+        }
+    ),
+    "POST /hq/people/{id}/": Call(
+        form=lambda it: {"role": "factory_manager", "factory_id": str(it.side.factory.id)}
+    ),
+    "POST /hq/people/{id}/approve": Call(
+        form=lambda it: {"role": "factory_clerk", "factory_id": str(it.side.factory.id)}
+    ),
+    "POST /hq/people/{id}/refuse": Call(form={}),
+    "POST /hq/people/{id}/disable": Call(form={}),
+    "POST /hq/people/{id}/enable": Call(form={}),
+    "POST /hq/people/{id}/code": Call(form={}),
+    "POST /hq/people/{id}/sign-out": Call(form={}),
+    "POST /hq/audit/verify": Call(form={}, unaudited="It changes nothing."),
     "POST /hq/unpark/": Call(form=lambda it: {"device_id": it.side.device.device_id}),
     "POST /hq/plugins/reload": Call(form={}),
     "POST /factory/{slug}/account": Call(form={"reason": "corrected"}, query={"month": "2026-02"}),
@@ -230,6 +277,11 @@ def maker_of(route: Route) -> Maker | None:
         if route.path.startswith(begin) or route.name == begin:
             return found
     raise LookupError(f"say in tests/support/calls.py, MAKERS, what {route.path} stands for")
+
+
+def without_names(estate: Estate, route: Route, answer: bytes) -> bytes:
+    """An answer without the other factory's name, where that is offered to everybody."""
+    return answer.replace(estate.other.factory.name.encode(), b"") if call_of(route).names_factories else answer
 
 
 def address(route: Route, made: str) -> str:

@@ -318,6 +318,10 @@ async def pending_user(estate: Estate, side: Side, caller: Caller) -> str:
     return str((await estate.person(Role.FACTORY_CLERK, side, UserStatus.PENDING)).id)
 
 
+async def disabled_user(estate: Estate, side: Side, caller: Caller) -> str:
+    return str((await estate.person(Role.FACTORY_CLERK, side, UserStatus.DISABLED)).id)
+
+
 async def session(estate: Estate, side: Side, caller: Caller) -> str:
     """A session of the caller, or of somebody else."""
     whose = _whose(estate, side, caller)
