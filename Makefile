@@ -1,6 +1,7 @@
 # Everything that one does with a checkout of Carbon Track. `make` alone prints the list.
 
 PYTHON ?= python3
+EXAMPLES ?= 100
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check
@@ -12,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo test check chaos format bench lock audit clean
+.PHONY: help install dev demo test check chaos explore format bench lock audit clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ format: dev ## Format the code and mend what ruff can mend
 
 chaos: dev ## Kill, cut and fill up everything, and count what is lost (ARGS="--short", ARGS="--seed 7", ...)
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+explore: dev ## Send the API far more of what it does not expect than the tests do (EXAMPLES=100, ARGS="...")
+	CARBONTRACK_EXAMPLES=$(EXAMPLES) $(BIN)/pytest --numprocesses=2 tests/test_schemathesis.py tests/test_rubbish.py $(ARGS)
 
 bench: dev ## Measure what the documentation claims (ARGS="..." are passed on)
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -271,18 +271,22 @@ class ProductionEntry:
 class Factor:
     """One emission factor or property: a dated, sourced row.
 
-    ``name`` says what (``firewood.co2``), ``value`` in ``unit``; ``valid_to`` None: until further notice.
-    ``u_relative`` is the relative standard uncertainty (k = 1), None where the source gives none.
+    ``name`` says what it is of (``firewood.co2``).
     """
 
     name: str
     value: float
+    """In its ``unit``."""
     unit: str
     source: str
+    """Where it is published."""
     valid_from: date
+    """The first day for which it is valid."""
     valid_to: date | None = None
+    """None: until further notice."""
     version: str = ""
     u_relative: float | None = None
+    """Relative standard uncertainty (k = 1), None where the source gives none."""
     note: str = ""
 
 

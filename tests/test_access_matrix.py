@@ -14,7 +14,7 @@ import pytest
 from aiohttp import ClientSession, DummyCookieJar
 
 from carbontrack.model import AuditEvent, Scope
-from tests.support.calls import Request, call_of, maker_of, prepare, send, without_names
+from tests.support.calls import Request, call_of, maker_of, prepare, send, told
 from tests.support.estate import Caller, Estate, Maker, Side, leaked, render_at_once, running_estate
 from tests.support.routes import ROLES, Route, policy, routes
 from tests.support.web import running_portal
@@ -138,7 +138,7 @@ class Table:
             self.done.add(route.name)
         got: str | int = "yes" if status < 400 or status in ALLOWED else status
         problems = [] if got == cell.expected else [f"{status} instead of {cell.expected}"]
-        problems += self._leaks(route, request, caller, answer)
+        problems += self._leaks(request, caller, told(self.estate, route, answer))
         if route.changes:
             problems += self._unaudited(route, caller, request, status, before, await self._newest())
         if route.answers_head and caller.name in {"nobody", "factory_clerk"}:
@@ -151,12 +151,11 @@ class Table:
         found = await self.estate.store.audit_events(limit=1)
         return found[0] if found else None
 
-    def _leaks(self, route: Route, request: Request, caller: Caller, answer: bytes) -> list[str]:
-        """Anything of the other factory, but what the request itself has said of it, and names that are offered."""
+    def _leaks(self, request: Request, caller: Caller, answer: bytes) -> list[str]:
+        """Anything of the other factory, but what the request itself has said of it."""
         if not caller.is_of_a_factory:
             return []
-        said = leaked(without_names(self.estate, route, answer)) - leaked(request.said.encode())
-        return [f"the answer says {word}" for word in sorted(said)]
+        return [f"the answer says {word}" for word in sorted(leaked(answer) - leaked(request.said.encode()))]
 
     def _unaudited(
         self,

@@ -23,7 +23,7 @@ from aiohttp import ClientSession, DummyCookieJar
 
 from carbontrack.model import Role, Scope
 from carbontrack.web.rest import Listing
-from tests.support.calls import Request, address, call_of, maker_of, prepare, send, without_names
+from tests.support.calls import Request, address, call_of, maker_of, prepare, send, told
 from tests.support.estate import OTHER, Caller, Estate, Side, at, leaked, render_at_once, running_estate
 from tests.support.routes import Route, routes
 from tests.support.world import NOON, body
@@ -122,7 +122,7 @@ async def test_no_answer_says_anything_of_the_other_factory(estate: Estate, clie
                     request = Request("GET", address(route, made), caller.headers, query=query)
                     asked += 1
                     _, answer = await send(client, request)
-                    answer = without_names(estate, route, answer)
+                    answer = told(estate, route, answer)
                     if words := leaked(answer + inside(answer)) - leaked(request.said.encode()):
                         found.append(f"{route.name} {query} by {caller.name}: {words}")
     assert not found, "\n".join(found)

@@ -66,9 +66,12 @@ class Figure:
     basis: str = ""
     """``measured``, ``calculated`` or nothing."""
     formula: str = ""
+    """How it is worked out."""
     inputs: Mapping[str, float] = field(default_factory=dict)
+    """What went into the formula; units are in the names."""
     factors: tuple[Factor, ...] = ()
     remarks: tuple[str, ...] = ()
+    """What is missing or was assumed."""
 
     @property
     def expanded_relative(self) -> float | None:
@@ -89,7 +92,9 @@ class Corroboration:
     measured_kg: float | None
     calculated_kg: float | None
     ratio: float | None
+    """Measured over calculated."""
     band: tuple[float, float]
+    """Between which ratios the two agree."""
     status: CorroborationStatus
 
 
@@ -100,8 +105,11 @@ class Reconciliation:
     energy_type: EnergyType
     unit: str
     metered: float
+    """What meters counted."""
     typed_for_metered_time: float
+    """What was typed for the days that meters counted."""
     counted: float
+    """What the account uses."""
 
     @property
     def ratio(self) -> float | None:
@@ -114,6 +122,7 @@ class CombustionView:
 
     stack_id: int
     co2_dry: float
+    """Mole fraction of CO2 in the dry gas."""
     temperature_c: float
     loss: StackLoss
     saving_share: float

@@ -102,7 +102,9 @@ class StackLoss:
     """Heat that leaves by the chimney, as shares of the wood's net calorific value."""
 
     excess_air: float
+    """Air over what the wood needs: 1 is just enough."""
     dry_gas: float
+    """Of the gas without its water."""
     vapour: float
     """Of the superheated steam alone: the heat of evaporation is not in the net calorific value."""
 

@@ -228,6 +228,7 @@ class StackPeriod:
     """One stack over a period. ``co2_kg`` is None while an operating hour has no value at all."""
 
     hours: int
+    """Of the period."""
     operating_hours: float
     """Sum of the operating fractions, estimates included."""
     valid_hours: int

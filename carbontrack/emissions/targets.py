@@ -120,13 +120,17 @@ class Programme:
     """How the whole network does. Each count stands with the number that it is out of."""
 
     factories: int
+    """How many there are."""
     uptime: float | None
     """Share of the devices' hours of which anything is known."""
     submitting: int
     """Factories with energy and production entries in the period."""
     with_target: int
+    """Factories with a target."""
     meeting_target: int
+    """Factories that meet all of theirs."""
     insufficient_data: int
+    """Factories whose data do not tell."""
 
 
 def programme(

@@ -62,9 +62,13 @@ class BudgetLine:
     """One factor of the rate: its relative standard uncertainty and its share of the variance of the whole."""
 
     factor: str
+    """Which quantity: `co2`, `velocity`, and so on."""
     u_relative: float
+    """Relative standard uncertainty (k = 1)."""
     share_of_variance: float
+    """0 to 1."""
     systematic_share: float
+    """The part of it that is the same in every hour, 0 to 1."""
 
 
 def budget(plan: MonitoringPlan) -> tuple[BudgetLine, ...]:
@@ -95,9 +99,13 @@ class StackUncertainty:
     u_hour: float
     """Of one hour by itself."""
     u_relative: float
+    """Of the whole mass (k = 1)."""
     u_systematic: float
+    """The part that is the same in every hour."""
     u_random: float
+    """The part that gets less with more hours."""
     u_substituted: float
+    """Of the hours that were substituted."""
     lines: tuple[BudgetLine, ...]
 
     @property

@@ -32,6 +32,8 @@ from carbontrack.tables import ApiTokenRow, IdempotencyKeyRow, OneTimeCodeRow, S
 TOUCH_EVERY = timedelta(minutes=1)
 """``last_used_at`` is not written more often: a page asks for a dozen things at once."""
 CODE_ATTEMPTS = 5
+LONGEST_EMAIL = 200
+"""Its column holds no more."""
 ANSWERS_KEPT_FOR = timedelta(hours=24)
 ABANDONED_AFTER = timedelta(minutes=5)
 """A request that was begun and has no answer after that: the core ended meanwhile."""
@@ -167,7 +169,10 @@ class People(Audit):
     @in_context
     async def user_by_email(self, email: str) -> tuple[User, str] | None:
         """A person who may sign in, with the hash of the password."""
-        row = await UserRow.get_or_none(email=email.strip().lower(), status=UserStatus.ACTIVE.value)
+        email = email.strip().lower()
+        if len(email) > LONGEST_EMAIL or not email.isprintable():
+            return None  # nobody has such an address
+        row = await UserRow.get_or_none(email=email, status=UserStatus.ACTIVE.value)
         return (_user(row), row.password_hash) if row else None
 
     @in_context

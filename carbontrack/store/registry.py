@@ -211,7 +211,7 @@ class Registry(Audit):
     @in_context
     async def add_device(self, device_id: str, stack_id: int, sensor: str, *, by: Origin = PLATFORM) -> Device:
         """Register a device on a stack. Raises :class:`RegistryError` when that cannot be."""
-        if not device_id or len(device_id) > 64 or any(sign in device_id for sign in "/+#$ \0"):
+        if not 1 <= len(device_id) <= 64 or not device_id.isprintable() or any(sign in device_id for sign in "/+#$ "):
             raise RegistryError(
                 "a device id has 1 to 64 characters and none of / + # $ or space: it is part of a topic"
             )

@@ -32,16 +32,21 @@ LEAST_PER_DAY = 1e-9
 class EnergyInput(Input):
     """``timestamp`` stands for the local day that it lies in."""
 
-    factory_id: Id | None = None
-    energy_type: EnergyType
-    amount: float = Field(le=MOST)
-    unit: str = Field(max_length=12)
-    timestamp: datetime | None = None
+    factory_id: Id | None = Field(None, examples=[1])
+    """People of a factory may leave it out."""
+    energy_type: EnergyType = Field(examples=["firewood"])
+    amount: float = Field(le=MOST, examples=[1250])
+    """In `unit`."""
+    unit: str = Field(max_length=12, examples=["kg"])
+    """`kg`, `t`, `m3_stacked`, `litres`, `kWh` or `MWh`, as goes with the energy."""
+    timestamp: datetime | None = Field(None, examples=["2026-03-01T12:00:00+03:00"])
     period_start: datetime | None = None
     period_end: datetime | None = None
     stack_id: Id | None = None
-    moisture: float | None = None
+    moisture: float | None = Field(None, examples=[0.25])
+    """Share of water in the mass of wood, 0 to 1."""
     stack_density_kg_per_m3: float | None = None
+    """Mass of a stacked cubic metre, for `m3_stacked`."""
     sustainability: Sustainability = Sustainability.UNKNOWN
     evidence: str = Field("", max_length=200)
     note: str = Field("", max_length=500)
@@ -52,15 +57,17 @@ class EnergyInput(Input):
 class ProductionInput(Input):
     """As above; at least one of the two masses is given."""
 
-    factory_id: Id | None = None
-    timestamp: datetime | None = None
+    factory_id: Id | None = Field(None, examples=[1])
+    """People of a factory may leave it out."""
+    timestamp: datetime | None = Field(None, examples=["2026-03-01T12:00:00+03:00"])
     period_start: datetime | None = None
     period_end: datetime | None = None
-    green_leaf_kg: float | None = Field(None, le=MOST)
-    made_tea_kg: float | None = Field(None, le=MOST)
+    green_leaf_kg: float | None = Field(None, le=MOST, examples=[45_000])
+    made_tea_kg: float | None = Field(None, le=MOST, examples=[10_000])
     evidence: str = Field("", max_length=200)
     note: str = Field("", max_length=500)
     confirmed: bool = False
+    """That an unusual amount is right."""
 
 
 EntryInput = TypeVar("EntryInput", EnergyInput, ProductionInput)
@@ -69,7 +76,7 @@ EntryInput = TypeVar("EntryInput", EnergyInput, ProductionInput)
 class Changed(Input):
     """What a change says of itself: why, and which version was read."""
 
-    reason: Reason
+    reason: Reason = Field(examples=["read again"])
     """Why; it stays in the history."""
     version: Id | None = None
     """The version that was read: the answer is 409 when somebody else has changed it meanwhile."""
@@ -267,9 +274,13 @@ class Emitted(Output):
     """What an entry emits by the factors of its time: four numbers that are never summed."""
 
     biogenic: float
+    """CO2 of wood, kg."""
     fossil: float
+    """CO2 of fossil fuel, kg."""
     ch4_n2o_co2e: float
+    """CH4 and N2O, kg CO2e."""
     grid: float
+    """Of bought electricity, kg CO2e."""
 
 
 class FactorUsed(Output):
@@ -284,12 +295,15 @@ class EnergyOut(Output):
     factory_id: int
     energy_type: EnergyType
     amount: float
+    """In `unit`."""
     unit: str
     period_start: datetime
     period_end: datetime
     stack_id: int | None
     moisture: float | None
+    """Share of water in the mass of wood, 0 to 1."""
     stack_density_kg_per_m3: float | None
+    """Mass of a stacked cubic metre."""
     sustainability: Sustainability
     evidence: str
     note: str
@@ -298,11 +312,14 @@ class EnergyOut(Output):
     recorded_at: datetime | None
     reason: str
     withdrawn: bool
+    """Whether it is out of the accounts."""
     co2_kg: Emitted | None
     """Null where a factor is missing; `remarks` says which."""
     formula: str
+    """How `co2_kg` was worked out."""
     factors: list[FactorUsed]
     remarks: list[str]
+    """What is missing or was assumed."""
 
 
 class ProductionOut(Output):
@@ -320,6 +337,7 @@ class ProductionOut(Output):
     recorded_at: datetime | None
     reason: str
     withdrawn: bool
+    """Whether it is out of the accounts."""
 
 
 def show_energy(entry: EnergyEntry, services: Services) -> EnergyOut:

@@ -27,12 +27,13 @@ from openapi_pydantic import (
     SecurityScheme,
     Tag,
 )
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from ruamel.yaml import YAML
 
 from carbontrack.web import api, contract
 from carbontrack.web.answers import FORMATS, JSON
+from carbontrack.web.examples import example_of
 from carbontrack.web.idempotency import HEADER
 
 PROBLEM = "application/problem+json"
@@ -67,6 +68,8 @@ RETRIED = {429, 503}
 class FieldError(BaseModel):
     """What is wrong with one field."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     field: str
     """Empty for what concerns no field."""
     message: str
@@ -77,10 +80,15 @@ class FieldError(BaseModel):
 class ProblemDocument(BaseModel):
     """An error that says what to do (RFC 9457)."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     type: str
+    """`about:blank`, or a name for what programs may want to tell apart."""
     title: str
+    """The status in words."""
     status: int
     detail: str = ""
+    """What is wrong, and what to do."""
     errors: list[FieldError] = []
 
 
@@ -129,6 +137,10 @@ def describe(app: web.Application, version: str) -> dict[str, Any]:
         components=schemas.components(),
     )
     plain: dict[str, Any] = document.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+    for item in plain["paths"].values():
+        for operation in item.values():
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                body.setdefault("example", example_of(body["schema"], plain))
     return plain
 
 
@@ -245,7 +257,8 @@ def _resolved(value: Any, definitions: Mapping[str, Any]) -> Any:
         choices = value.get("anyOf")
         if choices and {"type": "null"} in choices:
             (choice,) = (it for it in choices if it != {"type": "null"})
-            return _resolved(choice, definitions)
+            rest = {key: it for key, it in value.items() if key != "anyOf" and it is not None}
+            return _resolved({**choice, **rest}, definitions)
         return {key: _resolved(it, definitions) for key, it in value.items() if key not in {"title", "default"}} | (
             {"default": value["default"]} if value.get("default") is not None else {}
         )
@@ -297,10 +310,11 @@ def _success(route: Route, schemas: _Schemas) -> Response:
     described = route.operation
     phrase = HTTPStatus(described.status).phrase
     if described.media:
-        anything = {"schema": {"type": "string"}}
-        return Response(
-            description=phrase, content={media: MediaType.model_validate(anything) for media in described.media}
-        )
+        content = {
+            media: MediaType.model_validate({"schema": {"type": "object" if media == JSON else "string"}})
+            for media in described.media
+        }
+        return Response(description=phrase, content=content)
     if described.status == 204:
         return Response(description="Done.")
     etag = Header(description="For `If-None-Match`.", schema=Schema.model_validate({"type": "string"}))

@@ -15,11 +15,11 @@ from carbontrack.passwords import WeakPassword
 from carbontrack.web.access import USER, origin
 from carbontrack.web.auth import AUTHENTICATOR
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Id, Input, path_id, zoned
+from carbontrack.web.rest import WRONG, Id, Input, Shown, path_id, zoned
 from carbontrack.web.services import SERVICES
 
-Email = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s]+@[^@\s]+$", max_length=200)]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80)]
+Email = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s]+@[^@\s]+$", max_length=200), Shown]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80), Shown]
 Phone = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^(\+?[0-9 ()-]{6,30})?$")]
 Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
@@ -39,12 +39,14 @@ def _choosing(field: str) -> Iterator[None]:
 class Registration(Input):
     email: Email = Field(examples=["wanjiru@example.org"])
     password: Password = Field(examples=["correct horse battery staple"])
-    first_name: Name
-    last_name: Name
+    first_name: Name = Field(examples=["Wanjiru"])
+    last_name: Name = Field(examples=["Kamau"])
     phone_number: Phone = ""
-    requested_role: Literal[Role.HQ_MANAGER, Role.FACTORY_MANAGER, Role.FACTORY_CLERK, Role.AUDITOR]
+    requested_role: Literal[Role.HQ_MANAGER, Role.FACTORY_MANAGER, Role.FACTORY_CLERK, Role.AUDITOR] = Field(
+        examples=["factory_clerk"]
+    )
     """Headquarters decides on it."""
-    factory_id: Id | None = None
+    factory_id: Id | None = Field(None, examples=[1])
     """For a factory's manager or clerk."""
 
 
@@ -76,7 +78,9 @@ async def send_code(request: web.Request, given: Forgotten) -> str:
 class Reset(Input):
     email: str = Field(max_length=254, examples=["chief@example.org"])
     code: str = Field(min_length=1, max_length=40, examples=["K7QM-2FXA-9TLB"])
+    """Of the mail, or as headquarters handed it over; with or without hyphens."""
     new_password: Password = Field(examples=["correct horse battery staple"])
+    """See docs/security.md for what it must be."""
 
 
 async def reset_password(request: web.Request, given: Reset) -> User:
@@ -99,7 +103,7 @@ class OwnChange(Input):
 
     first_name: Name | None = None
     last_name: Name | None = None
-    phone_number: Phone | None = None
+    phone_number: Phone | None = Field(None, examples=["+254 700 000 000"])
     locale: Literal["en", "sw"] | None = None
 
 
@@ -110,8 +114,10 @@ async def change_own(request: web.Request, given: OwnChange) -> User:
 
 
 class PasswordChange(Input):
-    current_password: str = Field(max_length=1024)
-    new_password: Password
+    current_password: str = Field(max_length=1024, examples=["correct horse battery staple"])
+    """So that whoever finds a browser open cannot change it."""
+    new_password: Password = Field(examples=["another horse with a battery"])
+    """See docs/security.md for what it must be."""
 
 
 async def change_password(request: web.Request, given: PasswordChange) -> None:
@@ -133,7 +139,7 @@ async def end_session(request: web.Request) -> None:
 
 
 class NewToken(Input):
-    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)] = Field(
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80), Shown] = Field(
         examples=["Monthly export"]
     )
     scopes: set[Scope] = Field(min_length=1, examples=[["read"]])
@@ -170,11 +176,11 @@ async def person(request: web.Request) -> User:
 
 class NewUser(Input):
     email: Email = Field(examples=["wanjiru@example.org"])
-    role: Role
-    factory_id: Id | None = None
+    role: Role = Field(examples=["factory_clerk"])
+    factory_id: Id | None = Field(None, examples=[1])
     """For a factory's manager or clerk."""
-    first_name: Name = ""
-    last_name: Name = ""
+    first_name: Name = Field("", examples=["Wanjiru"])
+    last_name: Name = Field("", examples=["Kamau"])
     phone_number: Phone = ""
 
 
@@ -193,7 +199,7 @@ class UserChange(Input):
     role: Role | None = None
     factory_id: Id | None = None
     """A role that sees every factory takes it away."""
-    status: Literal[UserStatus.ACTIVE, UserStatus.DISABLED] | None = None
+    status: Literal[UserStatus.ACTIVE, UserStatus.DISABLED] | None = Field(None, examples=["active"])
     first_name: Name | None = None
     last_name: Name | None = None
     phone_number: Phone | None = None

@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from carbontrack.web.examples import example_of
+
 FORMAT = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 KEEP_TOKEN = [
     "const answer = pm.response.json();",
@@ -18,7 +20,7 @@ def collection(document: Mapping[str, Any], base_url: str) -> dict[str, Any]:
     """The collection of an OpenAPI document. Its variables are ``base_url`` and ``token``."""
     folders: dict[str, list[dict[str, Any]]] = {tag["name"]: [] for tag in document["tags"]}
     for path, method, operation in operations(document):
-        folders[operation["tags"][0]].append(_item(path, method, operation, document))
+        folders[operation["tags"][0]].append(_item(path, method, operation))
     return {
         "info": {
             "name": document["info"]["title"],
@@ -39,7 +41,7 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str
             yield path, method.upper(), operation
 
 
-def _item(path: str, method: str, operation: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+def _item(path: str, method: str, operation: Mapping[str, Any]) -> dict[str, Any]:
     parameters = operation.get("parameters", [])
     request: dict[str, Any] = {
         "method": method,
@@ -51,7 +53,7 @@ def _item(path: str, method: str, operation: Mapping[str, Any], document: Mappin
         request["auth"] = {"type": "noauth"}
     content = operation.get("requestBody", {}).get("content", {})
     if "application/json" in content:
-        example = example_of(content["application/json"]["schema"], document)
+        example = content["application/json"]["example"]
         request["header"].append({"key": "Content-Type", "value": "application/json"})
         request["body"] = {
             "mode": "raw",
@@ -93,33 +95,3 @@ def _word(schema: Mapping[str, Any]) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)
-
-
-def example_of(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Any:
-    """Something that a schema allows: its example where it has one; what need not be given is left out."""
-    if "$ref" in schema:
-        return example_of(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
-    if "anyOf" in schema and not schema.get("examples"):
-        return example_of(schema["anyOf"][0], document)
-    for known in ("examples", "enum"):
-        if schema.get(known):
-            return schema[known][0]
-    if schema.get("type") == "object":
-        properties, required = schema.get("properties", {}), schema.get("required", ())
-        wanted = {name: it for name, it in properties.items() if name in required or it.get("examples")}
-        return {name: example_of(it, document) for name, it in wanted.items()}
-    return [example_of(schema["items"], document)] if schema.get("type") == "array" else _plain(schema)
-
-
-def _plain(schema: Mapping[str, Any]) -> Any:
-    for known in ("const", "default"):
-        if known in schema:
-            return schema[known]
-    kind = schema.get("type")
-    if kind in {"integer", "number"}:
-        return int(schema.get("minimum", 1))
-    if kind == "boolean":
-        return True
-    if schema.get("format") in {"date-time", "date"}:
-        return "2026-03-01T00:00:00+03:00" if schema["format"] == "date-time" else "2026-03-01"
-    return "text" if kind == "string" else None

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
+from datetime import UTC, date, datetime
+from functools import cache
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar, get_args
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
 from carbontrack.web.errors import Problem, field_errors
 
@@ -21,6 +31,16 @@ MOST_RESULTS = 1000
 
 Id = Annotated[int, Field(ge=1, le=2**31 - 1)]
 """A number of something, in a query or a body; larger ones do not fit its column."""
+
+
+def _is_shown(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("has characters that cannot be shown: leave them out")
+    return text
+
+
+Shown = AfterValidator(_is_shown)
+"""For a text of one line, such as a name."""
 Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 
 
@@ -167,11 +187,15 @@ def bad_cursor() -> Problem:
 
 async def read_body(request: web.Request, kind: type[InputT]) -> InputT:
     """The body as what it should be. Raises :class:`Problem` for what it is not."""
+    body = await read_json(request)
     try:
         # Strict: a number in quotes is no number, so that what is taken is what the description says.
-        return kind.model_validate_json(await read_json(request), strict=True)
+        found = kind.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise Problem(422, WRONG, field_errors(error)) from None
+    if _times(kind):
+        _check_times(kind, json.loads(body))
+    return found
 
 
 async def read_object(request: web.Request) -> dict[str, Any]:
@@ -194,10 +218,32 @@ async def read_json(request: web.Request) -> bytes:
 
 def read_query(request: web.Request, kind: type[InputT]) -> InputT:
     """The query as what it should be. Raises :class:`Problem` for what it is not."""
+    _check_times(kind, request.query)
     try:
         return kind.model_validate(dict(request.query))
     except ValidationError as error:
         raise Problem(422, WRONG, field_errors(error)) from None
+
+
+NUMBER = re.compile(r"\s*[+-]?[\d.]+\s*")
+
+
+def _check_times(kind: type[Input], given: Mapping[str, Any]) -> None:
+    """Refuse numbers for times: pydantic takes their text for seconds since 1970, which nobody means here."""
+    wrong = "is a number: write a time such as 2026-03-01T12:00:00Z, or a day such as 2026-03-01"
+    errors = [(name, wrong) for name in _times(kind) if NUMBER.fullmatch(str(given.get(name, "")))]
+    if errors:
+        raise Problem(422, WRONG, tuple(errors))
+
+
+@cache
+def _times(kind: type[Input]) -> tuple[str, ...]:
+    """The names of the fields that are times or days, as requests have them."""
+    return tuple(
+        field.alias or name
+        for name, field in kind.model_fields.items()
+        if {date, datetime} & {field.annotation, *get_args(field.annotation)}
+    )
 
 
 def path_id(request: web.Request) -> int:

@@ -40,7 +40,7 @@ class Call:
 
     ``made`` makes what the body speaks of. ``ends``: it ends the caller's session or password. ``actor``: who the
     audit log says it was, where that is not the caller. ``unaudited``: why the log has nothing of it.
-    ``names_factories``: it offers the names of all factories, to whoever asks for an account at one.
+    ``names_factories``: why its answer has every factory's name, to whoever asks.
     """
 
     json: Values | None = None
@@ -50,7 +50,7 @@ class Call:
     ends: bool = False
     actor: Callable[[It], str] | None = None
     unaudited: str = ""
-    names_factories: bool = False
+    names_factories: str = ""
 
     @property
     def depends_on_the_factory(self) -> bool:
@@ -85,11 +85,13 @@ MAKERS: Mapping[str, Maker] = {
     "POST /hq/people/{id}/enable": make.disabled_user,
     "POST /hq/people/{id}/sign-out": make.signed_in_user,
     "/hq/people/{id}/": make.user,
+    "/api/quarantine/{id}/": make.quarantined,
     "/factory/{slug}/": make.slug,
 }
 """What the variable of an address stands for: the first that an address, or method and address, begins with."""
 CONSTANTS = {"name": "ct_v1", "path": "app.css"}
 """Variables that stand for nothing of a factory's."""
+CHOOSES = "Whoever asks for an account says at which factory, and has to find it."
 NEW_PASSWORD = "another horse with a battery"
 WOOD = {"energy_type": "firewood", "amount": 1250, "unit": "kg", "moisture": 0.25}
 
@@ -99,44 +101,6 @@ CALLS: Mapping[str, Call] = {
         form=lambda it: {"email": it.side.clerk.email, "password": PASSWORD}, actor=lambda it: it.side.clerk.email
     ),
     "POST /logout": Call(form={}, ends=True),
-    "GET /register": Call(names_factories=True),
-    "POST /register": Call(
-        form=lambda it: {
-            "email": f"asks-{it.number}@example.org", "password": PASSWORD, "first_name": "Wanjiru",
-            "last_name": "Kamau", "requested_role": "factory_clerk", "factory_id": str(it.side.factory.id),
-        },
-        actor=lambda it: f"asks-{it.number}@example.org",
-    ),
-    "POST /forgot-password": Call(
-        form={"email": "nobody@example.org"}, unaudited="Nobody has this address; a code that is made is noted."
-    ),
-    "POST /reset-password": Call(
-        form=lambda it: {"email": it.made, "code": CODE, "new_password": NEW_PASSWORD},
-        made=make.one_time_code,
-        actor=lambda it: it.made,
-    ),
-    "POST /account": Call(form={"phone_number": "+254 711 000 001"}),
-    "POST /account/password": Call(form={"current_password": PASSWORD, "new_password": NEW_PASSWORD}, ends=True),
-    "POST /account/sessions/{id}/end": Call(form={}),
-    "POST /account/tokens": Call(form={"name": "Monthly export", "scopes": "read", "days": "90"}),
-    "POST /account/tokens/{id}/revoke": Call(form={}),
-    "POST /hq/people/new": Call(
-        form=lambda it: {
-            "email": f"let-in-{it.number}@example.org", "role": "factory_clerk", "factory_id": str(it.side.factory.id)
-        }
-    ),
-    "POST /hq/people/{id}/": Call(
-        form=lambda it: {"role": "factory_manager", "factory_id": str(it.side.factory.id)}
-    ),
-    "POST /hq/people/{id}/approve": Call(
-        form=lambda it: {"role": "factory_clerk", "factory_id": str(it.side.factory.id)}
-    ),
-    "POST /hq/people/{id}/refuse": Call(form={}),
-    "POST /hq/people/{id}/disable": Call(form={}),
-    "POST /hq/people/{id}/enable": Call(form={}),
-    "POST /hq/people/{id}/code": Call(form={}),
-    "POST /hq/people/{id}/sign-out": Call(form={}),
-    "POST /hq/audit/verify": Call(form={}, unaudited="It changes nothing."),
     "POST /hq/unpark/": Call(form=lambda it: {"device_id": it.side.device.device_id}),
     "POST /hq/plugins/reload": Call(form={}),
     "POST /factory/{slug}/account": Call(form={"reason": "corrected"}, query={"month": "2026-02"}),
@@ -158,6 +122,54 @@ CALLS: Mapping[str, Call] = {
         form=lambda it: {"kind": "tea", "duplicates": "0", "confirmed": "true",
                          "rows": f'[[2,{{"made_tea_kg":{it.number},"timestamp":"{at(NOON)}"}}]]'}
     ),
+    "GET /register": Call(names_factories=CHOOSES),
+    "POST /register": Call(
+        names_factories=CHOOSES,
+        form=lambda it: {
+            "email": f"asks-{it.number}@example.org", "password": PASSWORD, "first_name": "Wanjiru",
+            "last_name": "Kamau", "phone_number": "", "requested_role": "factory_clerk",
+            "factory_id": str(it.side.factory.id),
+        },
+        actor=lambda it: f"asks-{it.number}@example.org",
+    ),
+    "POST /forgot-password": Call(
+        form={"email": "nobody@example.org"}, unaudited="Nobody has this address; a code that is made is noted."
+    ),
+    "POST /reset-password": Call(
+        form=lambda it: {"email": it.made, "code": CODE, "new_password": NEW_PASSWORD},
+        made=make.one_time_code,
+        actor=lambda it: it.made,
+    ),
+    "POST /account": Call(
+        form={"first_name": "Amina", "last_name": "Otieno", "phone_number": "+254 722 000 000", "locale": "en"}
+    ),
+    "POST /account/password": Call(
+        form={"current_password": PASSWORD, "new_password": NEW_PASSWORD}, ends=True
+    ),
+    "POST /account/sessions/{id}/end": Call(form={}),
+    "POST /account/tokens": Call(form={"name": "Monthly export", "scopes": "read", "days": "30"}),
+    "POST /account/tokens/{id}/revoke": Call(form={}),
+    "POST /hq/people/new": Call(
+        form=lambda it: {
+            "email": f"let-in-{it.number}@example.org", "role": "factory_clerk", "factory_id": str(it.side.factory.id),
+            "first_name": "", "last_name": "", "phone_number": "",
+        }
+    ),
+    "POST /hq/people/{id}/": Call(
+        form=lambda it: {
+            "role": "factory_manager", "factory_id": str(it.side.factory.id), "first_name": "", "last_name": "",
+            "phone_number": "",
+        }
+    ),
+    "POST /hq/people/{id}/approve": Call(
+        form=lambda it: {"role": "factory_clerk", "factory_id": str(it.side.factory.id)}
+    ),
+    "POST /hq/people/{id}/refuse": Call(form={}),
+    "POST /hq/people/{id}/disable": Call(form={}),
+    "POST /hq/people/{id}/enable": Call(form={}),
+    "POST /hq/people/{id}/code": Call(form={}),
+    "POST /hq/people/{id}/sign-out": Call(form={}),
+    "POST /hq/audit/verify": Call(form={}, unaudited="Nothing is changed."),
     # --- the account
     "POST /api/register/": Call(
         json=lambda it: {
@@ -255,6 +267,8 @@ CALLS: Mapping[str, Call] = {
         }
     ),
     # --- the platform
+    "POST /api/quarantine/{id}/replay/": Call(),
+    "POST /api/quarantine/{id}/dismiss/": Call(json={"reason": "a test of the line"}),
     "POST /api/plugins/reload/": Call(),
 }  # fmt: skip
 """What each changing route is sent; a route that only reads needs no line."""
@@ -273,15 +287,10 @@ def maker_of(route: Route) -> Maker | None:
     variables = set(re.findall(r"\{(\w+)\}", route.path)) - CONSTANTS.keys()
     if not variables:
         return None
-    for begin, found in MAKERS.items():
+    for begin, found in sorted(MAKERS.items(), key=lambda item: " " not in item[0]):  # those with a method first
         if route.path.startswith(begin) or route.name == begin:
             return found
     raise LookupError(f"say in tests/support/calls.py, MAKERS, what {route.path} stands for")
-
-
-def without_names(estate: Estate, route: Route, answer: bytes) -> bytes:
-    """An answer without the other factory's name, where that is offered to everybody."""
-    return answer.replace(estate.other.factory.name.encode(), b"") if call_of(route).names_factories else answer
 
 
 def address(route: Route, made: str) -> str:
@@ -338,6 +347,11 @@ async def _made(
     if key not in kept:
         kept[key] = await maker(estate, side, caller)
     return kept[key]
+
+
+def told(estate: Estate, route: Route, answer: bytes) -> bytes:
+    """An answer without the name of the other factory, where that is no secret."""
+    return answer.replace(estate.other.factory.name.encode(), b"") if call_of(route).names_factories else answer
 
 
 async def send(client: ClientSession, request: Request) -> tuple[int, bytes]:

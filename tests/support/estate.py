@@ -20,10 +20,22 @@ import pytest
 from carbontrack.credentials import device_password
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
-from carbontrack.model import Device, Factory, MonitoringPlan, Origin, Report, Role, Scope, Stack, User, UserStatus
+from carbontrack.model import (
+    Device,
+    Factory,
+    MonitoringPlan,
+    Origin,
+    Quarantined,
+    Report,
+    Role,
+    Scope,
+    Stack,
+    User,
+    UserStatus,
+)
 from carbontrack.passwords import RESET, code_hash, new_token, token_hash
 from carbontrack.plugins import Limits, PluginHost
-from carbontrack.store import Store
+from carbontrack.store import Store, Work
 from carbontrack.web.attempts import Attempts
 from carbontrack.web.auth import API_TOKEN
 from tests.support.web import PEOPLE, Portal, password_hash, running_portal
@@ -320,6 +332,16 @@ async def pending_user(estate: Estate, side: Side, caller: Caller) -> str:
 
 async def disabled_user(estate: Estate, side: Side, caller: Caller) -> str:
     return str((await estate.person(Role.FACTORY_CLERK, side, UserStatus.DISABLED)).id)
+
+
+async def quarantined(estate: Estate, side: Side, caller: Caller) -> str:
+    """A message that its driver could not read then and can now."""
+    number, device_id = estate.number(), side.device.device_id
+    content = body(1, sid=f"replay{number}", at_ms=NOON_MS)
+    item = Quarantined(device_id, "driver_failed", f"{side.word} failed", NOON, content)
+    await estate.store.save(Work(device_id, side.factory.id, quarantined=[item]))
+    found = await estate.store.quarantined(device_id=device_id, cause="driver_failed", limit=1)
+    return str(found[0].id)
 
 
 async def session(estate: Estate, side: Side, caller: Caller) -> str:

@@ -47,6 +47,7 @@ class PersonOut(Output):
     """The factory that the person belongs to; null: sees every factory."""
     status: UserStatus
     locale: str
+    """The language of the pages: `en` or `sw`."""
     created_at: datetime
 
     @classmethod
@@ -113,6 +114,7 @@ async def logout(request: web.Request) -> web.StreamResponse:
 
 class CodeSent(Output):
     detail: str
+    """What happens next."""
 
 
 @operation(Tag.ACCOUNT, None, status=202, problems=(429,))
@@ -161,6 +163,7 @@ class SessionOut(Output):
     last_used_at: datetime
     address: str
     user_agent: str
+    """What the browser or program called itself."""
     is_current: bool
     """Whether it is the one by which this is asked."""
 

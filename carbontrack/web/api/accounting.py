@@ -41,9 +41,12 @@ class FactorOut(Output):
     name: str
     """What it is of, such as `firewood.co2`."""
     value: float
+    """In its `unit`."""
     unit: str
     source: str
+    """Where it is published."""
     valid_from: date
+    """The first day for which it is valid."""
     valid_to: date | None
     """Null: until further notice."""
     version: str
@@ -61,11 +64,14 @@ async def factors(request: web.Request) -> Page[FactorOut]:
 class NewTarget(Input):
     factory_id: Id
     metric: Metric
-    value: float = Field(gt=0, le=1e15)
+    value: float = Field(gt=0, le=1e15, examples=[3.8])
     """At most so much, in the metric's own unit."""
     valid_from: date
+    """The first day for which it counts."""
     baseline_year: int | None = Field(None, ge=2000, le=2100)
+    """The year that it is compared with."""
     baseline_value: float | None = Field(None, gt=0, le=1e15)
+    """What the metric was in that year."""
 
 
 class TargetOut(Output):
@@ -73,13 +79,18 @@ class TargetOut(Output):
     factory_id: int
     metric: Metric
     value: float
+    """At most so much, in `unit`."""
     unit: str
     valid_from: date
+    """The first day for which it counts."""
     baseline_year: int | None
+    """The year that it is compared with."""
     baseline_value: float | None
+    """What the metric was in that year, in `unit`."""
     author: str
     recorded_at: datetime | None
     withdrawn: bool
+    """Whether it was taken back."""
 
     @classmethod
     def of(cls, target: Target) -> TargetOut:
@@ -152,6 +163,7 @@ def period_asked(query: PeriodQuery, services: Services) -> tuple[datetime, date
 
 class TargetMet(TargetOut):
     actual: float | None
+    """What the metric is, in `unit`; null where it cannot be told."""
     status: TargetStatus
 
 
@@ -172,13 +184,18 @@ class AccountOut(Output):
     made_tea_kg: float | None
     wood_kg: float | None
     intensities: Mapping[Metric, float | None]
+    """By metric, in its own unit; null where there is no tea or no number."""
     availability: float | None
+    """Valid over operating hours, 0 to 1; null where nothing operated."""
     corroboration: Corroboration
     reconciliations: tuple[Reconciliation, ...]
     stacks: tuple[StackLine, ...]
     remarks: tuple[str, ...]
+    """What is missing or doubtful, in words."""
     factor_version: str
+    """Of the set of factors that was used."""
     formula_version: str
+    """Of the way it is worked out."""
     targets: list[TargetMet]
 
     @classmethod
@@ -213,14 +230,18 @@ class Rank(Output):
     factory_id: int
     name: str
     value: float | None
+    """The metric, in `unit`."""
     unit: str
     uncertainty: float | None
     """Expanded (k = 2), in the value's unit."""
     availability: float | None
+    """Valid over operating hours, 0 to 1."""
     trend: float | None
     """Change against the factory's own period before: -0.1 is 10 % less."""
     tied: bool
+    """Whether the uncertainty allows no difference to the one before."""
     reason_unranked: str
+    """Empty where there is a rank."""
     corroboration: Corroboration
 
     @classmethod

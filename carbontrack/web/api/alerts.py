@@ -30,6 +30,7 @@ class AlertOut(Output):
     rule: str
     """The alert's name in the configuration."""
     severity: str
+    """As the configuration says: `info`, `warning` or `critical`."""
     message: str
     raised_at: datetime
     cleared_at: datetime | None

@@ -25,17 +25,22 @@ class EventOut(Output):
     id: int
     """Counts from 1 without a gap."""
     at: datetime
+    """When."""
     actor: str
+    """An e-mail address, a device, `command line` or `carbontrack`."""
     user_id: int | None
     address: str
     token: str
     """The name of the API token that it came by."""
     action: AuditAction
     subject_kind: str
+    """What was changed, such as `user` or `device`; `subject_id` says which."""
     subject_id: str
     factory_id: int | None
     before: dict[str, Any] | None
+    """Of a change, the fields that differ."""
     after: dict[str, Any] | None
+    """Of a change, the fields that differ."""
     sha256: str
     """Over the hash of the event before and this one: see docs/security.md."""
 
@@ -72,12 +77,14 @@ async def found_events(request: web.Request, query: AuditQuery) -> tuple[list[Au
 
 class Verified(Output):
     ok: bool
+    """Whether every event is as it was written."""
     count: int
     """How many events are in order."""
     sha256: str
     """Of the last one that is: note it with the count outside of this platform, so that a cut end shows."""
     broken_id: int | None
     why: str
+    """What is wrong with the first one that is not."""
 
 
 @operation(Tag.AUDIT, NETWORK_ROLES)

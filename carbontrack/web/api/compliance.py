@@ -35,10 +35,10 @@ def add_routes(app: web.Application) -> None:
 
 
 class NewStatement(Input):
-    factory_id: Id | None = None
+    factory_id: Id | None = Field(None, examples=[1])
     """People of a factory may leave it out."""
-    period_start: datetime = Field(examples=["2026-03-01T00:00:00+03:00"])
-    period_end: datetime = Field(examples=["2026-04-01T00:00:00+03:00"])
+    period_start: datetime = Field(examples=["2026-02-01T00:00:00+03:00"])
+    period_end: datetime = Field(examples=["2026-03-01T00:00:00+03:00"])
     reason: str = Field("", max_length=500)
     """Why a period that was reported already is corrected."""
 

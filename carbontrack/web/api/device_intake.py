@@ -37,6 +37,13 @@ REFUSALS = {
 """Why messages were not taken, or are not known to be kept: status and what to do."""
 
 
+EXAMPLE = {
+    "v": 1, "sid": "9f3c21aa", "boot": 4, "cfg": 1, "seq": 1, "n": 1, "t": 1772366400000,
+    "s": {"cols": ["ds", "dt", "tq", "co2", "tg", "v"], "rows": [[0, 0, 1, 98000, 183.25, 4.12]]},
+}  # fmt: skip
+"""One sample in the form of our own devices (docs/protocol.md)."""
+
+
 def add_routes(app: web.Application) -> None:
     """Add the way in for devices to the application."""
     app.router.add_post("/api/emissions/", post_emissions)
@@ -53,8 +60,11 @@ class Taken(Output):
     """What became of the readings of a request, and what the device is told."""
 
     stored: int
+    """How many readings are kept now."""
     duplicate: int
+    """How many were kept before."""
     quarantined: int
+    """How many could not be used; they are kept with their cause."""
     refused: int
     """Not taken: the stream has too many holes, or the device too many streams."""
     causes: list[str]
@@ -74,7 +84,7 @@ class Taken(Output):
     devices=True,
     status=202,
     problems=(404, 409, 429),
-    reads={"application/json": {}},
+    reads={"application/json": {"examples": [EXAMPLE]}},
 )
 async def post_emissions(request: web.Request, query: Handed) -> Taken:
     """Hand in what a device has measured: one message of its own form, or a list of them.

@@ -78,7 +78,8 @@ class DeviceChange(Input):
 
     stack_id: Id | None = None
     sensor: str | None = Field(None, max_length=60)
-    status: DeviceStatus | None = None
+    """The driver that reads its messages."""
+    status: DeviceStatus | None = Field(None, examples=["disabled"])
 
 
 async def _site(request: web.Request) -> Site:
@@ -122,6 +123,7 @@ class Credentials(Output):
     """What a device signs in with, at the broker and over HTTP."""
 
     username: str
+    """At the broker, and for Basic over HTTP: the device id."""
     password: str
     """It is shown this once."""
 

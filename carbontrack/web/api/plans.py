@@ -28,19 +28,25 @@ class PlanOut(Output):
     """How one stack is measured, from ``valid_from`` until the next plan of the same stack."""
 
     valid_from: datetime
+    """From when on it is in force."""
     shape: Literal["circular", "rectangular"]
     diameter_m: float | None
     width_m: float | None
     length_m: float | None
     wall_deposit_mm: float
     profile_factor: float
+    """Mean over the area against the velocity at the measuring point."""
     basis: Literal["wet", "dry"]
     h2o_fraction: float
+    """Mole fraction of water in the wet gas."""
     co2_range_ppm: float
     dilution_ratio: float
+    """Gas drawn over gas analysed: 1 is undiluted."""
     calibration_offset_ppm: float
     calibration_slope: float
+    """What the analyser's value is multiplied by."""
     pitot_coefficient: float
+    """Of the pitot tube."""
     velocity_method: Literal["anemometer", "pitot"]
     co2_response_s: float
     temperature_max_c: float
@@ -57,13 +63,21 @@ class PlanOut(Output):
     validity: Literal["share", "quadrant"]
     substitution: Literal["mrr", "epa"]
     fuels: str
+    """What is burnt, such as `firewood`."""
     u_co2: float
+    """Relative standard uncertainty of the CO2."""
     u_velocity: float
+    """Relative standard uncertainty of the velocity."""
     u_profile: float
+    """Relative standard uncertainty of the profile factor."""
     u_area: float
+    """Relative standard uncertainty of the area."""
     u_temperature: float
+    """Relative standard uncertainty of the temperature."""
     u_pressure: float
+    """Relative standard uncertainty of the pressure."""
     u_h2o: float
+    """Relative standard uncertainty of the water."""
     note: str
     area_m2: float
     """Inner area, which follows from the shape."""
@@ -83,13 +97,18 @@ class PlanInput(Input):
     length_m: Length | None = None
     wall_deposit_mm: Positive = 0
     profile_factor: Positive = 0.9
+    """Mean over the area against the velocity at the measuring point."""
     basis: Literal["wet", "dry"] = "dry"
     h2o_fraction: Share = 0.12
+    """Mole fraction of water in the wet gas."""
     co2_range_ppm: Positive = 200_000
     dilution_ratio: Positive = 1
+    """Gas drawn over gas analysed: 1 is undiluted."""
     calibration_offset_ppm: float = Field(0, ge=-1e9, le=1e9)
     calibration_slope: Positive = 1
+    """What the analyser's value is multiplied by."""
     pitot_coefficient: Positive = 0.84
+    """Of the pitot tube."""
     velocity_method: Literal["anemometer", "pitot"] = "anemometer"
     co2_response_s: Positive = 30
     temperature_max_c: Positive = 1000
@@ -106,13 +125,21 @@ class PlanInput(Input):
     validity: Literal["share", "quadrant"] = "share"
     substitution: Literal["mrr", "epa"] = "mrr"
     fuels: str = Field("firewood", max_length=200)
+    """What is burnt, such as `firewood`."""
     u_co2: Positive = 0.03
+    """Relative standard uncertainty of the CO2."""
     u_velocity: Positive = 0.05
+    """Relative standard uncertainty of the velocity."""
     u_profile: Positive = 0.08
+    """Relative standard uncertainty of the profile factor."""
     u_area: Positive = 0.02
+    """Relative standard uncertainty of the area."""
     u_temperature: Positive = 0.01
+    """Relative standard uncertainty of the temperature."""
     u_pressure: Positive = 0.01
+    """Relative standard uncertainty of the pressure."""
     u_h2o: Positive = 0.03
+    """Relative standard uncertainty of the water."""
     note: str = Field("", max_length=500)
 
 
@@ -120,6 +147,7 @@ class NewPlan(PlanInput):
     """A plan from a moment on, which may lie in the past. What is left out is as in the plan before."""
 
     valid_from: datetime = Field(examples=["2026-03-01T08:00:00+03:00"])
+    """From when on it is in force, with zone."""
 
 
 async def _stack(request: web.Request) -> Stack:

@@ -40,15 +40,19 @@ class PluginOut(Output):
     kinds: list[Kind]
     tier: Tier | None
     documentation: str
+    """An address, or a file of the repository."""
     codeowners: list[str]
+    """Who looks after it."""
     state: PluginState
     brings: list[str]
     """What it contributes, such as `sensor ct_v1`."""
     error: str
+    """Why it does not run, or what failed last."""
     advice: str
     """What a person can do about the error."""
     retry_at: datetime | None
     notes: list[str]
+    """What its check had to say."""
     errors: int
     """How many of its calls failed since it was loaded."""
     options: Mapping[str, Any]
@@ -105,10 +109,15 @@ class Reload(Input):
 
 class ReloadOut(Output):
     at: datetime
+    """When."""
     by: str
+    """Who asked for it."""
     added: list[str]
+    """Names of plugins."""
     removed: list[str]
+    """Names of plugins."""
     reloaded: list[str]
+    """Names of plugins."""
     failed: dict[str, str]
     """Plugins that could not be loaded, and why; one that ran before goes on as it was."""
     left_out: list[str]

@@ -88,6 +88,7 @@ class FiveMinutes(Output):
     timestamp: datetime
     """The beginning."""
     count: int
+    """How many readings."""
     coverage: float
     """The share of the 5 minutes with a known rate, 0 to 1."""
     co2_kg: float
@@ -108,7 +109,9 @@ class HourOut(Output):
     """Of valid hours only."""
     measured_kg: float
     operating_fraction: float | None
+    """The share of the hour in which the boiler ran, 0 to 1."""
     coverage: float
+    """The share of the hour with a known rate, 0 to 1."""
     mean_kg_per_s: float | None
     mean_co2_fraction: float | None
     """Of the wet gas."""
@@ -117,10 +120,14 @@ class HourOut(Output):
     mean_temperature_c: float | None
     product_of_means_kg_per_s: float | None
     count: int
+    """How many readings."""
     late_count: int
     flags: int
+    """A sum of status bits: all that any reading had."""
     method: str
+    """The version of the way it is worked out."""
     policy: str
+    """By which rule it is valid: `share` or `quadrant`."""
     min_kg_per_s: float | None
     max_kg_per_s: float | None
     version: int
@@ -137,12 +144,14 @@ class DayOut(Output):
     invalid_hours: int
     operating_h: float
     coverage: float
+    """The share of the day with a known rate, 0 to 1."""
     co2_kg: float
     measured_kg: float
     mean_kg_per_s: float | None
     min_kg_per_s: float | None
     max_kg_per_s: float | None
     count: int
+    """How many readings."""
     late_count: int
 
 

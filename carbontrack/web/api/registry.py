@@ -15,7 +15,7 @@ from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, may_see, ori
 from carbontrack.web.api.plans import PlanInput, PlanOut, planned
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import Id, Input, Output, Page, Paged, page_of, path_id, zoned
+from carbontrack.web.rest import Id, Input, Output, Page, Paged, Shown, page_of, path_id, zoned
 from carbontrack.web.services import SERVICES, Services
 
 
@@ -33,8 +33,8 @@ def add_routes(app: web.Application) -> None:
     app.router.add_delete("/api/stacks/{id:\\d{1,9}}/", remove_stack)
 
 
-Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120)]
-StackName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80)]
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=120), Shown]
+StackName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=80), Shown]
 
 
 async def registry_changed(services: Services) -> None:
@@ -131,7 +131,7 @@ class FactoryChange(Input):
     region: str | None = Field(None, max_length=40)
     latitude: float | None = Field(None, ge=-90, le=90)
     longitude: float | None = Field(None, ge=-180, le=180)
-    altitude_m: float | None = Field(None, ge=-400, le=5000)
+    altitude_m: float | None = Field(None, ge=-400, le=5000, examples=[2036])
     pressure_kpa: float | None = Field(None, ge=50, le=110)
     """Null: from the altitude."""
     is_active: bool | None = None
@@ -232,7 +232,7 @@ async def add_stack(request: web.Request, body: NewStack) -> StackOut:
 
 
 class StackChange(Input):
-    name: StackName
+    name: StackName = Field(examples=["Boiler 2"])
 
 
 @operation(Tag.REGISTRY, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(409,))
