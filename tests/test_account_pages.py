@@ -73,7 +73,7 @@ class TestAskingForAnAccount:
     async def test_what_does_not_fit_is_said_at_its_field_and_nothing_typed_is_lost_but_the_password(
         self, portal: Portal
     ) -> None:
-        wrong = AMINA | {"email": "amina at home", "phone_number": "call me"}
+        wrong = AMINA | {"email": "amina at home", "phone_number": "call me", "first_name": "A\tmina"}
 
         status, shown = await send(portal.client(), "/register", wrong)
 
@@ -81,6 +81,7 @@ class TestAskingForAnAccount:
         assert re.search(r'id="register-email"[^>]* aria-invalid="true"[^>]* autofocus', shown)
         assert "Write an e-mail address, such as wanjiru@example.org." in shown
         assert "Write 6 to 30 digits" in shown
+        assert re.search(r'id="register-first_name-error">Has characters that cannot be shown', shown)
         assert 'value="amina at home"' in shown
         assert 'value="&lt;Wanjiru&gt;"' in shown
         assert '<option value="factory_clerk" selected>' in shown

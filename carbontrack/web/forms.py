@@ -14,8 +14,6 @@ from carbontrack.web.errors import Problem, refusal
 
 TEXTS: Mapping[str, str] = {
     "email": "Write an e-mail address, such as wanjiru@example.org.",
-    "first_name": "Write at most 80 characters.",
-    "last_name": "Write at most 80 characters.",
     "phone_number": "Write 6 to 30 digits, such as +254 712 345678.",
     "password": "Choose a password.",
     "new_password": "Choose a password.",
@@ -90,6 +88,7 @@ def refused(name: str, values: Mapping[str, Any], error: Exception) -> Form:
 
 def sentence(text: str) -> str:
     """What the store or a validator says, as a sentence."""
+    text = text.removeprefix("Value error, ")
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}"
 
 
