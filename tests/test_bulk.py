@@ -211,14 +211,15 @@ class TestRows:
         self, portal: Portal, clerk: TestClient[Any, Any]
     ) -> None:
         for head, field, said in (
-            ("energy_type,amuont,unit", "amuont", "there are factory, factory_id, energy_type, amount"),
+            ("energy_type,amuont,unit", "amuont", "is no such column"),
             ("energy_type,amuont,unit", "amount", "is needed"),
             ("energy_type,amount,unit,Amount", "amount", "is there twice"),
-            ("energy_type,amount,unit,confirmed", "confirmed", "is no column"),
+            ("energy_type,amount,unit,confirmed", "confirmed", "is no such column"),
         ):
             status, problem = await send(clerk, f"{head}\n1,2,3,4\n", dry_run="true")
 
             assert status == 422
+            assert "There are factory, factory_id, energy_type, amount, unit" in problem["detail"]
             assert any(said in it["message"] for it in problem["errors"] if it["field"] == field)
 
     async def test_what_is_no_table_is_refused(self, portal: Portal, clerk: TestClient[Any, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import zipfile
+from contextlib import suppress
 from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -70,6 +71,7 @@ def test_rows_are_counted_as_a_spreadsheet_does() -> None:
         (b"amount\n" + b"1\n" * (MOST_ROWS + 1), "more than 5,000 rows"),
         (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600), "has a password"),
     ],
+    ids=lambda value: "" if isinstance(value, bytes) else value,
 )
 async def test_what_is_no_table_is_refused_with_what_to_do(body: bytes, why: str) -> None:
     with pytest.raises(Unreadable, match=why):
@@ -157,6 +159,7 @@ GOOD = workbook([["amount"], [1]])
         (workbook([]), "is empty"),
         (packed({f"xl/{at}.xml": "" for at in range(1001)}), "too large when it is unpacked"),
     ],
+    ids=lambda value: "" if isinstance(value, bytes) else value,
 )
 async def test_what_is_no_workbook_is_refused_with_what_to_do(body: bytes, why: str) -> None:
     with pytest.raises(Unreadable, match=why):
@@ -200,13 +203,16 @@ CELLS = st.lists(
 
 
 @given(CELLS)
-@settings(max_examples=40)
+@settings(max_examples=8, deadline=None)
+@example([("A1", "n", "", "1"), ("ZZZZZZZZ9", "n", "", "1")])  # wide enough to end the process
 def test_a_sheet_of_strange_cells_is_read_or_refused(cells: list[tuple[str, str, str, str]]) -> None:
+    """By the process itself: some of these end it."""
     rows = "".join(
         f'<row><c r="{place}" t="{kind}" s="{style}"><v>{value}</v></c></row>' for place, kind, style, value in cells
     )
 
-    assert xlsx_worker.answer(packed({"xl/worksheets/sheet1.xml": sheet(rows)})).keys() <= {"rows", "refused"}
+    with suppress(Unreadable):
+        assert asyncio.run(read(packed({"xl/worksheets/sheet1.xml": sheet(rows)}))).rows
 
 
 # --- what cells mean

@@ -20,6 +20,7 @@ from carbontrack.web import (
     people_pages,
     plugin_pages,
     templating,
+    upload_pages,
 )
 from carbontrack.web.access import check_access, public
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
@@ -71,7 +72,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 
 def _add_routes(app: web.Application) -> None:
-    for part in (pages, account_pages, people_pages, audit_pages, api, ledger_pages, ops):
+    for part in (pages, account_pages, people_pages, audit_pages, api, ledger_pages, upload_pages, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from carbontrack.model import FACTORY_ROLES, Factory, Role
+from carbontrack.model import FACTORY_ROLES, Role
 from carbontrack.passwords import token_hash
 from carbontrack.web import people
 from carbontrack.web.access import EVERYBODY, USER, allow, public
@@ -50,11 +50,6 @@ def for_role(values: Mapping[str, Any], role: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != "factory_id"}
 
 
-async def open_factories(services: Services) -> list[Factory]:
-    """The factories that somebody may belong to."""
-    return [factory for factory in await services.store.factories() if factory.is_active]
-
-
 # --- asking for an account
 
 
@@ -70,7 +65,7 @@ async def _register_page(request: web.Request, form: Form) -> web.Response:
     values = {
         "form": form,
         "roles": [(role.value, ROLE_TITLES[role]) for role in ROLES_TO_ASK_FOR],
-        "factories": [(str(factory.id), factory.name) for factory in await open_factories(request.app[SERVICES])],
+        "factories": [(str(it.id), it.name) for it in await request.app[SERVICES].store.factories() if it.is_active],
     }
     return form.answer(render(request, "register.html", values))
 

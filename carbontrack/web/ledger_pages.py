@@ -91,7 +91,8 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/hq/leaderboard", leaderboard_page)
 
 
-async def _factory(request: web.Request) -> Factory:
+async def page_factory(request: web.Request) -> Factory:
+    """The factory whose page it is. Raises HTTPNotFound for one that whoever asks may not see."""
     found = await Reader(request.app[SERVICES], request[USER]).factory(request.match_info["slug"])
     if found is None:
         raise web.HTTPNotFound(text="There is no such factory for you.")
@@ -117,7 +118,7 @@ def _month(text: str, services: Services) -> tuple[date, datetime, datetime]:
 @allow(EVERYBODY)
 async def account_page(request: web.Request) -> web.StreamResponse:
     """A month's account of one factory: four numbers apart, and everything that they rest on."""
-    return await _account_page(request, await _factory(request))
+    return await _account_page(request, await page_factory(request))
 
 
 async def _account_page(request: web.Request, factory: Factory, error: str = "") -> web.Response:
@@ -226,7 +227,7 @@ def _days(stacks: Sequence[StackInput], services: Services) -> list[dict[str, An
 @allow(REPORTERS)
 async def report(request: web.Request) -> web.StreamResponse:
     """Report the month, or correct what was reported."""
-    services, factory = request.app[SERVICES], await _factory(request)
+    services, factory = request.app[SERVICES], await page_factory(request)
     form = await request.post()
     _, start, end = _month(request.query.get("month", ""), services)
     try:
@@ -246,7 +247,7 @@ async def report(request: web.Request) -> web.StreamResponse:
 @allow(EVERYBODY)
 async def entries_page(request: web.Request) -> web.StreamResponse:
     """What was entered lately, and the forms for more."""
-    return await _entries_page(request, await _factory(request))
+    return await _entries_page(request, await page_factory(request))
 
 
 async def _entries_page(
@@ -320,7 +321,7 @@ def _given(form: MultiDictProxy[Any], services: Services) -> dict[str, Any]:
 @allow(WRITERS)
 async def add_energy(request: web.Request) -> web.StreamResponse:
     """Keep an energy entry from the form, or show the form again with what was wrong; nothing typed is lost."""
-    services, factory = request.app[SERVICES], await _factory(request)
+    services, factory = request.app[SERVICES], await page_factory(request)
     form = await request.post()
     typed = {name: str(value) for name, value in form.items()} | {"kind": "energy"}
     try:
@@ -337,7 +338,7 @@ async def add_energy(request: web.Request) -> web.StreamResponse:
 @allow(WRITERS)
 async def add_production(request: web.Request) -> web.StreamResponse:
     """As :func:`add_energy`, for leaf and tea."""
-    services, factory = request.app[SERVICES], await _factory(request)
+    services, factory = request.app[SERVICES], await page_factory(request)
     form = await request.post()
     typed = {name: str(value) for name, value in form.items()} | {"kind": "production"}
     try:
@@ -367,7 +368,7 @@ class WithdrawalForm(Input):
 @allow(WRITERS)
 async def withdraw(request: web.Request) -> web.StreamResponse:
     """Take an entry out of the accounts; it stays in its history."""
-    services, factory = request.app[SERVICES], await _factory(request)
+    services, factory = request.app[SERVICES], await page_factory(request)
     form = WithdrawalForm.model_validate({name: str(value) for name, value in (await request.post()).items() if value})
     store, by, now = services.store, origin(request), services.clock()
     found = await (store.energy_entry(form.id) if form.kind == "energy" else store.production_entry(form.id))

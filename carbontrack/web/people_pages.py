@@ -11,7 +11,7 @@ from aiohttp import web
 from carbontrack.model import Factory, Role, User, UserStatus
 from carbontrack.web import people
 from carbontrack.web.access import HQ_ONLY, USER, allow
-from carbontrack.web.account_pages import for_role, open_factories
+from carbontrack.web.account_pages import for_role
 from carbontrack.web.api.people import UserQuery
 from carbontrack.web.errors import REFUSALS
 from carbontrack.web.forms import Form, refused, typed, without_blanks
@@ -42,11 +42,14 @@ def add_routes(app: web.Application) -> None:
 
 async def _choices(request: web.Request) -> dict[str, Any]:
     """What the forms of these pages have to choose from, and the names of all factories."""
-    services = request.app[SERVICES]
+    names = {
+        factory.id: factory.name if factory.is_active else f"{factory.name} (closed)"
+        for factory in await request.app[SERVICES].store.factories()
+    }
     return {
         "roles": [(role.value, title) for role, title in ROLE_TITLES.items()],
-        "factories": [(str(factory.id), factory.name) for factory in await open_factories(services)],
-        "factory_names": {factory.id: factory.name for factory in await services.store.factories()},
+        "factories": [(str(number), name) for number, name in names.items()],
+        "factory_names": names,
         "role_titles": ROLE_TITLES,
         "status_titles": STATUS_TITLES,
     }

@@ -225,12 +225,10 @@ def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
         """To the second, with the year: for what is looked up years later."""
         return f"{moment.astimezone(zone):%d %b %Y %H:%M:%S}"
 
-    def local_span(start: datetime, end: datetime) -> str:
+    def local_span(start: datetime, end: datetime, form: str = "%d %b") -> str:
         """A period in local days, as people say it."""
-        first, last = start.astimezone(zone), (end - timedelta(seconds=1)).astimezone(zone)
-        if first.date() == last.date():
-            return f"{first:%d %b}"
-        return f"{first:%d %b} to {last:%d %b}"
+        first, last = (f"{moment.astimezone(zone):{form}}" for moment in (start, end - timedelta(seconds=1)))
+        return first if first == last else f"{first} to {last}"
 
     def local_range(start: datetime, end: datetime) -> str:
         """From when to when, to the minute; the day is said once if it is one."""

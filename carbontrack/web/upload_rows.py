@@ -62,16 +62,12 @@ def read_rows(table: Table, kind: type[EntryInput], zone: tzinfo) -> list[Row[En
 
 def _columns(head: Sequence[str], kind: type[EntryInput]) -> list[str]:
     names, known = [name.casefold() for name in head], columns_for(kind)
-    errors = [
-        (name[:60], f"is no column of such a table; there are {', '.join(known)}")
-        for name in dict.fromkeys(names)
-        if name and name not in known
-    ]
+    errors = [(name[:60], "is no such column") for name in dict.fromkeys(names) if name and name not in known]
     errors += [(name, "is there twice") for name in known if names.count(name) > 1]
     needed = [name for name, info in kind.model_fields.items() if info.is_required()]
-    errors += [(name, "is needed: there is no such column") for name in needed if name not in names]
+    errors += [(name, "is needed, and is not there") for name in needed if name not in names]
     if errors:
-        raise Problem(422, "These are not the columns of such a table.", tuple(errors))
+        raise Problem(422, f"The columns do not fit. There are {', '.join(known)}.", tuple(errors))
     return names
 
 
@@ -120,10 +116,7 @@ def _value(name: str, cell: Cell, zone: tzinfo, separator: str) -> Any:
 def number(text: str, separator: str) -> float:
     """A number as people write it in a table with this separator. Raises ValueError for what could be another one."""
     if THOUSANDS.fullmatch(text) and (separator == ";" or not NUMBER.fullmatch(text)):
-        raise ValueError(
-            "may have a separator of thousands: write 1250 without one; a fraction is 1.25 or 1.2500, "
-            "and not of just three digits where it could be either"
-        )
+        raise ValueError("may have a separator of thousands: write 1250 without one, and a fraction as 1.25 or 1.2500")
     if separator != "," and "." not in text:
         text = text.replace(",", ".", 1)
     if not NUMBER.fullmatch(text):

@@ -6,13 +6,14 @@ address has a variable. PYTEST_DONT_REWRITE, as in ``tests.support.world``.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, FormData
 
 from tests.support import estate as make
 from tests.support.estate import CODE, DAY, Caller, Estate, Maker, Side, at
@@ -52,6 +53,13 @@ class Call:
     @property
     def depends_on_the_factory(self) -> bool:
         return any(callable(part) for part in (self.json, self.form, self.query)) and self.actor is None
+
+
+def table(text: str, **fields: str) -> FormData:
+    """A form with a file in it, as a browser sends it."""
+    form = FormData(fields)
+    form.add_field("file", io.BytesIO(text.encode()), filename="table.csv")
+    return form
 
 
 MAKERS: Mapping[str, Maker] = {
@@ -94,6 +102,14 @@ CALLS: Mapping[str, Call] = {
     ),
     "POST /factory/{slug}/entries/withdraw": Call(
         form=lambda it: {"kind": "energy", "id": it.made, "reason": "typed twice"}, made=make.energy_entry
+    ),
+    "POST /factory/{slug}/entries/upload": Call(
+        form=lambda it: table(f"made_tea_kg,timestamp\n{it.number},2026-02-27\n", kind="tea"),
+        unaudited="Nothing is kept yet.",
+    ),
+    "POST /factory/{slug}/entries/upload/keep": Call(
+        form=lambda it: {"kind": "tea", "duplicates": "0", "confirmed": "true",
+                         "rows": f'[[2,{{"made_tea_kg":{it.number},"timestamp":"{at(NOON)}"}}]]'}
     ),
     # --- the account
     "POST /api/register/": Call(
@@ -162,6 +178,14 @@ CALLS: Mapping[str, Call] = {
         json=lambda it: {"note": f"read again {it.number}", "reason": "read again", "confirmed": True}
     ),
     "DELETE /api/energy-entries/{id}/": Call(query={"reason": "typed twice"}),
+    "POST /api/energy-entries/bulk/": Call(
+        form=lambda it: table(f"energy_type,amount,unit,timestamp\nfirewood,{it.number},kg,2026-02-26\n"),
+        query=lambda it: {"factory_id": str(it.side.factory.id), "confirmed": "true"},
+    ),
+    "POST /api/production-entries/bulk/": Call(
+        form=lambda it: table(f"made_tea_kg,timestamp\n{it.number},2026-02-26\n"),
+        query=lambda it: {"factory_id": str(it.side.factory.id), "confirmed": "true"},
+    ),
     "POST /api/production-entries/": Call(
         json=lambda it: {"made_tea_kg": 900, "factory_id": it.side.factory.id, "timestamp": at(NOON), "confirmed": True}
     ),

@@ -67,7 +67,7 @@ def packed(parts: Mapping[str, str]) -> bytes:
     body = io.BytesIO()
     with zipfile.ZipFile(body, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in (PARTS | dict(parts)).items():
-            file.writestr(name, content)
+            file.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # the same at any time
     return body.getvalue()
 
 
