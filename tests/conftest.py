@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import structlog
+from argon2 import PasswordHasher
 from hypothesis import settings
 from playwright.async_api import Page
 
+from carbontrack import passwords
 from tests.support.chromium import Chromium
 from tests.support.chromium import chromium as run_chromium
 from tests.support.mosquitto import Broker, broker, write_broker_files
@@ -30,6 +32,9 @@ structlog.configure(
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
     ]
 )
+
+# At its real cost a password takes tens of milliseconds at every sign-in, by design.
+passwords._hasher = PasswordHasher(memory_cost=8, time_cost=1, parallelism=1)
 
 
 @pytest.fixture(autouse=True)
