@@ -91,7 +91,7 @@ def new_token() -> str:
 
 def token_hash(token: str) -> str:
     """What is kept of a token. It needs no salt: nobody guesses 256 bits."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()  # a header may have any bytes
 
 
 def new_code() -> str:

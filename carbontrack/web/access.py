@@ -181,6 +181,10 @@ async def _count_guess(request: web.Request) -> None:
 
 async def _check_token(request: web.Request, expected: str | None, whose: str) -> None:
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if expected is None or kind != "Bearer" or not hmac.compare_digest(given.encode(), expected.encode()):
+    if (
+        expected is None
+        or kind != "Bearer"
+        or not hmac.compare_digest(given.encode(errors="surrogatepass"), expected.encode())
+    ):
         await _count_guess(request)
         raise web.HTTPUnauthorized(text=f"This needs the token of {whose}.", headers={"WWW-Authenticate": "Bearer"})

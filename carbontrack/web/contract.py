@@ -216,7 +216,7 @@ def usual_problems(described: Operation, method: str, *, is_public: bool, has_va
     if described.query is not None:
         found.add(422)
     if described.body is not None or described.reads:
-        found |= {413, 415, 422}
+        found |= {400, 413, 415, 422}
     if not described.media and described.gives is not type(None):
         found.add(406)
     if described.status == 201:

@@ -71,6 +71,8 @@ def _problem(request: web.Request, error: Exception) -> Problem:
         kept = ("Allow", "Retry-After", "WWW-Authenticate")
         problem.headers = {name: error.headers[name] for name in kept if name in error.headers}
         return problem
+    if isinstance(error, web.RequestPayloadError):
+        return Problem(400, "The body cannot be read: it is not encoded as its headers say, or was cut off.")
     if isinstance(error, StoreUnavailable):
         log.warning("the database is away", path=request.path, error=str(error))
         return Problem(503, "The database does not answer at the moment. Devices keep their readings; try again soon.")

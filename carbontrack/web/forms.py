@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import MultiDictProxy
 from pydantic import ValidationError
 
@@ -60,12 +61,17 @@ class Form:
         return page
 
 
-async def typed(request: web.Request, *several: str) -> dict[str, Any]:
-    """What a form has sent, a list for those in ``several``. Raises :class:`Problem` for what no form sends."""
+async def posted(request: web.Request) -> MultiDictProxy[Any]:
+    """The fields and files that a form has sent. Raises :class:`Problem` for what no form sends."""
     try:
-        sent: MultiDictProxy[Any] = await request.post()
-    except (UnicodeDecodeError, LookupError):
+        return await request.post()
+    except (ValueError, LookupError, HttpProcessingError):  # bytes, a charset, or parts that cannot be
         raise Problem(400, "The form cannot be read. Open the page anew and send it again.") from None
+
+
+async def typed(request: web.Request, *several: str) -> dict[str, Any]:
+    """What was typed into a form, a list for those in ``several``. Raises :class:`Problem` as :func:`posted`."""
+    sent = await posted(request)
     found: dict[str, Any] = {name: value for name, value in sent.items() if isinstance(value, str)}
     return found | {name: [value for value in sent.getall(name, []) if isinstance(value, str)] for name in several}
 

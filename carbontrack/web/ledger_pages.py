@@ -33,8 +33,9 @@ from carbontrack.web.entries import (
     question_production,
 )
 from carbontrack.web.errors import Problem, field_errors
+from carbontrack.web.forms import posted
 from carbontrack.web.reader import Reader
-from carbontrack.web.rest import Id, Input, Reason
+from carbontrack.web.rest import Id, Input, Reason, day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
 
@@ -103,7 +104,7 @@ def _month(text: str, services: Services) -> tuple[date, datetime, datetime]:
     """The local month that a page shows: its first day, and when it begins and ends (at the latest now)."""
     now = services.clock()
     try:
-        first = date.fromisoformat(f"{text}-01") if text else now.astimezone(services.time_zone).date().replace(day=1)
+        first = day_in(f"{text}-01") if text else now.astimezone(services.time_zone).date().replace(day=1)
     except ValueError:
         raise web.HTTPBadRequest(text="month must be one such as 2026-03.") from None
     start, end = month(first, services.time_zone)
@@ -228,7 +229,7 @@ def _days(stacks: Sequence[StackInput], services: Services) -> list[dict[str, An
 async def report(request: web.Request) -> web.StreamResponse:
     """Report the month, or correct what was reported."""
     services, factory = request.app[SERVICES], await page_factory(request)
-    form = await request.post()
+    form = await posted(request)
     _, start, end = _month(request.query.get("month", ""), services)
     try:
         await services.books.report(
@@ -309,8 +310,8 @@ def _given(form: MultiDictProxy[Any], services: Services) -> dict[str, Any]:
         with suppress(ValueError):  # said by the check
             values["moisture"] = float(values["moisture"]) / 100
     try:
-        begin = date.fromisoformat(first)
-        end = date.fromisoformat(last) if last else begin
+        begin = day_in(first)
+        end = day_in(last) if last else begin
     except ValueError:
         return values
     values["period_start"] = local_day(begin, services.time_zone)[0]
@@ -322,7 +323,7 @@ def _given(form: MultiDictProxy[Any], services: Services) -> dict[str, Any]:
 async def add_energy(request: web.Request) -> web.StreamResponse:
     """Keep an energy entry from the form, or show the form again with what was wrong; nothing typed is lost."""
     services, factory = request.app[SERVICES], await page_factory(request)
-    form = await request.post()
+    form = await posted(request)
     typed = {name: str(value) for name, value in form.items()} | {"kind": "energy"}
     try:
         given = EnergyInput.model_validate(_given(form, services))
@@ -339,7 +340,7 @@ async def add_energy(request: web.Request) -> web.StreamResponse:
 async def add_production(request: web.Request) -> web.StreamResponse:
     """As :func:`add_energy`, for leaf and tea."""
     services, factory = request.app[SERVICES], await page_factory(request)
-    form = await request.post()
+    form = await posted(request)
     typed = {name: str(value) for name, value in form.items()} | {"kind": "production"}
     try:
         given = ProductionInput.model_validate(_given(form, services))
@@ -369,7 +370,7 @@ class WithdrawalForm(Input):
 async def withdraw(request: web.Request) -> web.StreamResponse:
     """Take an entry out of the accounts; it stays in its history."""
     services, factory = request.app[SERVICES], await page_factory(request)
-    form = WithdrawalForm.model_validate({name: str(value) for name, value in (await request.post()).items() if value})
+    form = WithdrawalForm.model_validate({name: str(value) for name, value in (await posted(request)).items() if value})
     store, by, now = services.store, origin(request), services.clock()
     found = await (store.energy_entry(form.id) if form.kind == "energy" else store.production_entry(form.id))
     if found is None or found.factory_id != factory.id:

@@ -48,7 +48,7 @@ is 404. Errors are problem documents (RFC 9457) that say what to do.
 """
 MEANINGS: Mapping[int, str] = {
     304: "It is still what the `If-None-Match` of the request names.",
-    400: "The request is no valid HTTP, or not what this address takes.",
+    400: "The body is not encoded as its headers say, or was cut off.",
     401: "Nobody is signed in: the token is missing, wrong or has ended.",
     403: "The role, or the token's scope, does not allow this.",
     404: "There is no such thing for the caller.",

@@ -19,7 +19,9 @@ from carbontrack.web.api.plugins import reload_for
 from carbontrack.web.attempts import TooManyAttempts
 from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, session_token, set_cookie
 from carbontrack.web.errors import Problem
+from carbontrack.web.forms import posted
 from carbontrack.web.reader import Reader
+from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
 
@@ -72,7 +74,7 @@ async def login_page(request: web.Request) -> web.StreamResponse:
 async def login(request: web.Request) -> web.StreamResponse:
     """Begin a session from the form, or show it again with what was wrong."""
     services = request.app[SERVICES]
-    form = await request.post()
+    form = await posted(request)
     email, password, next_url = (str(form.get(name, "")) for name in ("email", "password", "next"))
     next_url = _local(next_url)
     try:
@@ -197,7 +199,7 @@ def _day(query: Mapping[str, str], services: Services) -> date:
     if not text:
         return services.clock().astimezone(services.time_zone).date()
     try:
-        return date.fromisoformat(text)
+        return day_in(text)
     except ValueError:
         raise web.HTTPBadRequest(text="day must be a date such as 2026-03-01.") from None
 
@@ -205,7 +207,7 @@ def _day(query: Mapping[str, str], services: Services) -> date:
 @allow(REGISTRY_ROLES)
 async def unpark(request: web.Request) -> web.StreamResponse:
     """Take a parked device back to work."""
-    services, form = request.app[SERVICES], await request.post()
+    services, form = request.app[SERVICES], await posted(request)
     device = services.fleet.device(str(form.get("device_id", "")))
     if device is not None:
         await services.store.note(
@@ -218,6 +220,6 @@ async def unpark(request: web.Request) -> web.StreamResponse:
 @allow(REGISTRY_ROLES)
 async def reload_plugins(request: web.Request) -> web.StreamResponse:
     """Reload the configuration, and a plugin in any case where one is named; the page of plugins shows the result."""
-    form = await request.post()
+    form = await posted(request)
     await reload_for(request, str(form.get("name", "")))
     raise web.HTTPSeeOther("/hq/plugins/#last-reload")

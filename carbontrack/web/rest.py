@@ -258,3 +258,11 @@ def zoned(name: str, moment: datetime) -> datetime:
     if moment.year not in YEARS:
         raise Problem(422, WRONG, ((name, f"must be of the years {YEARS[0]} to {YEARS[-1]}"),))
     return moment.astimezone(UTC)
+
+
+def day_in(text: str) -> date:
+    """A day such as 2026-03-01. Raises ValueError for anything else, and for another century as :func:`zoned`."""
+    day = date.fromisoformat(text)
+    if day.isoformat() != text or day.year not in YEARS[1:-1]:
+        raise ValueError("is no day such as 2026-03-01")
+    return day

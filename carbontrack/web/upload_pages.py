@@ -18,6 +18,7 @@ from carbontrack.web.access import USER, WRITERS, allow, origin
 from carbontrack.web.bulk import ENERGY, PRODUCTION, Entry, Kind, Upload, examine
 from carbontrack.web.entries import EnergyInput, EntryInput, ProductionInput
 from carbontrack.web.errors import Problem
+from carbontrack.web.forms import posted
 from carbontrack.web.ledger_pages import ENERGY_TITLES, UNIT_TITLES, page_factory
 from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.services import SERVICES
@@ -60,7 +61,7 @@ async def look_at_table(request: web.Request) -> web.StreamResponse:
     services, factory = request.app[SERVICES], await page_factory(request)
     name, page = "energy", _Page(request, factory)
     try:
-        form = await request.post()
+        form = await posted(request)
         name, file = str(form.get("kind")), form.get("file")
         table = _table(name)
         body = file.file.read() if isinstance(file, web.FileField) else b""
@@ -79,7 +80,7 @@ async def look_at_table(request: web.Request) -> web.StreamResponse:
 async def keep_table(request: web.Request) -> web.StreamResponse:
     """Keep the rows that the page has carried, or show them again where there is something new to say of them."""
     services, factory = request.app[SERVICES], await page_factory(request)
-    form = await request.post()
+    form = await posted(request)
     name = str(form.get("kind"))
     table = _table(name)
     try:
