@@ -106,7 +106,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 async def test_an_operator_sets_up_a_site_and_its_first_reading_arrives(
     run: Run, config: Path, mosquitto: Broker
 ) -> None:
-    assert "9 migrations applied" in run("migrate").stdout
+    assert "10 migrations applied" in run("migrate").stdout
     assert "up to date" in run("migrate").stdout
     added = run("factory", "add", "Kangaita Tea Factory", "--altitude-m", "2036", "--county", "Kirinyaga")
     assert "/factory/kangaita/" in added.stdout, added.stderr
