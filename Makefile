@@ -53,7 +53,7 @@ lock: dev ## Write the lock files anew from pyproject.toml (ARGS=--upgrade takes
 	@! grep -nE '://|^-' requirements.lock requirements-dev.lock || { echo 'The lock files name a place; they must not.'; exit 1; }
 
 audit: dev ## Ask the advisory database about every locked package (needs the internet)
-	$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 clean: ## Remove .venv and everything that tools left behind
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

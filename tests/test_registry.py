@@ -378,3 +378,45 @@ async def test_two_engines_work_in_one_process(tmp_path: Path, postgres: Postgre
             (site,) = await register(store, "dev-001")
             await store.change_device("dev-001", sensor="flat_json")
             await store.remove_device(site.device.device_id)
+
+
+class TestWhatIsKeptInMemory:
+    """A store keeps what it read of the registry until that has changed: nobody may see it as it was before."""
+
+    async def test_whatever_another_process_changes_is_seen_at_once(self, store: Store, database_url: str) -> None:
+        async with open_store(database_url, Metrics()) as other:
+            (site,) = await register(other, "dev-001")
+            assert await store.sites() == [site]
+
+            await other.change_factory(site.factory.id, {"region": "West of Rift"})
+            assert [it.region for it in await store.factories()] == ["West of Rift"]
+            assert (await store.factory_by_slug("kangaita")) == (await store.factories())[0]
+            await other.rename_stack(site.stack.id, "Boiler 2")
+            assert [it.name for it in await store.stacks()] == ["Boiler 2"]
+            await other.add_plan(site.stack.id, MonitoringPlan(valid_from=NOON))
+            assert [len(it.plans) for it in await store.stacks(site.factory.id)] == [2]
+            await other.change_device("dev-001", status=DeviceStatus.DISABLED)
+            assert [it.device.status for it in await store.sites()] == [DeviceStatus.DISABLED]
+            await other.rotate_password("dev-001")
+            assert [it.device.password_generation for it in await store.sites()] == [await store.revision()]
+            await other.remove_device("dev-001")
+            assert await store.sites() == []
+            await other.remove_stack(site.stack.id)
+            assert await store.stacks() == []
+            await other.remove_factory(site.factory.id)
+            assert await store.factories() == []
+
+    async def test_a_change_that_was_refused_leaves_nothing_behind(self, store: Store) -> None:
+        (site,) = await register(store, "dev-001")
+        with pytest.raises(RegistryError):
+            await store.add_stack(site.factory.id, site.stack.name, MonitoringPlan())
+        assert await store.sites() == [site]
+        await store.add_stack(site.factory.id, "Boiler 2", MonitoringPlan())
+        assert [it.name for it in await store.stacks()] == ["Boiler 2", site.stack.name]
+
+    async def test_a_list_that_somebody_changes_is_theirs_alone(self, store: Store) -> None:
+        await register(store, "dev-001")
+        (await store.factories()).clear()
+        (await store.stacks()).clear()
+        (await store.sites()).clear()
+        assert [len(await each()) for each in (store.factories, store.stacks, store.sites)] == [1, 1, 1]

@@ -14,7 +14,7 @@ from tortoise.context import TortoiseContext
 from carbontrack.metrics import Metrics
 from carbontrack.model import PLATFORM, MonitoringPlan, Origin
 from carbontrack.store import schema
-from carbontrack.store.audit import Audit, audit_record, chained
+from carbontrack.store.audit import audit_record, chained
 from carbontrack.store.context import RegistryError
 from carbontrack.store.ledger import ConflictError, Ledger
 from carbontrack.store.manifest import ArchiveError
@@ -70,7 +70,7 @@ class Store(Registry, People, Readings, Tiers, Ledger, Quarantine):
         archive: Archive | None,
         clock: Callable[[], datetime],
     ) -> None:
-        Audit.__init__(self, context, clock)
+        Registry.__init__(self, context, clock)
         Readings.__init__(self, engine)
         self.commits = commits
         self.archive = archive

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextvars
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
 from typing import Any
@@ -30,17 +32,41 @@ from carbontrack.tables import AlertRow, DeviceRow, FactoryRow, PlanRow, Registr
 PLAN_COLUMNS = tuple(field.name for field in dataclass_fields(MonitoringPlan) if field.init)
 
 
+@dataclass(frozen=True, slots=True)
+class _Register:
+    """All that is registered, as of one revision: factories and stacks by name, sites by the device's id."""
+
+    revision: int
+    factories: tuple[Factory, ...]
+    stacks: tuple[Stack, ...]
+    sites: tuple[Site, ...]
+
+
 class Registry(Audit):
     """Factories, stacks, plans, devices and alerts."""
+
+    def __init__(self, context: contextvars.Context, clock: Callable[[], datetime]) -> None:
+        Audit.__init__(self, context, clock)  # by name: others of the store's parts come in between
+        self._register: _Register | None = None
 
     # --- factories, stacks, devices
 
     @in_context
     async def revision(self) -> int:
         """A number that grows with every change of factories, stacks, plans and devices."""
-        row = await RegistryRow.get(id=1)
-        revision: int = row.revision
-        return revision
+        return await _revision()
+
+    async def _current(self) -> _Register:
+        """What is registered now. It is read again when its revision has grown, whichever process changed it.
+
+        Most requests ask for it, and a network's factories, stacks and devices take tens of milliseconds to read.
+        """
+        revision = await _revision()
+        known = self._register
+        if known is None or known.revision != revision:
+            # The revision was read first: what somebody changes while this reads is read again next time.
+            known = self._register = await _read_register(revision)
+        return known
 
     @in_context
     async def ask_reload(self) -> int:
@@ -70,30 +96,20 @@ class Registry(Audit):
 
     @in_context
     async def factories(self) -> list[Factory]:
-        return [_factory(row) for row in await FactoryRow.all().order_by("name")]
+        return list((await self._current()).factories)
 
     @in_context
     async def factory_by_slug(self, slug: str) -> Factory | None:
-        row = await FactoryRow.get_or_none(slug=slug)
-        return _factory(row) if row else None
+        return next((it for it in (await self._current()).factories if it.slug == slug), None)
 
     @in_context
     async def stacks(self, factory_id: int | None = None) -> list[Stack]:
-        query = StackRow.all().order_by("name").prefetch_related("plans")
-        if factory_id is not None:
-            query = query.filter(factory_id=factory_id)
-        return [_stack(row) for row in await query]
+        return [it for it in (await self._current()).stacks if factory_id in {None, it.factory_id}]
 
     @in_context
     async def sites(self, factory_id: int | None = None) -> list[Site]:
         """Every registered device with its stack and factory, disabled ones too."""
-        query = DeviceRow.all().order_by("device_id")
-        if factory_id is not None:
-            query = query.filter(factory_id=factory_id)
-        devices = await query
-        factories = {row.id: _factory(row) for row in await FactoryRow.all()}
-        stacks = {row.id: _stack(row) for row in await StackRow.all().prefetch_related("plans")}
-        return [Site(factories[row.factory_id], stacks[row.stack_id], _device(row)) for row in devices]
+        return [it for it in (await self._current()).sites if factory_id in {None, it.factory.id}]
 
     @in_context
     async def add_factory(self, factory: Factory, *, by: Origin = PLATFORM) -> Factory:
@@ -385,12 +401,29 @@ def _alert(row: AlertRow) -> Alert:
     )
 
 
-async def _changed() -> int:
-    """Count a change of the registry; its new revision."""
-    await RegistryRow.filter(id=1).update(revision=F("revision") + 1)
+async def _revision() -> int:
     row = await RegistryRow.get(id=1)
     revision: int = row.revision
     return revision
+
+
+async def _changed() -> int:
+    """Count a change of the registry; its new revision."""
+    await RegistryRow.filter(id=1).update(revision=F("revision") + 1)
+    return await _revision()
+
+
+async def _read_register(revision: int) -> _Register:
+    devices = await DeviceRow.all().order_by("device_id")  # first: the stack of a device that is new is read, too
+    stacks = [_stack(row) for row in await StackRow.all().order_by("name").prefetch_related("plans")]
+    factories = [_factory(row) for row in await FactoryRow.all().order_by("name")]
+    stack_of, factory_of = {it.id: it for it in stacks}, {it.id: it for it in factories}
+    sites = [
+        Site(factory_of[row.factory_id], stack_of[row.stack_id], _device(row))
+        for row in devices
+        if row.stack_id in stack_of and row.factory_id in factory_of  # else they were removed during this
+    ]
+    return _Register(revision, tuple(factories), tuple(stacks), tuple(sites))
 
 
 async def _device_row(device_id: str) -> DeviceRow:

@@ -80,8 +80,12 @@ def _add_routes(app: web.Application) -> None:
 @public
 async def _static(request: web.Request) -> web.StreamResponse:
     """A file of ours. Its address carries its content's hash, so that browsers may keep it."""
-    path = (templating.STATIC / request.match_info["path"]).resolve()
-    if not path.is_relative_to(templating.STATIC) or not path.is_file():
+    try:
+        path = (templating.STATIC / request.match_info["path"]).resolve()
+        is_ours = path.is_relative_to(templating.STATIC) and path.is_file()
+    except (OSError, ValueError):  # no file can have such a name
+        is_ours = False
+    if not is_ours:
         raise web.HTTPNotFound(text="There is no such file.")
     cache = f"public, max-age={STATIC_MAX_AGE_S}, immutable" if "v" in request.query else "no-cache"
     return web.FileResponse(path, headers={"Cache-Control": cache})

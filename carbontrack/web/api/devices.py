@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Literal
@@ -46,15 +47,24 @@ class DeviceOut(Output):
     """Its actor: `starting`, `running`, `backing_off`, `parked`, `stopped`, or `disabled`."""
 
     @classmethod
+    def all_of(cls, sites: Iterable[Site], services: Services) -> list[DeviceOut]:
+        snapshots, states = services.fleet.snapshots(), services.fleet.states()
+        found = []
+        for device in (site.device for site in sites):
+            snapshot = snapshots.get(device.device_id)
+            found.append(
+                cls(
+                    **asdict(device),
+                    online=bool(snapshot and snapshot.online),
+                    last_heartbeat=snapshot.received_at if snapshot else None,
+                    state=states.get(device.device_id, "starting"),
+                )
+            )
+        return found
+
+    @classmethod
     def of(cls, site: Site, services: Services) -> DeviceOut:
-        device_id = site.device.device_id
-        snapshot = services.fleet.snapshots().get(device_id)
-        return cls(
-            **asdict(site.device),
-            online=bool(snapshot and snapshot.online),
-            last_heartbeat=snapshot.received_at if snapshot else None,
-            state=services.fleet.states().get(device_id, "starting"),
-        )
+        return cls.all_of([site], services)[0]
 
 
 class DeviceQuery(Paged):
@@ -94,15 +104,14 @@ async def _site(request: web.Request) -> Site:
 async def devices(request: web.Request, query: DeviceQuery) -> Page[DeviceOut]:
     """The registered devices that the caller may see, with what their actors say."""
     services = request.app[SERVICES]
-    found = [DeviceOut.of(site, services) for site in await services.store.sites(scope(request[USER]))]
-    rows = [
-        row
-        for row in found
-        if query.factory_id in {None, row.factory_id}
-        and query.stack_id in {None, row.stack_id}
-        and query.status in {None, row.status}
-        and query.online in {None, row.online}
-    ]
+    wanted = (
+        site
+        for site in await services.store.sites(scope(request[USER]))
+        if query.factory_id in {None, site.factory.id}
+        and query.stack_id in {None, site.stack.id}
+        and query.status in {None, site.device.status}
+    )
+    rows = [row for row in DeviceOut.all_of(wanted, services) if query.online in {None, row.online}]
     return page_of(rows, query, query.sort)
 
 
