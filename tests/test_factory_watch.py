@@ -20,7 +20,7 @@ from carbontrack.plugins.alerts.corroboration import CORROBORATION
 from carbontrack.plugins.alerts.missing_entries import MISSING_ENTRIES
 from carbontrack.store import Store
 from carbontrack.store.tiers import TierWork
-from tests.support.world import NAIROBI, Clock, execute, factory, sample
+from tests.support.world import NAIROBI, Clock, factory, sample
 from tests.test_substitution import valid
 
 pytest_plugins = ["tests.support.world"]
@@ -253,13 +253,14 @@ async def test_an_alert_that_nobody_configures_any_more_is_cleared(watching: Wat
     assert await watching.open() == set()
 
 
-async def test_a_factory_that_is_closed_is_not_watched(watching: Watching, database_url: str) -> None:
+async def test_a_factory_that_is_closed_is_not_watched(watching: Watching) -> None:
     await add(watching.store)
     seen = Seen(rings_for={"Kangaita"})
     watch = watching.watch(seen.rule())
     await watch.look()
 
-    await execute(database_url, "UPDATE factory SET is_active = '0'")
+    for known in await watching.store.factories():
+        await watching.store.change_factory(known.id, {"is_active": False})
     seen.facts.clear()
     await watch.look()
 
