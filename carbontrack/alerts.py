@@ -2,7 +2,8 @@
 
 ``inactive -> pending -> firing -> inactive``. A breach must hold for ``hold_s`` before it fires, and all must be well
 for ``clear_after_s`` before it ends. Between the raise and the clear threshold, and where a value is missing, nothing
-changes (hysteresis of a value is the rule's: see :class:`carbontrack.hookspecs.Verdict`).
+changes (hysteresis of a value is the rule's: see :class:`carbontrack.hookspecs.Verdict`). Where each rule stands is in
+the database, so that a restart of the core neither ends an alert nor lets a hold begin anew.
 
 What is asked after readings runs by measuring time, so that a late reading does not shorten a hold; what is asked on a
 timer runs by the core's clock.
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from carbontrack.hookspecs import AlertRule, FactoryRule, Verdict
-from carbontrack.model import AlertState
+from carbontrack.model import INACTIVE, AlertState, Standing
 
 R = TypeVar("R", AlertRule, FactoryRule)
 
@@ -39,21 +40,6 @@ def unchanged(before: Iterable[RuleInstance[Any]], after: Iterable[RuleInstance[
     return {instance.name for instance in after if known.get(instance.name) == (instance.rule, instance.options)}
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where one rule stands for one device or factory.
-
-    ``since`` is when the breach began, ``seen_at`` when it was last seen to hold; ``well_since`` is when, of one that
-    fires, the breach was over.
-    """
-
-    state: AlertState = AlertState.INACTIVE
-    since: datetime | None = None
-    seen_at: datetime | None = None
-    well_since: datetime | None = None
-
-
-INACTIVE = Standing()
 LONGEST_SILENCE = timedelta(seconds=180)
 """A breach holds from reading to reading, if the next comes within this: nodes on metered links send once a minute."""
 
@@ -78,6 +64,17 @@ def step(
     if (at - since).total_seconds() >= instance.hold_s:
         return Standing(AlertState.FIRING, since)
     return Standing(AlertState.PENDING, since, at)
+
+
+KEEP_EVERY = timedelta(seconds=60)
+"""How old the moment may be, as the database has it, at which a breach was last seen to hold."""
+
+
+def is_worth_keeping(kept: Standing, now: Standing) -> bool:
+    """Whether the database is to have this: all that a restart must not change, and no write for each reading."""
+    if replace(kept, seen_at=None) != replace(now, seen_at=None):
+        return True
+    return kept.seen_at is not None and now.seen_at is not None and now.seen_at - kept.seen_at >= KEEP_EVERY
 
 
 def _step_from_firing(standing: Standing, instance: RuleInstance[Any], verdict: Verdict, at: datetime) -> Standing:

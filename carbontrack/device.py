@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -14,12 +14,13 @@ import msgspec
 import structlog
 
 from carbontrack.actor import Actor
-from carbontrack.alerts import INACTIVE, LONGEST_SILENCE, RuleInstance, Standing, step, unchanged
+from carbontrack.alerts import LONGEST_SILENCE, RuleInstance, is_worth_keeping, step, unchanged
 from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver, Verdict
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.model import (
+    INACTIVE,
     MIN_DATETIME,
     MOST_CAUSES,
     Alert,
@@ -30,6 +31,7 @@ from carbontrack.model import (
     Reading,
     Site,
     Snapshot,
+    Standing,
 )
 from carbontrack.notify import tell_nobody
 from carbontrack.overload import Allowance, Drain
@@ -196,6 +198,7 @@ class DeviceActor(Actor[Payload]):
         "_configured",
         "_gone_at",
         "_heard_at",
+        "_kept",
         "_looked_at",
         "_memories",
         "_prepared",
@@ -242,6 +245,8 @@ class DeviceActor(Actor[Payload]):
         self._configured: frozenset[str] | None = None
         """The names of all configured alerts, also of those whose plugin is not there now; None: nobody said."""
         self._standings: dict[str, Standing] = {}
+        self._kept: dict[str, Standing] = {}
+        """The same as the database has it."""
         self._memories: dict[str, dict[str, Any]] = {}
         """What each rule remembers of this device."""
         self._recovering: Recovering | None = None
@@ -319,14 +324,17 @@ class DeviceActor(Actor[Payload]):
                 answer.set_result(None)
         with suppress(StoreUnavailable):  # then the late readings tell of it, and nobody else
             await self._note_recovery()
+            for name, standing in self._standings.items():
+                if self._kept.get(name, INACTIVE) != standing:
+                    await self._services.store.keep_standing(self.name, name, standing)
 
     def leave(self) -> None:
         """It is no device of ours any more. A core that stops says nothing: the devices are there as before."""
         if self.snapshot.online:
             self._show(msgspec.structs.replace(self.snapshot, online=False))
 
-    def restore(self, reading: Reading | None, firing: dict[str, datetime], *, online: bool) -> None:
-        """Begin with the newest reading that the database has, and the alerts that were open.
+    def restore(self, reading: Reading | None, standings: Mapping[str, Standing], *, online: bool) -> None:
+        """Begin with the newest reading that the database has, and where rules stood.
 
         ``online``: it was there when the last core stopped, and has its time to be heard again.
         """
@@ -337,7 +345,16 @@ class DeviceActor(Actor[Payload]):
             else:  # it has moved since
                 self.snapshot = Snapshot(self.name, site.factory.id, site.stack.id, online)
             self.allowance = Allowance(round(reading.received_at.timestamp() * 1000))
-        self._standings = {rule: Standing(AlertState.FIRING, since) for rule, since in firing.items()}
+        self._standings, self._kept = dict(standings), dict(standings)
+        if reading is not None and not reading.flags & _BACKLOG:
+            self._hold_up_to(reading.measured_at)
+
+    def _hold_up_to(self, measured_at: datetime) -> None:
+        """What was held up to the newest reading, of which the database is told once a minute."""
+        on_timer = {instance.name for instance in self.rules if instance.rule.on_timer}
+        for name, standing in self._standings.items():
+            if standing.seen_at is not None and name not in on_timer:
+                self._standings[name] = replace(standing, seen_at=max(standing.seen_at, measured_at))
 
     @property
     def alerts_open(self) -> int:
@@ -352,7 +369,7 @@ class DeviceActor(Actor[Payload]):
         before = self.intake.site
         self.intake.settings_changed(site, driver)
         if site.factory.id != before.factory.id:
-            self._standings = {}  # the store has ended its alerts there
+            self._standings, self._kept = {}, {}  # the store has ended its alerts there
         if site.stack.id != before.stack.id:
             self._memories = {}
             self._show(Snapshot(self.name, site.factory.id, site.stack.id, online=self.snapshot.online))
@@ -538,10 +555,16 @@ class DeviceActor(Actor[Payload]):
         store, name = self._services.store, instance.name
         fired, fires = before.state is AlertState.FIRING, after.state is AlertState.FIRING
         if fires and not fired:
-            self._notify("raised", await store.raise_alert(self.name, name, instance.severity, verdict.message, at))
+            alert = await store.raise_alert(self.name, name, instance.severity, verdict.finding, at, after)
+            self._notify("raised", alert)
         elif fired and not fires:
             self._notify("cleared", await store.clear_alert(self.name, name, at))
-        self._standings[name] = after
+        elif is_worth_keeping(self._kept.get(name, INACTIVE), after):
+            await store.keep_standing(self.name, name, after)
+        else:
+            self._standings[name] = after
+            return
+        self._standings[name] = self._kept[name] = after
 
     def _notify(self, event: Literal["raised", "cleared"], alert: Alert | None) -> None:
         if alert is not None:
@@ -549,13 +572,20 @@ class DeviceActor(Actor[Payload]):
             self._services.notify(Notification(event, alert, site.factory, site.stack))
 
     async def _clear_what_nobody_configures(self) -> None:
-        """End the alerts whose name has gone from the configuration: no rule would ever clear them."""
+        """End the alerts whose name has gone from the configuration: no rule would ever clear them.
+
+        And forget in the database what other options of a rule have made void.
+        """
         if self._configured is None:
             return
+        for name in [name for name, kept in self._kept.items() if kept.since and name not in self._standings]:
+            await self._services.store.keep_standing(self.name, name, INACTIVE)
+            del self._kept[name]
         for name in [name for name in self._standings if name not in self._configured]:
             if self._standings[name].state is AlertState.FIRING:
                 cleared = await self._services.store.clear_alert(self.name, name, self._services.clock())
                 self._notify("cleared", cleared)
+                self._kept.pop(name, None)
             del self._standings[name]
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import structlog
 
-from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step, unchanged
+from carbontrack.alerts import RuleInstance, is_worth_keeping, step, unchanged
 from carbontrack.bookkeeping import Books, month
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import LEAST_AVAILABILITY
 from carbontrack.hookspecs import FactoryFacts, FactoryRule, Notification
 from carbontrack.metrics import Metrics
-from carbontrack.model import Alert, AlertState, Factory, Stack
+from carbontrack.model import INACTIVE, Alert, AlertState, Factory, Stack, Standing
 from carbontrack.notify import tell_nobody
 from carbontrack.store import Store
 
@@ -54,6 +54,8 @@ class FactoryWatch:
     _rules: FactoryRules = ()
     _configured: frozenset[str] | None = None
     _standings: dict[Key, Standing] = field(default_factory=dict)
+    _kept: dict[Key, Standing] = field(default_factory=dict)
+    """The same as the database has it."""
     _is_restored: bool = False
     _ratios: dict[int, tuple[date, float, float | None]] = field(default_factory=dict)
     """By factory: the month, when the account was made (monotonic), and measured over fuel-based CO2."""
@@ -89,10 +91,11 @@ class FactoryWatch:
         )
 
     async def _restore(self) -> None:
-        """Begin with the alerts that were open when the last core stopped."""
-        for alert in await self.store.alerts(limit=100_000):
-            if alert.device_id is None:
-                self._standings[alert.factory_id, alert.rule] = Standing(AlertState.FIRING, alert.raised_at)
+        """Begin where the rules stood when the last core stopped."""
+        for of, standings in (await self.store.standings()).items():
+            if isinstance(of, int):
+                self._standings |= {(of, name): standing for name, standing in standings.items()}
+        self._kept = dict(self._standings)
         self._is_restored = True
 
     async def _clear_what_nobody_watches(self, factories: Mapping[int, Factory]) -> None:
@@ -103,10 +106,13 @@ class FactoryWatch:
             if is_configured and factory is not None and factory.is_active:
                 continue
             if self._standings[factory_id, name].state is AlertState.FIRING:
-                cleared = await self.store.clear_factory_alert(factory_id, name, self.clock())
+                cleared = await self.store.clear_alert(factory_id, name, self.clock())
                 if cleared is not None and factory is not None:
                     self.notify(Notification("cleared", cleared, factory, None))
+            elif factory is not None:
+                await self.store.keep_standing(factory_id, name, INACTIVE)
             del self._standings[factory_id, name]
+            self._kept.pop((factory_id, name), None)
 
     async def _check(self, instance: RuleInstance[FactoryRule], facts: FactoryFacts) -> None:
         key, now = (facts.factory.id, instance.name), facts.now
@@ -119,14 +125,19 @@ class FactoryWatch:
         was, now_is = standing.state, after.state
         changed: Alert | None
         if now_is is AlertState.FIRING and was is not AlertState.FIRING:
-            changed = await self.store.raise_factory_alert(*key, instance.severity, verdict.message, now)
+            changed = await self.store.raise_alert(*key, instance.severity, verdict.finding, now, after)
             if changed is not None:
                 self.notify(Notification("raised", changed, facts.factory, None))
         elif was is AlertState.FIRING and now_is is not AlertState.FIRING:
-            changed = await self.store.clear_factory_alert(*key, now)
+            changed = await self.store.clear_alert(*key, now)
             if changed is not None:
                 self.notify(Notification("cleared", changed, facts.factory, None))
-        self._standings[key] = after
+        elif is_worth_keeping(self._kept.get(key, INACTIVE), after):
+            await self.store.keep_standing(*key, after)
+        else:
+            self._standings[key] = after
+            return
+        self._standings[key] = self._kept[key] = after
 
     # --- what is known
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import cache
 from typing import NoReturn
 
@@ -228,10 +228,7 @@ class Fleet:
         # shortly before.
         last = max(heard.values(), default=MIN_DATETIME)
         patience = timedelta(seconds=self._services.offline_after_s)
-        firing: dict[str, dict[str, datetime]] = {}
-        for alert in await store.alerts(limit=100_000):
-            if alert.device_id is not None:
-                firing.setdefault(alert.device_id, {})[alert.rule] = alert.raised_at
+        standings = await store.standings()
         for name, site in new.items():
             actor = DeviceActor(site, self._driver(site), self._services, streams.get(name, []))
             if self._configured is not None:
@@ -240,7 +237,7 @@ class Fleet:
             measured = Measured(site.stack.id, site.stack.plans, site_pressure_kpa(site.factory))
             was_there = name in heard and last - heard[name] <= patience
             reading = reading_of(row, measured) if row is not None else None
-            actor.restore(reading, firing.get(name, {}), online=was_there)
+            actor.restore(reading, standings.get(name, {}), online=was_there)
             actor.start()
             self._actors[name] = actor
             stranger = self.strangers.pop(name, None)

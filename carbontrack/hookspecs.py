@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from carbontrack.model import (
     Alert,
     Factory,
+    Finding,
     Flood,
     Message,
     Payload,
@@ -180,12 +181,22 @@ class FrameDecoder:
 class Verdict:
     """What an alert rule says of one snapshot: ``breached`` starts or holds an alert, ``cleared`` ends it.
 
-    Neither (between the two thresholds) leaves it as it is.
+    Neither (between the two thresholds) leaves it as it is. Of a breach, ``message`` says in English what was found;
+    ``value``, ``limit`` and ``unit`` say it in numbers where the rule compares, so that it can be told in other
+    languages and drawn.
     """
 
     breached: bool
     cleared: bool
     message: str = ""
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+
+    @property
+    def finding(self) -> Finding:
+        """What was found, to be kept with the alert."""
+        return Finding(self.message, self.value, self.limit, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +215,14 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleWords:
+    """What people read of an alert rule in one language: its name, and what to do first, one step a line."""
+
+    title: str
+    first_steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AlertRule:
     """A family of alert rules that watch a device.
 
@@ -216,6 +235,8 @@ class AlertRule:
     options_model: type[BaseModel]
     evaluate: Callable[[Any, Observation], Verdict]
     on_timer: bool = False
+    words: Mapping[str, RuleWords] = field(default_factory=dict)
+    """What people read of it, by language (``en``, ``sw``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +268,8 @@ class FactoryRule:
     title: str
     options_model: type[BaseModel]
     evaluate: Callable[[Any, FactoryFacts], Verdict]
+    words: Mapping[str, RuleWords] = field(default_factory=dict)
+    """What people read of it, by language (``en``, ``sw``)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -375,6 +375,9 @@ class AuditAction(StrEnum):
     TARGET_ADDED = "target.added"
     TARGET_WITHDRAWN = "target.withdrawn"
     STATEMENT_ADDED = "statement.added"
+    ALERT_ACKNOWLEDGED = "alert.acknowledged"
+    ALERT_SHELVED = "alert.shelved"
+    ALERT_UNSHELVED = "alert.unshelved"
     QUARANTINE_REPLAYED = "quarantine.replayed"
     QUARANTINE_DISMISSED = "quarantine.dismissed"
     PLUGINS_RELOADED = "plugins.reloaded"
@@ -648,21 +651,69 @@ class AlertState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one rule stands for one device or factory.
+
+    ``since`` is when the breach began, ``seen_at`` when it was last seen to hold; ``well_since`` is when, of one that
+    fires, the breach was over.
+    """
+
+    state: AlertState = AlertState.INACTIVE
+    since: datetime | None = None
+    seen_at: datetime | None = None
+    well_since: datetime | None = None
+
+
+INACTIVE = Standing()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule found: in words, and, where it compares, the value, the limit and their unit."""
+
+    message: str
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Alert:
     """A rule that fires, or fired, for one device or one factory; ``cleared_at`` is None while it fires.
 
-    ``device_id`` and ``stack_id`` are None for the alert of a factory as a whole.
+    ``device_id`` and ``stack_id`` are None for the alert of a factory as a whole. Where ``factory_id`` is None, too, it
+    is one of the whole network, which stands for all those that are ``part_of`` it.
     """
 
     id: int
     device_id: str | None
-    factory_id: int
+    factory_id: int | None
     stack_id: int | None
     rule: str
     severity: str
     message: str
     raised_at: datetime
     cleared_at: datetime | None = None
+    value: float | None = None
+    limit: float | None = None
+    unit: str = ""
+    is_late: bool = False
+    """It would have fired: found in readings that came late, when nobody could act any more. Nobody was told."""
+    part_of: int | None = None
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
+    acknowledge_comment: str = ""
+    shelved_until: datetime | None = None
+    """Nobody is told of it before."""
+    shelved_by: str = ""
+    shelve_comment: str = ""
+    last_told_at: datetime | None = None
+    escalation: int = 0
+    """How far down the duty list people were told of it."""
+
+    def is_shelved(self, now: datetime) -> bool:
+        """Whether somebody has put it aside for a time that is not over."""
+        return self.shelved_until is not None and now < self.shelved_until
 
 
 @dataclass(frozen=True, slots=True)

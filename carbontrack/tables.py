@@ -234,7 +234,7 @@ class AuditEventRow(Model):
         indexes = (("factory_id", "id"), ("subject_kind", "subject_id", "id"))
 
 
-# Of a device or of a factory: one of the two is NULL.
+# Of a device, of a factory, or (both NULL) of the whole network, which then stands for those that are ``part_of`` it.
 class AlertRow(Model):
     id = fields.BigIntField(primary_key=True)
     device: fields.ForeignKeyNullableRelation[DeviceRow] = fields.ForeignKeyField(
@@ -244,15 +244,140 @@ class AlertRow(Model):
     factory: fields.ForeignKeyNullableRelation[FactoryRow] = fields.ForeignKeyField(
         f"{APP}.FactoryRow", related_name="alerts", null=True, on_delete=fields.CASCADE
     )
-    factory_id: int  # where there is no device
+    factory_id: int | None  # where there is no device
     rule = fields.CharField(max_length=80)
     severity = fields.CharField(max_length=12)
     message = fields.TextField()
     raised_at = fields.DatetimeField()
     cleared_at = fields.DatetimeField(null=True)
+    value = fields.FloatField(null=True)
+    limit_value = fields.FloatField(null=True)
+    unit = fields.CharField(max_length=40, db_default="")
+    is_late = fields.BooleanField(db_default=False)
+    part_of = fields.BigIntField(null=True)
+    acknowledged_at = fields.DatetimeField(null=True)
+    acknowledged_by = fields.CharField(max_length=254, db_default="")
+    acknowledge_comment = fields.TextField(db_default="")
+    shelved_until = fields.DatetimeField(null=True)
+    shelved_by = fields.CharField(max_length=254, db_default="")
+    shelve_comment = fields.TextField(db_default="")
+    raised_told_at = fields.DatetimeField(null=True)  # NULL: nobody has looked who is to be told
+    cleared_told_at = fields.DatetimeField(null=True)
+    last_told_at = fields.DatetimeField(null=True)
+    escalation = fields.IntField(db_default=0)  # how far down the duty list people were told
 
     class Meta:
         table = "alert"
+
+
+# Where a rule stands for a device or a factory, while it is not inactive.
+class AlertStandingRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    device: fields.ForeignKeyNullableRelation[DeviceRow] = fields.ForeignKeyField(
+        f"{APP}.DeviceRow", related_name="standings", null=True, on_delete=fields.CASCADE
+    )
+    device_id: int | None
+    factory: fields.ForeignKeyNullableRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="standings", null=True, on_delete=fields.CASCADE
+    )
+    factory_id: int | None
+    rule = fields.CharField(max_length=80)
+    state = fields.CharField(max_length=12)
+    since = fields.DatetimeField()
+    seen_at = fields.DatetimeField(null=True)
+    well_since = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "alert_standing"
+        unique_together = (("device", "rule"), ("factory", "rule"))
+
+
+# Between what headquarters let factories choose a number of an alert.
+class AlertBoundRow(Model):
+    id = fields.IntField(primary_key=True)
+    rule = fields.CharField(max_length=80)
+    option = fields.CharField(max_length=80)
+    low = fields.FloatField()
+    high = fields.FloatField()
+    set_by = fields.CharField(max_length=254)
+    set_at = fields.DatetimeField()
+
+    class Meta:
+        table = "alert_bound"
+        unique_together = (("rule", "option"),)
+
+
+# What a factory has chosen for a number of an alert.
+class AlertAdjustmentRow(Model):
+    id = fields.IntField(primary_key=True)
+    factory: fields.ForeignKeyRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="alert_adjustments", on_delete=fields.CASCADE
+    )
+    factory_id: int
+    rule = fields.CharField(max_length=80)
+    option = fields.CharField(max_length=80)
+    value = fields.FloatField()
+    set_by = fields.CharField(max_length=254)
+    set_at = fields.DatetimeField()
+
+    class Meta:
+        table = "alert_adjustment"
+        unique_together = (("factory", "rule", "option"),)
+
+
+# Who is told of alerts, one after the other; ``factory`` NULL is the list of headquarters.
+class DutyRow(Model):
+    id = fields.IntField(primary_key=True)
+    factory: fields.ForeignKeyNullableRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="duties", null=True, on_delete=fields.CASCADE
+    )
+    factory_id: int | None
+    position = fields.IntField()
+    user: fields.ForeignKeyRelation[UserRow] = fields.ForeignKeyField(
+        f"{APP}.UserRow", related_name="duties", on_delete=fields.CASCADE
+    )
+    user_id: int
+
+    class Meta:
+        table = "duty"
+
+
+# What is to be told to somebody, or was. ``channel`` is the notification's name in the configuration.
+class OutboxRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    dedupe_key = fields.CharField(max_length=200, unique=True)
+    channel = fields.CharField(max_length=80)
+    user: fields.ForeignKeyNullableRelation[UserRow] = fields.ForeignKeyField(
+        f"{APP}.UserRow", related_name="told", null=True, on_delete=fields.CASCADE
+    )
+    user_id: int | None
+    content = fields.TextField()
+    state = fields.CharField(max_length=12)
+    attempts = fields.IntField(db_default=0)
+    next_attempt_at = fields.DatetimeField()
+    last_error = fields.TextField(db_default="")
+    created_at = fields.DatetimeField()
+    done_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "outbox"
+        indexes = (("state", "next_attempt_at"),)
+
+
+# Of which alerts it tells.
+class OutboxAlertRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    outbox: fields.ForeignKeyRelation[OutboxRow] = fields.ForeignKeyField(
+        f"{APP}.OutboxRow", related_name="alerts", on_delete=fields.CASCADE
+    )
+    outbox_id: int
+    alert: fields.ForeignKeyRelation[AlertRow] = fields.ForeignKeyField(
+        f"{APP}.AlertRow", related_name="told", on_delete=fields.CASCADE
+    )
+    alert_id: int
+
+    class Meta:
+        table = "outbox_alert"
 
 
 # One version of an energy entry; the columns are those of ledger.EnergyEntry. ``entry_id`` stays over edits; the row

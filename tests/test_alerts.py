@@ -13,9 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from carbontrack.alerts import INACTIVE, RuleInstance, Standing, step
+from carbontrack.alerts import RuleInstance, step
 from carbontrack.hookspecs import AlertRule, Observation, Verdict
-from carbontrack.model import AlertState, Device, Factory, Flag, MonitoringPlan, Site, Snapshot, Stack
+from carbontrack.model import (
+    INACTIVE,
+    AlertState,
+    Device,
+    Factory,
+    Flag,
+    MonitoringPlan,
+    Site,
+    Snapshot,
+    Stack,
+    Standing,
+)
 from carbontrack.plugins.alerts.limit import LIMIT, LimitOptions
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from carbontrack.model import Finding
 from tests.support.web import PASSWORD, Portal, running_portal
 from tests.support.world import NOON, NOON_MS, body, eventually, payload, summarise_touched
 
@@ -58,9 +59,9 @@ async def test_readings_come_with_their_rate_and_their_units_in_the_names(portal
 
 async def test_an_alert_of_a_factory_as_a_whole_has_no_device(portal: Portal) -> None:
     store, (one, other) = portal.core.store, (portal.kangaita.factory.id, portal.mungania.factory.id)
-    await store.raise_alert("dev-001", "hot", "warning", "gas is hot", NOON)
-    await store.raise_factory_alert(one, "late", "info", "no entries", NOON + timedelta(minutes=1))
-    await store.raise_factory_alert(other, "late", "info", "no entries", NOON)
+    await store.raise_alert("dev-001", "hot", "warning", Finding("gas is hot"), NOON)
+    await store.raise_alert(one, "late", "info", Finding("no entries"), NOON + timedelta(minutes=1))
+    await store.raise_alert(other, "late", "info", Finding("no entries"), NOON)
     client = await portal.signed_in("clerk@example.org")
 
     given = await (await client.get("/api/alerts/")).json()
@@ -74,7 +75,7 @@ async def test_an_alert_of_a_factory_as_a_whole_has_no_device(portal: Portal) ->
 @pytest.mark.parametrize("path", ["/", "/factory/kangaita/"])
 async def test_the_pages_show_a_factory_s_alert_without_a_device(portal: Portal, path: str) -> None:
     factory_id = portal.kangaita.factory.id
-    await portal.core.store.raise_factory_alert(factory_id, "late", "info", "nobody enters anything", NOON)
+    await portal.core.store.raise_alert(factory_id, "late", "info", Finding("nobody enters anything"), NOON)
 
     page = await (await (await portal.browser("hq@example.org")).get(path)).text()
 

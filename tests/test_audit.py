@@ -26,6 +26,7 @@ from carbontrack.model import (
     AuditAction,
     AuditEvent,
     DeviceStatus,
+    Finding,
     MonitoringPlan,
     Origin,
     Quarantined,
@@ -73,6 +74,11 @@ async def change_everything(store: Store) -> None:
     target = Target(0, kangaita.id, Metric.STACK_CO2_PER_TEA, 3.5, date(2026, 1, 1))
     await store.withdraw_target((await store.add_target(target, HQ, NOON)).id, by=HQ)
     await store.add_statement(kangaita.id, NOON, NOON + DAY, '{"co2":1}', "ab" * 32, HQ, LATER, "")
+    alert = await store.raise_alert(kangaita.id, "late", "info", Finding("no entries"), NOON)
+    assert alert is not None
+    await store.acknowledge_alert(alert.id, "on my way", LATER, by=HQ)
+    await store.shelve_alert(alert.id, LATER + DAY, "the clerk is on leave", by=HQ)
+    await store.unshelve_alert(alert.id, by=HQ)
     item = Quarantined("dev-001", "invalid_json", "why", NOON, b"{", 7, kangaita.id)
     await store.mark_replayed(item, "60 stored, 0 there already", by=HQ)
     await store.dismiss(item, "a test of the board", by=HQ)

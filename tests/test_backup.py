@@ -26,7 +26,7 @@ from carbontrack.cli import app
 from carbontrack.emissions.accounts import to_dict
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
-from carbontrack.model import MonitoringPlan, Origin, Role, Scope, Site
+from carbontrack.model import Finding, MonitoringPlan, Origin, Role, Scope, Site
 from carbontrack.simulator.instruments import Measured
 from carbontrack.simulator.node import Node
 from carbontrack.store import Store, StoreUnavailable, Work, dump_postgres, open_store
@@ -123,8 +123,8 @@ async def filled(store: Store) -> Site:
     await store.add_session("hash of a session", user.id, LATER)
     await store.add_api_token("hash of a token", "ct_abc", user.id, "script", frozenset(Scope))
     await books(store).report(site.factory, NOON, NOON + 2 * HOUR, by=Origin("m"), now=LATER)
-    await store.raise_alert("dev-001", "hot", "warning", "gas is hot", NOON)
-    await store.raise_factory_alert(site.factory.id, "late", "info", "no entries", NOON)
+    await store.raise_alert("dev-001", "hot", "warning", Finding("gas is hot"), NOON)
+    await store.raise_alert(site.factory.id, "late", "info", Finding("no entries"), NOON)
     await store.retire(ARCHIVED, LATER)
     return site
 

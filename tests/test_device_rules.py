@@ -16,7 +16,7 @@ from carbontrack.alerts import RuleInstance
 from carbontrack.device import Hearing
 from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver, Verdict
 from carbontrack.metrics import Metrics
-from carbontrack.model import DeviceStatus, Payload
+from carbontrack.model import DeviceStatus, Finding, Payload
 from carbontrack.plugins import load_plugins
 from carbontrack.plugins.alerts.silence import SILENCE
 from carbontrack.store import Store
@@ -184,7 +184,7 @@ async def test_a_restart_does_not_end_a_silence(store: Store, metrics: Metrics, 
     async with core(store, metrics) as before:
         before.tell("dev-001", body(), received_at_ms=times.at_ms())
         await before.receipt("dev-001", 1)
-    await store.raise_alert("dev-001", "silent", "warning", "", NOON + timedelta(minutes=15))
+    await store.raise_alert("dev-001", "silent", "warning", Finding(""), NOON + timedelta(minutes=15))
     times.clock.now += 3600
 
     async with core(store, metrics, rules=(silent(),), **times.services()) as running:
@@ -254,7 +254,7 @@ async def test_an_alert_that_went_from_the_configuration_while_the_core_was_down
     store: Store, metrics: Metrics
 ) -> None:
     await register(store, "dev-001")
-    await store.raise_alert("dev-001", "of-yesterday", "warning", "", NOON)
+    await store.raise_alert("dev-001", "of-yesterday", "warning", Finding(""), NOON)
     async with core(store, metrics, rules=(hotter_than(300),)) as running:
         with looking_often(running):
             await eventually_open(store, set())

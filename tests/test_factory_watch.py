@@ -80,7 +80,7 @@ class Watching:
         self.monotonic.now += seconds
 
     async def open(self) -> set[tuple[int, str]]:
-        return {(alert.factory_id, alert.rule) for alert in await self.store.alerts()}
+        return {(alert.factory_id or 0, alert.rule) for alert in await self.store.alerts()}
 
 
 @pytest.fixture

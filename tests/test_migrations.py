@@ -9,7 +9,7 @@ from tortoise.migrations.autodetector import MigrationAutodetector
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 
 from carbontrack.metrics import Metrics
-from carbontrack.model import Role, UserStatus
+from carbontrack.model import Finding, Role, UserStatus
 from carbontrack.store import RegistryError, SchemaMismatch, _connected, migrate, open_store, schema
 from carbontrack.tables import APP
 from tests.support.world import ALWAYS, NOON, execute, factory, summarise_touched
@@ -27,6 +27,7 @@ EVERY = [
     "0008_reload",
     "0009_accounts",
     "0010_quarantine",
+    "0011_alerts",
 ]
 NOON_TEXT = "'2026-03-01 12:00:00+00'"
 OLD_DATA = (
@@ -191,14 +192,14 @@ async def test_alerts_of_before_the_factories_had_their_own_are_kept_there_and_b
     async with open_store(empty_url, metrics) as store:
         (before,) = await store.alerts()
         assert (before.id, before.device_id, before.rule, before.raised_at) == (5, "dev-001", "hot", NOON)
-        await store.raise_factory_alert(1, "late", "info", "", NOON)
+        await store.raise_alert(1, "late", "info", Finding(""), NOON)
         assert len(await store.alerts()) == 2
 
     await migrate_to(empty_url, "0006_device_passwords")
     await migrate(empty_url)
     async with open_store(empty_url, metrics) as store:
         assert await store.alerts() == [before], "a factory's alert has no place in the older schema"
-        await store.raise_alert("dev-001", "hot", "warning", "again", NOON)
+        await store.raise_alert("dev-001", "hot", "warning", Finding("again"), NOON)
         assert await store.alerts() == [before], "one open alert for a device and a rule"
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carbontrack.metrics import Metrics
-from carbontrack.model import DeviceStatus, MonitoringPlan
+from carbontrack.model import DeviceStatus, Finding, MonitoringPlan
 from carbontrack.store import RegistryError, Store, open_store
 from tests.support.postgres import Postgres
 from tests.support.world import NOON, execute, factory, migrated_store, register
@@ -276,7 +276,7 @@ class TestAlerts:
     async def test_an_alert_is_open_until_it_is_cleared(self, store: Store) -> None:
         (site,) = await register(store, "dev-001")
 
-        await store.raise_alert("dev-001", "hot", "warning", "gas is 401 degC", NOON)
+        await store.raise_alert("dev-001", "hot", "warning", Finding("gas is 401 degC"), NOON)
 
         (alert,) = await store.alerts()
         assert (alert.device_id, alert.rule, alert.severity) == ("dev-001", "hot", "warning")
@@ -293,7 +293,7 @@ class TestAlerts:
         await register(store, "dev-001")
 
         await asyncio.gather(
-            *(store.raise_alert("dev-001", "hot", "warning", f"number {number}", NOON) for number in range(5))
+            *(store.raise_alert("dev-001", "hot", "warning", Finding(f"number {number}"), NOON) for number in range(5))
         )
 
         assert len(await store.alerts(only_open=False)) == 1
@@ -302,14 +302,14 @@ class TestAlerts:
         await register(store, "dev-001", "dev-002")
 
         for device_id, rule in (("dev-001", "hot"), ("dev-001", "dirty"), ("dev-002", "hot")):
-            await store.raise_alert(device_id, rule, "warning", "", NOON)
+            await store.raise_alert(device_id, rule, "warning", Finding(""), NOON)
 
         assert len(await store.alerts()) == 3
 
     async def test_a_rule_that_cleared_can_fire_again(self, store: Store) -> None:
         await register(store, "dev-001")
         for minute in (0, 2):
-            await store.raise_alert("dev-001", "hot", "warning", "", NOON + timedelta(minutes=minute))
+            await store.raise_alert("dev-001", "hot", "warning", Finding(""), NOON + timedelta(minutes=minute))
             await store.clear_alert("dev-001", "hot", NOON + timedelta(minutes=minute + 1))
 
         raised = [alert.raised_at for alert in await store.alerts(only_open=False)]
@@ -317,7 +317,7 @@ class TestAlerts:
         assert raised == [NOON + timedelta(minutes=2), NOON], "newest first"
 
     async def test_a_device_that_was_removed_meanwhile_raises_nothing(self, store: Store) -> None:
-        await store.raise_alert("dev-404", "hot", "warning", "", NOON)
+        await store.raise_alert("dev-404", "hot", "warning", Finding(""), NOON)
 
         assert await store.alerts(only_open=False) == []
 
@@ -325,15 +325,15 @@ class TestAlerts:
         (one,) = await register(store, "dev-001", factory_name="One")
         await register(store, "dev-002", factory_name="Other")
         for device_id in ("dev-001", "dev-002"):
-            await store.raise_alert(device_id, "hot", "warning", "", NOON)
+            await store.raise_alert(device_id, "hot", "warning", Finding(""), NOON)
 
         assert [alert.device_id for alert in await store.alerts(factory_id=one.factory.id)] == ["dev-001"]
 
     async def test_a_factory_as_a_whole_has_alerts_without_a_device(self, store: Store) -> None:
         (one,) = await register(store, "dev-001", factory_name="One")
         (other,) = await register(store, "dev-002", factory_name="Other")
-        await store.raise_alert("dev-001", "late", "warning", "", NOON)
-        raised = await store.raise_factory_alert(one.factory.id, "late", "info", "no entries", LATER)
+        await store.raise_alert("dev-001", "late", "warning", Finding(""), NOON)
+        raised = await store.raise_alert(one.factory.id, "late", "info", Finding("no entries"), LATER)
 
         found = await store.alerts(factory_id=one.factory.id)
         assert [(alert.device_id, alert.stack_id, alert.factory_id) for alert in found] == [
@@ -343,32 +343,33 @@ class TestAlerts:
         assert found[0] == raised
         assert await store.alerts(factory_id=other.factory.id) == []
 
-        cleared = await store.clear_factory_alert(one.factory.id, "late", LATER)
+        cleared = await store.clear_alert(one.factory.id, "late", LATER)
         assert cleared is not None
         assert (cleared.id, cleared.cleared_at) == (found[0].id, LATER)
-        assert await store.clear_factory_alert(one.factory.id, "late", LATER) is None
+        assert await store.clear_alert(one.factory.id, "late", LATER) is None
         assert [alert.device_id for alert in await store.alerts()] == ["dev-001"]
 
     async def test_a_rule_has_one_open_alert_for_a_factory(self, store: Store) -> None:
         (site,) = await register(store, "dev-001")
 
         raised = await asyncio.gather(
-            *(store.raise_factory_alert(site.factory.id, "late", "info", str(number), NOON) for number in range(5))
+            *(store.raise_alert(site.factory.id, "late", "info", Finding(str(number)), NOON) for number in range(5))
         )
 
         (alert,) = await store.alerts(only_open=False)
         assert raised == [alert] * 5, "whoever comes late is given the one that is open"
 
     async def test_a_factory_that_is_not_there_raises_nothing(self, store: Store) -> None:
-        assert await store.raise_factory_alert(4711, "late", "info", "", NOON) is None
+        assert await store.raise_alert(4711, "late", "info", Finding(""), NOON) is None
 
-    async def test_an_alert_is_of_a_device_or_of_a_factory(self, store: Store, database_url: str) -> None:
+    async def test_an_alert_is_of_a_device_or_of_a_factory_and_never_of_both(
+        self, store: Store, database_url: str
+    ) -> None:
         await register(store, "dev-001")
         columns = "INSERT INTO alert (rule, severity, message, raised_at, device_id, factory_id) VALUES"
 
-        for whose in ("NULL, NULL", "1, 1"):
-            with pytest.raises((sqlite3.IntegrityError, asyncpg.CheckViolationError)):
-                await execute(database_url, f"{columns} ('r', 'info', '', '2026-03-01 12:00:00+00:00', {whose})")
+        with pytest.raises((sqlite3.IntegrityError, asyncpg.CheckViolationError)):
+            await execute(database_url, f"{columns} ('r', 'info', '', '2026-03-01 12:00:00+00:00', 1, 1)")
 
 
 async def test_two_engines_work_in_one_process(tmp_path: Path, postgres: Postgres) -> None:

@@ -1,4 +1,4 @@
-"""The registry and alerts: what changes rarely, through the ORM."""
+"""The registry: what changes rarely, through the ORM."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from tortoise.exceptions import DoesNotExist, IntegrityError
-from tortoise.expressions import F, Q
-from tortoise.queryset import QuerySet
+from tortoise.expressions import F
 
 from carbontrack.model import (
     PLATFORM,
-    Alert,
     AuditAction,
     Device,
     DeviceStatus,
@@ -27,7 +25,7 @@ from carbontrack.model import (
 )
 from carbontrack.store.audit import Audit, Journal
 from carbontrack.store.context import RegistryError, in_context
-from carbontrack.tables import AlertRow, DeviceRow, FactoryRow, PlanRow, RegistryRow, StackRow
+from carbontrack.tables import AlertRow, AlertStandingRow, DeviceRow, FactoryRow, PlanRow, RegistryRow, StackRow
 
 PLAN_COLUMNS = tuple(field.name for field in dataclass_fields(MonitoringPlan) if field.init)
 
@@ -43,7 +41,7 @@ class _Register:
 
 
 class Registry(Audit):
-    """Factories, stacks, plans, devices and alerts."""
+    """Factories, stacks, plans and devices."""
 
     def __init__(self, context: contextvars.Context, clock: Callable[[], datetime]) -> None:
         Audit.__init__(self, context, clock)  # by name: others of the store's parts come in between
@@ -284,6 +282,7 @@ class Registry(Audit):
             alert.message = f"{device.device_id}: {alert.message}"
             alert.cleared_at = alert.cleared_at or self.clock()
             await alert.save()
+        await AlertStandingRow.filter(device_id=device.id).delete()
 
     @in_context
     async def rotate_password(self, device_id: str, *, by: Origin = PLATFORM) -> Device:
@@ -303,102 +302,6 @@ class Registry(Audit):
             await row.delete()
             await _changed()
             await _note_device(journal, AuditAction.DEVICE_REMOVED, row, before=_device_values(row))
-
-    # --- alerts
-
-    @in_context
-    async def raise_alert(
-        self, device_id: str, rule: str, severity: str, message: str, raised_at: datetime
-    ) -> Alert | None:
-        """Open an alert of a device, or give the one that this rule has open; None: the device is gone."""
-        device = await DeviceRow.get_or_none(device_id=device_id)
-        if device is None:
-            return None  # removed meanwhile
-        await _open_alert(device_id=device.id, rule=rule, severity=severity, message=message, raised_at=raised_at)
-        row = await AlertRow.get_or_none(device_id=device.id, rule=rule, cleared_at=None).prefetch_related("device")
-        return _alert(row) if row else None
-
-    @in_context
-    async def raise_factory_alert(
-        self, factory_id: int, rule: str, severity: str, message: str, raised_at: datetime
-    ) -> Alert | None:
-        """Open an alert of a factory, or give the one that this rule has open; None: the factory is gone."""
-        if not await FactoryRow.exists(id=factory_id):
-            return None
-        await _open_alert(factory_id=factory_id, rule=rule, severity=severity, message=message, raised_at=raised_at)
-        row = await AlertRow.get_or_none(factory_id=factory_id, rule=rule, cleared_at=None).prefetch_related("device")
-        return _alert(row) if row else None
-
-    @in_context
-    async def clear_alert(self, device_id: str, rule: str, cleared_at: datetime) -> Alert | None:
-        """End the open alert of a device and a rule; None: there was none."""
-        found = await _clear(AlertRow.filter(device__device_id=device_id, rule=rule), cleared_at)
-        return found[0] if found else None
-
-    @in_context
-    async def clear_factory_alert(self, factory_id: int, rule: str, cleared_at: datetime) -> Alert | None:
-        """End the open alert of a factory and a rule; None: there was none."""
-        found = await _clear(AlertRow.filter(factory_id=factory_id, rule=rule), cleared_at)
-        return found[0] if found else None
-
-    @in_context
-    async def clear_alerts_of_disabled(self, cleared_at: datetime) -> list[Alert]:
-        """End the open alerts of disabled devices: nobody looks at them any more."""
-        return await _clear(AlertRow.filter(device__status=DeviceStatus.DISABLED), cleared_at)
-
-    @in_context
-    async def alerts(
-        self,
-        *,
-        factory_id: int | None = None,
-        device_id: str | None = None,
-        rule: str | None = None,
-        only_open: bool = True,
-        after: tuple[datetime, int] | None = None,
-        limit: int = 50,
-    ) -> list[Alert]:
-        """Alerts of devices and of factories, newest first; ``after`` is the last one of the page before."""
-        query = AlertRow.all().order_by("-raised_at", "-id").limit(limit).prefetch_related("device")
-        wanted = {"device__device_id": device_id, "rule": rule}
-        query = query.filter(**{name: value for name, value in wanted.items() if value is not None})
-        if only_open:
-            query = query.filter(cleared_at=None)
-        if after is not None:
-            query = query.filter(Q(raised_at__lt=after[0]) | Q(raised_at=after[0], id__lt=after[1]))
-        if factory_id is not None:
-            query = query.filter(Q(device__factory_id=factory_id) | Q(factory_id=factory_id))
-        return [_alert(row) for row in await query]
-
-
-async def _open_alert(**values: Any) -> None:
-    try:
-        await AlertRow.create(**values)
-    except IntegrityError:
-        return  # the partial unique indexes: one open alert per device, or factory, and rule
-
-
-async def _clear(query: QuerySet[AlertRow], cleared_at: datetime) -> list[Alert]:
-    """End those of some alerts that are open; they, as they are now."""
-    rows = await query.filter(cleared_at=None).prefetch_related("device")
-    for row in rows:
-        row.cleared_at = cleared_at
-        await row.save(update_fields=["cleared_at"])
-    return [_alert(row) for row in rows]
-
-
-def _alert(row: AlertRow) -> Alert:
-    device = row.device
-    return Alert(
-        row.id,
-        device.device_id if device else None,
-        device.factory_id if device else row.factory_id,
-        device.stack_id if device else None,
-        row.rule,
-        row.severity,
-        row.message,
-        row.raised_at,
-        row.cleared_at,
-    )
 
 
 async def _revision() -> int:

@@ -23,6 +23,7 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import (
     Device,
     Factory,
+    Finding,
     MonitoringPlan,
     Origin,
     Quarantined,
@@ -216,8 +217,8 @@ async def _fill(estate: Estate, side: Side) -> None:
     plan = MonitoringPlan(valid_from=NOON - DAY, note=f"{side.word} note")
     await store.add_plan(side.stack.id, plan, by=by)
     await estate.portal.core.sync()
-    await store.raise_alert(side.device.device_id, "hot", "warning", f"{side.word} is hot", NOON)
-    await store.raise_factory_alert(side.factory.id, "late", "info", f"{side.word} enters nothing", NOON)
+    await store.raise_alert(side.device.device_id, "hot", "warning", Finding(f"{side.word} is hot"), NOON)
+    await store.raise_alert(side.factory.id, "late", "info", Finding(f"{side.word} enters nothing"), NOON)
     await measure(estate, side)
     await store.add_recovery(
         side.device.device_id, side.factory.id, side.stack.id, NOON - timedelta(hours=3), NOON - timedelta(hours=2), 7

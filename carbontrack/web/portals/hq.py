@@ -76,7 +76,7 @@ async def show(request: PortalRequest) -> Page:
         },
         "rows": rows,
         "regions": _regions(rows),
-        "alerts": [{"alert": alert, "factory": factories.get(alert.factory_id)} for alert in alerts],
+        "alerts": [{"alert": alert, "factory": factories.get(alert.factory_id or 0)} for alert in alerts],
         "quarantine": [
             {"cause": cause, "text": cause_text(cause), "count": count}
             for cause, count in (await data.quarantine_counts()).items()
