@@ -564,7 +564,9 @@ class DeviceActor(Actor[Payload]):
         else:
             self._standings[name] = after
             return
-        self._standings[name] = self._kept[name] = after
+        self._kept[name] = after
+        if after.state is AlertState.FIRING or any(instance is each for each in self.rules):
+            self._standings[name] = after  # else its options have changed while this was kept
 
     def _notify(self, event: Literal["raised", "cleared"], alert: Alert | None) -> None:
         if alert is not None:

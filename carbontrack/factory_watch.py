@@ -105,14 +105,17 @@ class FactoryWatch:
             is_configured = self._configured is None or name in self._configured
             if is_configured and factory is not None and factory.is_active:
                 continue
-            if self._standings[factory_id, name].state is AlertState.FIRING:
+            if self._standings.get((factory_id, name), INACTIVE).state is AlertState.FIRING:
                 cleared = await self.store.clear_alert(factory_id, name, self.clock())
                 if cleared is not None and factory is not None:
                     self.notify(Notification("cleared", cleared, factory, None))
             elif factory is not None:
                 await self.store.keep_standing(factory_id, name, INACTIVE)
-            del self._standings[factory_id, name]
+            self._standings.pop((factory_id, name), None)
             self._kept.pop((factory_id, name), None)
+        for key in [key for key, kept in self._kept.items() if kept.since and key not in self._standings]:
+            await self.store.keep_standing(*key, INACTIVE)  # other options have made it void
+            self._kept.pop(key, None)
 
     async def _check(self, instance: RuleInstance[FactoryRule], facts: FactoryFacts) -> None:
         key, now = (facts.factory.id, instance.name), facts.now
@@ -137,7 +140,9 @@ class FactoryWatch:
         else:
             self._standings[key] = after
             return
-        self._standings[key] = self._kept[key] = after
+        self._kept[key] = after
+        if after.state is AlertState.FIRING or any(instance is each for each in self._rules):
+            self._standings[key] = after  # else its options have changed while this was kept
 
     # --- what is known
 

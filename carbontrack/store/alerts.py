@@ -174,7 +174,7 @@ class Alerts(Audit):
             before, factory_id = {"shelved_until": row.shelved_until}, _factory_of(row)
             these = AlertRow.filter(Q(id=alert_id) | Q(part_of=alert_id))
             await these.update(shelved_until=None, shelved_by="", shelve_comment="")
-            await journal.note(AuditAction.ALERT_UNSHELVED, "alert", row.id, factory_id, before=before, after={})
+            await journal.note(AuditAction.ALERT_UNSHELVED, "alert", row.id, factory_id, before=before, after={"shelved_until": None})
         return _alert(await _row(alert_id))
 
     # --- looking
