@@ -174,7 +174,8 @@ class Alerts(Audit):
             before, factory_id = {"shelved_until": row.shelved_until}, _factory_of(row)
             these = AlertRow.filter(Q(id=alert_id) | Q(part_of=alert_id))
             await these.update(shelved_until=None, shelved_by="", shelve_comment="")
-            await journal.note(AuditAction.ALERT_UNSHELVED, "alert", row.id, factory_id, before=before, after={"shelved_until": None})
+            after = {"shelved_until": None}
+            await journal.note(AuditAction.ALERT_UNSHELVED, "alert", row.id, factory_id, before=before, after=after)
         return _alert(await _row(alert_id))
 
     # --- looking
@@ -184,6 +185,15 @@ class Alerts(Audit):
         """One alert; of a factory's only, where one is named."""
         row = await _of(AlertRow.filter(id=alert_id), factory_id).prefetch_related("device").first()
         return _alert(row) if row else None
+
+    @in_context
+    async def unseen_alerts(self, factory_id: int | None = None) -> int:
+        """How many alerts fire that nobody has acknowledged; those that are part of one of the network are that one.
+
+        Of a factory's own all count: its people do not see the network's.
+        """
+        query = AlertRow.filter(cleared_at=None, acknowledged_at=None)
+        return await _of(query if factory_id is not None else query.filter(part_of=None), factory_id).count()
 
     @in_context
     async def alerts(

@@ -11,6 +11,7 @@ from aiohttp import web
 from carbontrack.hookspecs import PortalView
 from carbontrack.web import (
     account_pages,
+    alert_pages,
     api,
     audit_pages,
     edge,
@@ -72,7 +73,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 
 def _add_routes(app: web.Application) -> None:
-    for part in (pages, account_pages, people_pages, audit_pages, api, ledger_pages, upload_pages, ops):
+    for part in (pages, alert_pages, account_pages, people_pages, audit_pages, api, ledger_pages, upload_pages, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

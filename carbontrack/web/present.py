@@ -178,6 +178,25 @@ def days_text(days: float) -> str:
     return f"{days:,.0f} days" if days < 2 * 365 else f"{days / 365:,.0f} years"
 
 
+def duration_text(lasts: timedelta) -> str:
+    """How long something lasts, in the two largest units that say something."""
+    minutes = max(0, round(lasts.total_seconds() / 60))
+    days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
+    if days:
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{rest} min" if rest else "less than a minute"
+
+
+def significant(value: float | None) -> str:
+    """A measured value as people write it: four digits that count, and no power of ten."""
+    if value is None:
+        return NO_VALUE
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 4
+    return f"{value:,.{digits}f}"
+
+
 def day_text(day: date | None) -> str:
     return NO_VALUE if day is None else f"{day:%d %b %Y}"
 
@@ -245,6 +264,8 @@ def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
         "bytes": byte_size,
         "days": days_text,
         "day": day_text,
+        "duration": duration_text,
+        "significant": significant,
         "tonnes": tonnes,
         "percent": percent,
         "flag_text": flag_texts,

@@ -14,15 +14,17 @@ from aiohttp import web
 from carbontrack.model import User, UserStatus
 from carbontrack.passwords import SHORTEST_PASSWORD
 from carbontrack.web import present
-from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, USER, Handler
+from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, USER, Handler, scope
 from carbontrack.web.notices import forget_notice, waiting_notice
 from carbontrack.web.services import SERVICES, Services
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 PEOPLE = "/hq/people/"
-WAITING = web.RequestKey("waiting", int)
-"""How many people wait for approval by whoever asks."""
+ALERTS = "/alerts/"
+WAITING: web.RequestKey[Mapping[str, int]] = web.RequestKey("waiting", Mapping)
+"""How much waits for whoever asks, by the page where it does."""
+WAITING_TEXTS: Mapping[str, str] = {PEOPLE: "waiting for approval", ALERTS: "not acknowledged"}
 
 
 class Environments:
@@ -76,9 +78,13 @@ def set_up(app: web.Application, services: Services) -> None:
 
 @web.middleware
 async def count_waiting(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Whoever lets people in sees on every page how many wait for it."""
-    if USER in request and request[USER].role in HQ_ONLY and not request.path.startswith(("/api/", "/static/")):
-        request[WAITING] = len(await request.app[SERVICES].store.users(status=UserStatus.PENDING))
+    """Everybody sees on every page how many alerts wait, and whoever lets people in how many of those do."""
+    if USER in request and not request.path.startswith(("/api/", "/static/")):
+        store, user = request.app[SERVICES].store, request[USER]
+        waiting = {ALERTS: await store.unseen_alerts(scope(user))}
+        if user.role in HQ_ONLY:
+            waiting[PEOPLE] = len(await store.users(status=UserStatus.PENDING))
+        request[WAITING] = waiting
     return await handler(request)
 
 
@@ -114,8 +120,9 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
         for view in services.plugins.contributions.portals.values()
         if view.in_menu and user.role in view.roles and "{" not in view.path
     ]
+    items.insert(1, ("Alerts", ALERTS))
     if user.role in NETWORK_ROLES:
-        items.insert(1, ("Leaderboard", "/hq/leaderboard"))
+        items.insert(2, ("Leaderboard", "/hq/leaderboard"))
     if user.role in HQ_ONLY:
         items.append(("People", PEOPLE))
     if user.role in NETWORK_ROLES:
@@ -125,7 +132,8 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
             "title": title,
             "url": url,
             "current": request.path == url,
-            "waiting": request.get(WAITING, 0) if url == PEOPLE else 0,
+            "waiting": request.get(WAITING, {}).get(url, 0),
+            "waiting_text": WAITING_TEXTS.get(url, ""),
         }
         for title, url in items
     ]

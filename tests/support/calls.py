@@ -81,6 +81,10 @@ MAKERS: Mapping[str, Maker] = {
     "/api/me/sessions/{id}/": make.session,
     "/api/me/tokens/{id}/": make.api_token,
     "/api/quarantine/{id}/": make.quarantined,
+    "POST /alerts/{id}/unshelve": make.shelved_alert,
+    "DELETE /api/alerts/{id}/shelve/": make.shelved_alert,
+    "/alerts/{id}/": make.alert,
+    "/api/alerts/{id}/": make.alert,
     "/account/sessions/{id}/": make.session,
     "/account/tokens/{id}/": make.api_token,
     "/hq/people/{id}/": make.user,
@@ -251,6 +255,12 @@ CALLS: Mapping[str, Call] = {
         }
     ),
     # --- the platform
+    "POST /alerts/{id}/acknowledge": Call(form={"comment": "on my way"}),
+    "POST /alerts/{id}/shelve": Call(form={"hours": "4", "comment": "it is cleaned"}),
+    "POST /alerts/{id}/unshelve": Call(form={}),
+    "POST /api/alerts/{id}/ack/": Call(json={"comment": "on my way"}),
+    "POST /api/alerts/{id}/shelve/": Call(json={"until": at(NOON + DAY), "comment": "it is cleaned"}),
+    "DELETE /api/alerts/{id}/shelve/": Call(),
     "POST /api/quarantine/{id}/replay/": Call(),
     "POST /api/quarantine/{id}/dismiss/": Call(json={"reason": "of a test"}),
     "POST /api/plugins/reload/": Call(),

@@ -342,6 +342,20 @@ async def quarantined(estate: Estate, side: Side, caller: Caller) -> str:
     return str(kept.id)
 
 
+async def alert(estate: Estate, side: Side, caller: Caller) -> str:
+    """One that fires, with something measured around it."""
+    rule, finding = f"hot-{estate.number()}", Finding(f"{side.word} is hot", side.number, 150.0, "°C")
+    raised = await estate.store.raise_alert(side.device.device_id, rule, "warning", finding, NOON)
+    assert raised is not None
+    return str(raised.id)
+
+
+async def shelved_alert(estate: Estate, side: Side, caller: Caller) -> str:
+    made = await alert(estate, side, caller)
+    await estate.store.shelve_alert(int(made), estate.portal.now + DAY, f"{side.word} is cleaned")
+    return made
+
+
 async def pending_user(estate: Estate, side: Side, caller: Caller) -> str:
     return str((await estate.person(Role.FACTORY_CLERK, side, UserStatus.PENDING)).id)
 

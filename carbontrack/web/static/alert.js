@@ -1,0 +1,156 @@
+// The chart on an alert's page: what was measured, the limit, and the time in which the alert fired.
+
+import { TIME_ZONE, localDateTime, localMinute, localTime, number } from "./format.js";
+
+const NARROW_PX = 560;
+
+class AlertChart {
+  #figure;
+  #plot;
+  #found;
+  #chart = null;
+
+  constructor(figure, found) {
+    this.#figure = figure;
+    this.#plot = figure.querySelector("[data-chart-plot]");
+    this.#found = found;
+    this.#plot.setAttribute("role", "img");
+    this.#plot.setAttribute("aria-label", `${this.#told()} The table below has the numbers.`);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
+    new ResizeObserver(() => this.#resize()).observe(this.#plot);
+    this.#draw();
+  }
+
+  #told() {
+    const { title, unit, digits, points, limit, raised_at, cleared_at } = this.#found;
+    const values = points.map((point) => point[1]).filter((value) => value !== null);
+    const range = `${number(Math.min(...values), digits)} to ${number(Math.max(...values), digits)} ${unit}`;
+    const against = limit === null ? "" : `, the limit is ${number(limit, digits)} ${unit}`;
+    const until = cleared_at === null ? "and still fires" : `to ${localDateTime(new Date(cleared_at * 1000))}`;
+    return `${title}: ${range}${against}. The alert fired from ${localDateTime(new Date(raised_at * 1000))} ${until}.`;
+  }
+
+  #width() {
+    return Math.max(200, Math.floor(this.#plot.clientWidth));
+  }
+
+  #height() {
+    return this.#width() < NARROW_PX ? 220 : 300;
+  }
+
+  #resize() {
+    if (this.#chart && this.#chart.width !== this.#width()) {
+      this.#chart.setSize({ width: this.#width(), height: this.#height() });
+    }
+  }
+
+  #draw() {
+    const { points } = this.#found;
+    this.#chart?.destroy();
+    const columns = [points.map((point) => point[0]), points.map((point) => point[1])];
+    this.#chart = new globalThis.uPlot(this.#options(), columns, this.#plot);
+  }
+
+  #options() {
+    const { digits, limit, from, to, title } = this.#found;
+    const style = getComputedStyle(this.#figure);
+    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+    const axis = {
+      stroke: colour("ct-muted"),
+      grid: { stroke: colour("ct-line"), width: 1 },
+      ticks: { show: false },
+      font: `12px ${style.fontFamily}`,
+    };
+    const room = (least, most) => {
+      const [low, high] = [Math.min(least ?? 0, limit ?? Infinity), Math.max(most ?? 1, limit ?? -Infinity)];
+      const margin = (high - low || Math.abs(high) || 1) * 0.1;
+      return [Math.max(0, low - margin), high + margin];
+    };
+    return {
+      width: this.#width(),
+      height: this.#height(),
+      padding: [12, 12, 0, 0],
+      tzDate: (seconds) => globalThis.uPlot.tzDate(new Date(seconds * 1000), TIME_ZONE),
+      legend: { show: false },
+      cursor: { y: false, drag: { x: false, y: false }, points: { size: 8 } },
+      scales: { x: { range: () => [from, to] }, y: { range: (_, least, most) => room(least, most) } },
+      series: [{}, { label: title, stroke: colour("series-1"), width: 2, points: { show: false } }],
+      axes: [
+        { ...axis, grid: { show: false }, size: 28, space: 64, values: (_, at) => at.map((it) => localMinute(new Date(it * 1000))) },
+        { ...axis, size: 64, space: 44, values: (_, splits) => splits.map((value) => number(value, Math.min(digits, 2))) },
+      ],
+      hooks: {
+        drawClear: [(chart) => this.#shade(chart, colour("ct-ember-soft"))],
+        draw: [(chart) => this.#limit(chart, colour("ct-ember"))],
+        ready: [(chart) => this.#addTip(chart)],
+        setCursor: [(chart) => this.#moveTip(chart)],
+      },
+    };
+  }
+
+  #shade(chart, colour) {
+    const { raised_at, cleared_at, to } = this.#found;
+    const { left, top, width, height } = chart.bbox;
+    const place = (at) => Math.min(left + width, Math.max(left, chart.valToPos(at, "x", true)));
+    const [begin, end] = [place(raised_at), place(cleared_at ?? to)];
+    chart.ctx.save();
+    chart.ctx.fillStyle = colour;
+    chart.ctx.fillRect(begin, top, Math.max(1, end - begin), height);
+    chart.ctx.restore();
+  }
+
+  #limit(chart, colour) {
+    const { limit } = this.#found;
+    if (limit === null) return;
+    const { left, width } = chart.bbox;
+    const at = chart.valToPos(limit, "y", true);
+    chart.ctx.save();
+    chart.ctx.strokeStyle = colour;
+    chart.ctx.lineWidth = 2 * devicePixelRatio;
+    chart.ctx.setLineDash([8 * devicePixelRatio, 5 * devicePixelRatio]);
+    chart.ctx.beginPath();
+    chart.ctx.moveTo(left, at);
+    chart.ctx.lineTo(left + width, at);
+    chart.ctx.stroke();
+    chart.ctx.restore();
+  }
+
+  #addTip(chart) {
+    const tip = Object.assign(document.createElement("div"), { className: "tip", hidden: true });
+    chart.over.append(tip);
+    chart.over.addEventListener("pointermove", (event) => {
+      if (event.pointerType !== "touch") return; // a finger that slides along the chart reads it
+      const frame = chart.over.getBoundingClientRect();
+      chart.setCursor({ left: event.clientX - frame.left, top: event.clientY - frame.top });
+    });
+  }
+
+  #moveTip(chart) {
+    const tip = chart.over.querySelector(".tip");
+    if (!tip) return;
+    const { idx, left } = chart.cursor;
+    const value = idx === null || idx === undefined ? null : chart.data[1][idx];
+    tip.hidden = value === null || value === undefined || left < 0;
+    if (tip.hidden) return;
+    const { digits, unit } = this.#found;
+    tip.textContent = `${localTime(new Date(chart.data[0][idx] * 1000))}: ${number(value, digits)} ${unit}`;
+    const room = chart.over.clientWidth - tip.offsetWidth;
+    const beside = left > chart.over.clientWidth / 2 ? left - tip.offsetWidth - 12 : left + 12;
+    tip.style.left = `${Math.max(0, Math.min(beside, room))}px`;
+  }
+}
+
+async function start(figure) {
+  try {
+    const answer = await fetch(figure.dataset.alertChart, { headers: { Accept: "application/json" } });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    new AlertChart(figure, await answer.json());
+  } catch {
+    const note = figure.querySelector("[data-chart-note]");
+    note.textContent = "The chart could not be loaded. The table has the numbers.";
+    note.hidden = false;
+  }
+}
+
+const figure = document.querySelector("[data-alert-chart]");
+if (figure) start(figure);
