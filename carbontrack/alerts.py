@@ -11,6 +11,7 @@ timer runs by the core's clock.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -75,6 +76,11 @@ def is_worth_keeping(kept: Standing, now: Standing) -> bool:
     if replace(kept, seen_at=None) != replace(now, seen_at=None):
         return True
     return kept.seen_at is not None and now.seen_at is not None and now.seen_at - kept.seen_at >= KEEP_EVERY
+
+
+def count_standings(standings: Iterable[tuple[str, Standing]]) -> Counter[tuple[str, str]]:
+    """How many of each name are pending, and how many fire."""
+    return Counter((name, it.state.value) for name, it in standings if it.state is not AlertState.INACTIVE)
 
 
 def _step_from_firing(standing: Standing, instance: RuleInstance[Any], verdict: Verdict, at: datetime) -> Standing:

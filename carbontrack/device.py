@@ -357,9 +357,9 @@ class DeviceActor(Actor[Payload]):
                 self._standings[name] = replace(standing, seen_at=max(standing.seen_at, measured_at))
 
     @property
-    def alerts_open(self) -> int:
-        """How many rules fire for this device."""
-        return sum(standing.state is AlertState.FIRING for standing in self._standings.values())
+    def standings(self) -> Mapping[str, Standing]:
+        """Where each rule stands for this device, by the alert's name."""
+        return self._standings
 
     def settings_changed(self, site: Site, driver: SensorDriver) -> None:
         """Take a changed registration; the next message is computed with it.

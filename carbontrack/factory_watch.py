@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from carbontrack.alerts import RuleInstance, is_worth_keeping, step, unchanged
+from carbontrack.alerts import RuleInstance, count_standings, is_worth_keeping, step, unchanged
 from carbontrack.bookkeeping import Books, month
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import LEAST_AVAILABILITY
@@ -86,9 +86,8 @@ class FactoryWatch:
             for facts in await self._facts([factory for factory in factories if factory.is_active]):
                 for instance in self._rules:
                     await self._check(instance, facts)
-        self.metrics.factory_alerts_open.set(
-            sum(standing.state is AlertState.FIRING for standing in self._standings.values())
-        )
+        standings = ((name, standing) for (_, name), standing in self._standings.items())
+        self.metrics.count_alerts("factories", count_standings(standings))
 
     async def _restore(self) -> None:
         """Begin where the rules stood when the last core stopped."""

@@ -13,6 +13,7 @@ from typing import NoReturn
 import structlog
 
 from carbontrack.actor import Actor, ActorState
+from carbontrack.alerts import count_standings
 from carbontrack.device import DeviceActor, Rules, Services
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.hookspecs import DecodeError, Notification, SensorDriver
@@ -315,7 +316,7 @@ class Fleet:
         metrics.mailbox_deepest.set(max(depths, default=0))
         metrics.devices_flooding.set(len(self.floods(time.time_ns() // 1_000_000)))
         metrics.devices_draining.set(self._services.drain.draining)
-        metrics.alerts_open.set(sum(actor.alerts_open for actor in actors))
+        metrics.count_alerts("devices", count_standings(it for actor in actors for it in actor.standings.items()))
         metrics.devices_online.set(sum(actor.snapshot.online for actor in actors))
 
 

@@ -6,6 +6,8 @@ children are looked up once, here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from carbontrack.model import Flag
@@ -174,10 +176,13 @@ class Metrics:
         self.tier_buckets = Counter(
             "carbontrack_tier_buckets", "Five-minute buckets that were summarised (again).", registry=registry
         )
-        self.alerts_open = Gauge("carbontrack_alerts_open", "Alerts of devices that fire now.", registry=registry)
-        self.factory_alerts_open = Gauge(
-            "carbontrack_factory_alerts_open", "Alerts of factories as a whole that fire now.", registry=registry
+        self.alerts = Gauge(
+            "carbontrack_alerts",
+            "Alerts by their name in the configuration, and state: pending (the breach has yet to hold), or firing.",
+            ["alert", "state"],
+            registry=registry,
         )
+        self._alerts: dict[str, Mapping[tuple[str, str], int]] = {}
         self.mails = Counter(
             "carbontrack_mails",
             "Mails by how they ended: sent, failed for good or after an hour, or dropped unsent.",
@@ -206,6 +211,13 @@ class Metrics:
         )
         self.plugins = Gauge("carbontrack_plugins", "Plugins by state.", ["state"], registry=registry)
         self._flags = {int(flag): self.flagged.labels(str(flag.name).lower()) for flag in Flag}
+
+    def count_alerts(self, of: str, counts: Mapping[tuple[str, str], int]) -> None:
+        """Set the gauge of alerts, ``of`` devices or of factories: (name, state) -> how many."""
+        before = {key for known in self._alerts.values() for key in known}
+        self._alerts[of] = counts
+        for key in before | counts.keys():
+            self.alerts.labels(*key).set(sum(known.get(key, 0) for known in self._alerts.values()))
 
     def _count_storage(self, registry: CollectorRegistry) -> None:
         """What is kept, and how much room there is."""

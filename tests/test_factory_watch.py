@@ -206,12 +206,12 @@ async def test_a_factory_s_alert_begins_and_ends(watching: Watching) -> None:
     (alert,) = await watching.store.alerts()
     assert (alert.device_id, alert.stack_id, alert.factory_id) == (None, None, kangaita.id)
     assert (alert.rule, alert.severity, alert.message, alert.raised_at) == ("rings", "info", "Kangaita rings", NOW)
-    assert sample(watching.metrics, "carbontrack_factory_alerts_open") == 1
+    assert sample(watching.metrics, "carbontrack_alerts", alert="rings", state="firing") == 1
 
     seen.rings_for.clear()
     await watch.look()
     assert await watching.open() == set()
-    assert sample(watching.metrics, "carbontrack_factory_alerts_open") == 0
+    assert sample(watching.metrics, "carbontrack_alerts", alert="rings", state="firing") == 0
     assert watching.told == [("raised", "rings", "Kangaita"), ("cleared", "rings", "Kangaita")]
 
 

@@ -1,5 +1,6 @@
 // The live stream: keeps the newest row of every device, and says how the connection is.
 
+import { hear } from "./alerts.js";
 import { localMinute } from "./format.js";
 
 const STREAM = "/api/live/";
@@ -97,6 +98,8 @@ export function follow(show, { pauseMs = 0 } = {}) {
       connected();
     });
     opened.addEventListener("reading", receive);
+    opened.addEventListener("alert", () => dispatchEvent(new Event("carbontrack-alert")));
+    hear(opened);
     opened.addEventListener("error", () => {
       clearTimeout(timers.silence);
       lost();

@@ -2,12 +2,15 @@
 
 const EVERY_MS = 60_000;
 
+const SOON_MS = 1_500; // many alerts may come at once
+
 /** Exchange the elements marked `data-refresh` for those of a new copy of the page; `after` is called when it is done. */
 export function keepFresh(after) {
   let lastAt = Date.now();
+  let soon = 0;
 
-  async function refresh() {
-    if (document.hidden || Date.now() - lastAt < EVERY_MS - 1_000) return;
+  async function refresh(isDue = false) {
+    if (document.hidden || (isDue !== true && Date.now() - lastAt < EVERY_MS - 1_000)) return;
     lastAt = Date.now();
     let answer;
     try {
@@ -32,5 +35,9 @@ export function keepFresh(after) {
   }
 
   setInterval(refresh, EVERY_MS);
+  addEventListener("carbontrack-alert", () => {
+    clearTimeout(soon);
+    soon = setTimeout(() => refresh(true), SOON_MS);
+  });
   document.addEventListener("visibilitychange", refresh);
 }
