@@ -331,7 +331,7 @@ def _connection(facts: Facts, now: datetime) -> Aspect:
     if rssi is not None and rssi < WEAK_SIGNAL_DBM:
         text = f"Connected, with a weak signal of {rssi:.0f} dBm."
         advice = f"Move its antenna or the access point: it should be {WEAK_SIGNAL_DBM:.0f} dBm or more."
-        return Aspect(name, HealthState.ATTENTION, text, advice, since)
+        return Aspect(name, HealthState.ATTENTION, text, advice)
     text = "Connected." if rssi is None else f"Connected, with a signal of {rssi:.0f} dBm."
     return Aspect(name, HealthState.GOOD, text, since=since)
 
@@ -406,7 +406,7 @@ def _backlog(facts: Facts) -> Aspect:
     used = facts.record.ring_used if facts.record is not None else None
     room = facts.birth.capacity if facts.birth is not None else None
     share = used / room if used is not None and room is not None else 0.0
-    taken = "" if used is None else f"{used:,} records in its store"
+    taken = "" if used is None else f"records in its store: {used:,}"
     if used is not None and room is not None:
         taken = f"{used:,} of {room:,} places of its store are taken"
     if not store.has_room:
@@ -419,10 +419,11 @@ def _backlog(facts: Facts) -> Aspect:
     if share >= STORE_FILLS_FROM:
         advice = "Check its network: it keeps more than it can send."
         return Aspect(name, HealthState.ATTENTION, f"{taken}.", advice, store.recovering_since)
-    waits = [f"{store.missing:,} older records have not come yet"] if store.missing else []
-    waits += [f"{store.recovering:,} readings of an outage have just come"] if store.recovering else []
+    waits = [f"older records that have not come yet: {store.missing:,}"] if store.missing else []
+    waits += [f"readings of an outage that have just come: {store.recovering:,}"] if store.recovering else []
     if waits:
         text = "; ".join([*waits, *([taken] if taken else [])])
+        text = text[0].upper() + text[1:]
         advice = "Nothing has to be done while it sends them. If it is still so tomorrow, restart it."
         return Aspect(name, HealthState.ATTENTION, f"{text}.", advice, store.recovering_since)
     if not store.is_numbered and used is None:

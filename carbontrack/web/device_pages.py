@@ -24,6 +24,12 @@ from carbontrack.web.templating import DEVICES, render
 
 SHOWN = 50
 """Devices on one page."""
+COUNTED = {
+    HealthState.BAD: "bad",
+    HealthState.ATTENTION: "to look at",
+    HealthState.GOOD: "good",
+    HealthState.UNKNOWN: "not known",
+}
 SORTS = {
     "worst": "The worst first",
     "factory": "By factory",
@@ -116,7 +122,7 @@ def _page(
         "rows": found[begin : begin + SHOWN],
         "is_filtered": bool(chosen.keys() & {"state", "factory_id"}),
         "filter": Form("filter", chosen),
-        "counts": [(title, counts[state]) for state, title in HEALTH_TITLES.items() if counts[state]],
+        "counts": [(title, counts[state]) for state, title in COUNTED.items() if counts[state]],
         "states": [(state.value, title) for state, title in HEALTH_TITLES.items()],
         "sorts": list(SORTS.items()),
         "before": _turned(request, query.page - 1) if query.page > 1 else "",
