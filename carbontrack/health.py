@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -61,6 +62,7 @@ ATTENTION_FLAGS = (
     | Flag.PRESSURE_IMPLAUSIBLE
 )
 """What passes by itself, or by somebody's work that is going on, or leaves a rate all the same."""
+_CLOCK_JUMP = int(Flag.CLOCK_JUMP)
 CLOCK_FLAGS = Flag.CLOCK_FUTURE | Flag.CLOCK_UNSET | Flag.TIME_ESTIMATED | Flag.CLOCK_JUMP
 
 FLAG_TEXTS: Mapping[Flag, str] = {
@@ -245,6 +247,7 @@ class Facts:
 _VERSION = re.compile(r"v?(\d+(?:\.\d+)*)(?:-((?:alpha|beta|rc)[.\d]*))?", re.ASCII)
 
 
+@lru_cache(256)
 def _order(version: str) -> tuple[tuple[int, ...], bool] | None:
     """Where a version stands among others; None for a name that has no order."""
     found = _VERSION.fullmatch(version)
@@ -368,7 +371,7 @@ def _clock(facts: Facts) -> Aspect:
         return Aspect(name, HealthState.BAD, f"{off}: its times are set back to when they come.", _SET_CLOCK)
     if abs(seen.ahead_s) > CLOCK_OFF_S:
         return Aspect(name, HealthState.ATTENTION, f"{off}, or its messages take so long.", _SET_CLOCK)
-    if flags & Flag.CLOCK_JUMP:
+    if flags & _CLOCK_JUMP:
         return Aspect(name, HealthState.ATTENTION, FLAG_TEXTS[Flag.CLOCK_JUMP], _SET_CLOCK)
     how = "was set and runs on by itself" if seen.quality == ClockQuality.HOLD_OVER else "is set"
     return Aspect(name, HealthState.GOOD, f"Its clock {how}, and is right to {CLOCK_OFF_S:.0f} s.")
@@ -386,18 +389,21 @@ def _clock_by_flags(snapshot: Snapshot) -> Aspect:
     return Aspect(name, state, FLAG_TEXTS[found], _SET_CLOCK)
 
 
+# Plain numbers: with members of Flag it would be most of the time that a fleet's health takes.
+_SENSOR_RULES = (
+    (HealthState.BAD, int(Flag.UNFIT_SENSOR), "Fit a CO2 sensor with a range of 20 %, or a dilution probe."),
+    (HealthState.BAD, int(FAULT_FLAGS), "Go to the chimney and look at the sensor: until then there is no valid rate."),
+    (HealthState.ATTENTION, int(ATTENTION_FLAGS), "Look again later; if it is still so, check the sensor named here."),
+)
+
+
 def _sensors(snapshot: Snapshot) -> Aspect:
     name, flags, at = AspectName.SENSORS, snapshot.flags, snapshot.measured_at
     if at is None:
         return Aspect(name, HealthState.UNKNOWN, "No reading has shown yet how its sensors are.")
-    for state, mask, advice in (
-        (HealthState.BAD, Flag.UNFIT_SENSOR, "Fit a CO2 sensor with a range of 20 %, or a dilution probe."),
-        (HealthState.BAD, FAULT_FLAGS, "Go to the chimney and look at the sensor: until then there is no valid rate."),
-        (HealthState.ATTENTION, ATTENTION_FLAGS, "Look again later; if it is still so, check the sensor named here."),
-    ):
-        found = [text for flag, text in FLAG_TEXTS.items() if flags & mask & flag]
-        if found:
-            return Aspect(name, state, " ".join(found), advice)
+    for state, mask, advice in _SENSOR_RULES:
+        if hit := flags & mask:
+            return Aspect(name, state, " ".join(text for flag, text in FLAG_TEXTS.items() if hit & flag), advice)
     return Aspect(name, HealthState.GOOD, "Its newest reading has no fault of a sensor.")
 
 
