@@ -74,8 +74,8 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 
 def _add_routes(app: web.Application) -> None:
-    parts = (pages, alert_pages, account_pages, people_pages, audit_pages, api, ledger_pages, device_pages, upload_pages)
-    for part in (*parts, ops):
+    of_people = (pages, alert_pages, account_pages, people_pages, audit_pages)
+    for part in (*of_people, api, ledger_pages, device_pages, upload_pages, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 
