@@ -15,6 +15,7 @@ import structlog
 
 from carbontrack.actor import Actor
 from carbontrack.alerts import LONGEST_SILENCE, RuleInstance, is_worth_keeping, step, unchanged
+from carbontrack.health import CLOCK_OFF_S, Birth, ClockSeen, Facts, NodeRecord, NodeStore
 from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver, Verdict
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
@@ -71,6 +72,11 @@ class Hearing:
     def cut_off(self) -> None:
         """The core is connected no more."""
         self._since_s = None
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether nobody can be heard now."""
+        return self._since_s is None
 
     def heard(self, now_s: float) -> None:
         """Somebody was heard, whoever it was."""
@@ -195,13 +201,17 @@ class DeviceActor(Actor[Payload]):
 
     __slots__ = (
         "_asked",
+        "_birth",
+        "_clock_seen",
         "_configured",
         "_gone_at",
         "_heard_at",
         "_kept",
         "_looked_at",
         "_memories",
+        "_node_record",
         "_prepared",
+        "_presence_since",
         "_recovering",
         "_resumed_at",
         "_services",
@@ -252,6 +262,12 @@ class DeviceActor(Actor[Payload]):
         self._recovering: Recovering | None = None
         self._resumed_at = MIN_DATETIME
         """When the device was heard again after its last long silence, or after the start of the core."""
+        self._birth: Birth | None = None
+        """What it said of itself last; it says so again at every connection, and the broker keeps it."""
+        self._clock_seen: ClockSeen | None = None
+        self._node_record: NodeRecord | None = None
+        self._presence_since: datetime | None = None
+        """When it came online, or went offline, the last time."""
 
     # --- life
 
@@ -412,6 +428,7 @@ class DeviceActor(Actor[Payload]):
             self._resumed_at = datetime.fromtimestamp(messages[0].received_at_ms / 1000, UTC)
         await self._note_late(batch.work)
         self._note_presence(batch)
+        self._note_condition(batch)
         await self._update_live(batch)
 
     async def _take_all(self, messages: list[Payload], batch: Batch) -> list[Part]:
@@ -450,6 +467,42 @@ class DeviceActor(Actor[Payload]):
         elif batch.by_will:
             batch.online, self._gone_at = None, now_s
             self.be_idle_in(self._services.will_after_s)
+
+    def _note_condition(self, batch: Batch) -> None:
+        """Remember what the device said and showed of itself, for its health."""
+        self._birth = batch.birth or self._birth
+        for _, record, measured_at, _ in batch.work.records:
+            if record.kind == "health":
+                self.note_node_record(NodeRecord.of(measured_at, record.data))
+        seen, newest = batch.clock, batch.newest
+        if seen is None:
+            return
+        # What is so late may have waited for the end of an outage, at the broker: that is not the clock's doing.
+        waited = seen.ahead_s < -CLOCK_OFF_S and (newest is None or newest.measured_at < self._resumed_at)
+        if not waited:
+            self._clock_seen = seen
+
+    def note_node_record(self, record: NodeRecord) -> None:
+        """Take a health record, if it is newer than what is known; also one that the database has."""
+        if self._node_record is None or record.measured_at >= self._node_record.measured_at:
+            self._node_record = record
+
+    def facts(self) -> Facts:
+        """All that is known of the device now, for its health."""
+        found, streams = self._recovering, self.intake.streams
+        sid = self._birth.sid if self._birth is not None else None
+        # The latest used is the last; an older one's store is gone, and its holes with it.
+        stream = streams.get(sid or "") or next(reversed(streams.values()), None)
+        return Facts(
+            self.snapshot,
+            self.state,
+            self._services.hearing.is_deaf,
+            self._presence_since,
+            self._birth,
+            self._node_record,
+            self._clock_seen,
+            NodeStore.of(stream, found.readings, found.since) if found is not None else NodeStore.of(stream),
+        )
 
     def _settle(self, batch: Batch) -> None:
         """Count how the readings ended, and let the receipts go."""
@@ -519,6 +572,8 @@ class DeviceActor(Actor[Payload]):
             self._show(msgspec.structs.replace(before, online=online))
 
     def _show(self, snapshot: Snapshot) -> None:
+        if snapshot.online != self.snapshot.online:
+            self._presence_since = self._services.clock()
         self.snapshot = snapshot
         self._services.live.publish(snapshot)
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import NoReturn
 
@@ -16,6 +16,7 @@ from carbontrack.actor import Actor, ActorState
 from carbontrack.alerts import count_standings
 from carbontrack.device import DeviceActor, Rules, Services
 from carbontrack.emissions.rate import site_pressure_kpa
+from carbontrack.health import DeviceHealth, FleetFirmware, HealthState, NodeRecord, health_of, health_of_absent
 from carbontrack.hookspecs import DecodeError, Notification, SensorDriver
 from carbontrack.model import (
     MIN_DATETIME,
@@ -42,6 +43,14 @@ MOST_AT_ONCE = 1000
 """Messages that one sender may wait for at once."""
 ASKED_SHARE = 4
 """Messages whose sender waits take a quarter of a mailbox at most."""
+
+
+NODE_RECORD_COUNTS = timedelta(days=1)
+"""What a device said of itself before that says nothing about now, so it is not looked for after a start."""
+
+
+DISABLED = "The device is disabled: nothing is taken from it, so nothing is known of it."
+NOT_STARTED = "The platform has not begun to listen to it yet."
 
 
 class Undelivered(Exception):
@@ -225,6 +234,7 @@ class Fleet:
         streams = await store.streams(one)
         newest = await store.newest_readings()
         heard = await store.last_heard()
+        records = await store.newest_health(self._services.clock() - NODE_RECORD_COUNTS)
         # Until somebody was heard last (the canary, if nobody else) the core was there, and so was who had been heard
         # shortly before.
         last = max(heard.values(), default=MIN_DATETIME)
@@ -239,6 +249,8 @@ class Fleet:
             was_there = name in heard and last - heard[name] <= patience
             reading = reading_of(row, measured) if row is not None else None
             actor.restore(reading, standings.get(name, {}), online=was_there)
+            if name in records:
+                actor.note_node_record(NodeRecord.of(*records[name]))
             actor.start()
             self._actors[name] = actor
             stranger = self.strangers.pop(name, None)
@@ -277,6 +289,17 @@ class Fleet:
         states = dict.fromkeys(self._disabled, "disabled")
         states.update((name, actor.state.value) for name, actor in self._actors.items())
         return states
+
+    def health(self, now: datetime) -> dict[str, DeviceHealth]:
+        """How every registered device is doing, by device id."""
+        facts = {name: actor.facts() for name, actor in self._actors.items()}
+        fleet = FleetFirmware.of(it.birth.firmware for it in facts.values() if it.birth is not None)
+        return {
+            name: health_of(facts[name], now, fleet)
+            if name in facts
+            else health_of_absent(name, DISABLED if name in self._disabled else NOT_STARTED)
+            for name in self._sites
+        }
 
     def errors(self) -> dict[str, str]:
         """Why an actor is backing off or parked."""
@@ -317,6 +340,9 @@ class Fleet:
         metrics.devices_flooding.set(len(self.floods(time.time_ns() // 1_000_000)))
         metrics.devices_draining.set(self._services.drain.draining)
         metrics.count_alerts("devices", count_standings(it for actor in actors for it in actor.standings.items()))
+        states = Counter(found.overall for found in self.health(self._services.clock()).values())
+        for overall in HealthState:
+            metrics.device_health.labels(overall.value).set(states[overall])
         metrics.devices_online.set(sum(actor.snapshot.online for actor in actors))
 
 

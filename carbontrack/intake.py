@@ -18,8 +18,9 @@ import msgspec
 from carbontrack.emissions.hours import LAST_STEP_MS
 from carbontrack.emissions.rate import Rate, as_stored, emission_rate, plan_in_force, single, site_pressure_kpa
 from carbontrack.fence import HeldBack
+from carbontrack.health import Birth, ClockSeen
 from carbontrack.hookspecs import DecodeError, SensorDriver
-from carbontrack.model import Flag, Message, Payload, Quarantined, Reading, Record, Sample, Site
+from carbontrack.model import ClockQuality, Flag, Message, Payload, Quarantined, Reading, Record, Sample, Site
 from carbontrack.store import TIER_MS, StreamState, Work
 from carbontrack.streams import EARLIEST_MS, FUTURE_TOLERANCE_MS, Clock, Stream
 
@@ -35,6 +36,7 @@ STUCK_MIN_CO2_PPM = 10_000.0
 """Below 1 % CO2 the boiler is off and a constant value is normal."""
 
 _BACKLOG = int(Flag.BACKLOG)
+_CLOCK_UNSET = int(Flag.CLOCK_UNSET)
 _STUCK = int(Flag.STUCK)
 _IMPLAUSIBLE = int(Flag.IMPLAUSIBLE)
 _FROM_PITOT = int(Flag.VELOCITY_FROM_PITOT)
@@ -65,6 +67,10 @@ class Batch:
     """Streams whose state must be committed, with the time of receipt."""
     causes: list[str] = field(default_factory=list)
     """Why something could not be used."""
+    birth: Birth | None = None
+    """What the device said of itself when it connected, if it did."""
+    clock: ClockSeen | None = None
+    """What the newest live message shows of the device's clock."""
 
     def take_in(self, part: Batch) -> None:
         """Make one payload's part, which was counted apart over the same work, a part of the whole."""
@@ -77,6 +83,7 @@ class Batch:
             self.newest = part.newest
         self.receipts.update(part.receipts)
         self.changed.update(part.changed)
+        self.clock = part.clock or self.clock
 
     def seal(self) -> Work:
         """The work, with the streams as they are now."""
@@ -93,6 +100,8 @@ class _Birth(msgspec.Struct):
     sid: Annotated[str, msgspec.Meta(max_length=LONGEST_SID, pattern=r"^[0-9A-Za-z_-]*$")] | None = None
     first: int | None = None
     why: str | None = None
+    fw: Any = None  # of whatever type: a device that names itself oddly is there all the same
+    cap: Any = None
 
 
 _decode_birth = msgspec.json.Decoder(_Birth).decode
@@ -221,6 +230,8 @@ class Intake:
         self._connection = birth.conn
         batch.online, batch.by_will = birth.online, not birth.online and birth.why is None
         batch.will |= batch.by_will
+        if birth.online:
+            batch.birth = Birth.of(birth.fw, birth.cap, birth.sid)
         if not birth.online or not birth.sid or birth.first is None or not 0 <= birth.first < 2**53:
             return
         stream = self.streams.get(birth.sid) or await self._new_stream(birth.sid)
@@ -250,6 +261,8 @@ class Intake:
         first_ms, last_ms = min(times), max(times)
         quality = (samples[0] if samples else records[0]).clock
         clock = stream.clock(message.boot, first_ms, last_ms, quality, live, payload.received_at_ms)
+        if live:
+            batch.clock = _clock_seen(clock, quality, last_ms - payload.received_at_ms)
         added = False
         for sample in samples:
             if numbered and is_kept(sample.seq):
@@ -406,6 +419,13 @@ def _take_anchor(stream: Stream, record: Record, received_at_ms: int) -> None:
         return
     if uptime_ms >= 0 and utc_ms - uptime_ms >= EARLIEST_MS and utc_ms <= received_at_ms + FUTURE_TOLERANCE_MS:
         stream.anchor(boot, utc_ms - uptime_ms)
+
+
+def _clock_seen(clock: Clock, quality: int, ahead_ms: int) -> ClockSeen:
+    """What a live message shows; ``ahead_ms``: by how much its newest time is after its receipt."""
+    if clock.flags & _CLOCK_UNSET:
+        return ClockSeen(int(ClockQuality.UNSET), 0.0)
+    return ClockSeen(quality, ahead_ms / 1000)
 
 
 def _times(message: Message) -> list[int]:

@@ -103,6 +103,9 @@ class Metrics:
         self.devices_online = Gauge(
             "carbontrack_devices_online", "Devices that are connected and sending.", registry=registry
         )
+        self.device_health = Gauge(
+            "carbontrack_device_health", "Registered devices by how they are doing.", ["state"], registry=registry
+        )
         self.devices_flooding = Gauge(
             "carbontrack_devices_flooding",
             "Devices that send more than devices.messages_per_s, now or within the last minute.",

@@ -34,6 +34,7 @@ PAGES_TAKE: dict[str, dict[str, list[str]]] = {
     "GET /factory/{slug}/report": {"day": ["2026-03-01", "2026-02-27", "march"], "format": ["csv", "none"]},
     "GET /factory/{slug}/account": {"month": ["2026-03", "2026-02", "2027-01"]},
     "GET /hq/leaderboard": {"month": ["2026-02"]},
+    "GET /factory/{slug}/devices": {"state": ["good", "bad"], "sort": ["factory", "last_seen"], "page": ["2"]},
 }
 """What pages understand in their addresses; the API says that of itself."""
 

@@ -124,6 +124,22 @@ class Telemetry:
         rows = await self._engine.rows("SELECT * FROM stream WHERE device_id = $1 AND sid = $2", device_id, sid)
         return stream_from_row(rows[0])
 
+    # --- what devices say of themselves
+
+    async def newest_health(self, since: datetime) -> dict[str, tuple[datetime, dict[str, Any]]]:
+        """Each device's newest health record that was measured since then: when, and what it says."""
+        rows = await self._engine.rows(
+            """
+            SELECT t.device_id, r.measured_at, r.data
+            FROM stream t JOIN device_record r ON r.kind = 'health' AND r.stream_id = t.id AND r.measured_at = (
+                SELECT max(m.measured_at) FROM device_record m
+                WHERE m.kind = 'health' AND m.stream_id = t.id AND m.measured_at >= $1)
+            WHERE r.measured_at >= $1 ORDER BY r.measured_at, r.seq
+            """,
+            since,
+        )
+        return {row["device_id"]: (self._engine.moment(row["measured_at"]), json.loads(row["data"])) for row in rows}
+
     # --- the finest tier
 
     async def trend(self, stack_ids: Sequence[int], since: datetime, until: datetime) -> list[TrendPoint]:

@@ -14,6 +14,7 @@ from carbontrack.web import (
     alert_pages,
     api,
     audit_pages,
+    device_pages,
     edge,
     ledger_pages,
     ops,
@@ -73,7 +74,8 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 
 def _add_routes(app: web.Application) -> None:
-    for part in (pages, alert_pages, account_pages, people_pages, audit_pages, api, ledger_pages, upload_pages, ops):
+    of_people = (pages, alert_pages, account_pages, people_pages, audit_pages)
+    for part in (*of_people, api, ledger_pages, device_pages, upload_pages, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta, tzinfo
 from typing import Any
 
+from carbontrack.health import FAULT_FLAGS, FLAG_TEXTS, AspectName, HealthState
 from carbontrack.model import Flag, Role, Scope, Snapshot, User, UserStatus
 
 NO_VALUE = "\N{EN DASH}"
@@ -67,47 +68,22 @@ STATE_TITLES: Mapping[str, str] = {
     "no_data": "No data yet",
 }
 
-FAULT_FLAGS = (
-    Flag.CO2_FAULT
-    | Flag.TEMPERATURE_OPEN
-    | Flag.TEMPERATURE_FAULT
-    | Flag.VELOCITY_FAULT
-    | Flag.STUCK
-    | Flag.STALE
-    | Flag.IMPLAUSIBLE
-    | Flag.VALUE_MISSING
-    | Flag.CO2_IMPLAUSIBLE
-    | Flag.TEMPERATURE_IMPLAUSIBLE
-    | Flag.VELOCITY_IMPLAUSIBLE
-)
+HEALTH_TITLES: Mapping[HealthState, str] = {
+    HealthState.BAD: "Bad",
+    HealthState.ATTENTION: "Needs attention",
+    HealthState.GOOD: "Good",
+    HealthState.UNKNOWN: "Not known",
+}
+"""The worst first."""
 
-FLAG_TEXTS: Mapping[Flag, str] = {
-    Flag.CO2_OVER_RANGE: "The gas has more CO2 than the sensor can read.",
-    Flag.CO2_FAULT: "The CO2 sensor reports a fault. Check its cable and its filter.",
-    Flag.WARM_UP: "The CO2 sensor is warming up.",
-    Flag.STALE: "The device repeats an old value. Check the sensor's serial line.",
-    Flag.TEMPERATURE_OPEN: "The thermocouple is broken or not connected.",
-    Flag.TEMPERATURE_FAULT: "The thermocouple's converter reports a fault.",
-    Flag.VELOCITY_FAULT: "The gas velocity sensor reports a fault. Clean its tubes.",
-    Flag.PRESSURE_DIFFERENCE_NEGATIVE: "The velocity probe reads backwards: its tubes may be swapped.",
-    Flag.PRESSURE_DEFAULT: "The device has no pressure of its own; the site's mean pressure is used.",
-    Flag.MAINTENANCE: "Maintenance is going on.",
-    Flag.CALIBRATION: "The sensor is being calibrated.",
-    Flag.STUCK: "The CO2 sensor has given the very same value for too long.",
-    Flag.IMPLAUSIBLE: "A value is outside what a chimney can have.",
-    Flag.BOILER_OFF: "The boiler is off.",
-    Flag.CLOCK_JUMP: "The device's clock has jumped.",
-    Flag.CLOCK_FUTURE: "The device's clock is ahead; the time of receipt is used.",
-    Flag.CLOCK_UNSET: "The device's clock is not set; the time was worked out from its running time.",
-    Flag.TIME_ESTIMATED: "The time of this reading is an estimate.",
-    Flag.BACKLOG: "Sent later, out of the device's store.",
-    Flag.UNFIT_SENSOR: "This CO2 sensor cannot measure this gas: its range is too small. It gives no valid rate.",
-    Flag.VALUE_MISSING: "A value is missing, so there is no rate.",
-    Flag.DEVICE_DISAGREES: "The device computes a different rate. Check that it has the current chimney settings.",
-    Flag.CO2_IMPLAUSIBLE: "The CO2 value is outside what a chimney can have. Calibrate the analyser.",
-    Flag.TEMPERATURE_IMPLAUSIBLE: "The temperature is outside what a chimney can have. Check the thermocouple.",
-    Flag.VELOCITY_IMPLAUSIBLE: "The velocity cannot be: hot gas full of CO2 does not stand still. Clean the probe.",
-    Flag.PRESSURE_IMPLAUSIBLE: "The device's pressure cannot be; the site's mean pressure is used.",
+ASPECT_TITLES: Mapping[AspectName, str] = {
+    AspectName.CONNECTION: "Connection",
+    AspectName.FRESHNESS: "Freshness",
+    AspectName.CLOCK: "Clock",
+    AspectName.SENSORS: "Sensors",
+    AspectName.BACKLOG: "Store",
+    AspectName.FIRMWARE: "Firmware",
+    AspectName.PROCESSING: "Processing",
 }
 
 CAUSE_TEXTS: Mapping[str, str] = {

@@ -21,6 +21,7 @@ from carbontrack.web.services import SERVICES, Services
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 PEOPLE = "/hq/people/"
+DEVICES = "/hq/devices"
 ALERTS = "/alerts/"
 WAITING: web.RequestKey[Mapping[str, int]] = web.RequestKey("waiting", Mapping)
 """How much waits for whoever asks, by the page where it does."""
@@ -122,7 +123,7 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     ]
     items.insert(1, ("Alerts", ALERTS))
     if user.role in NETWORK_ROLES:
-        items.insert(2, ("Leaderboard", "/hq/leaderboard"))
+        items[2:2] = [("Leaderboard", "/hq/leaderboard"), ("Devices", DEVICES)]
     if user.role in HQ_ONLY:
         items.append(("People", PEOPLE))
     if user.role in NETWORK_ROLES:

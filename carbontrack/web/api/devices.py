@@ -11,6 +11,8 @@ from aiohttp import web
 from pydantic import Field
 
 from carbontrack.credentials import device_password
+from carbontrack.fleet import NOT_STARTED
+from carbontrack.health import AspectName, DeviceHealth, HealthState, health_of_absent
 from carbontrack.model import Device, DeviceStatus, Scope, Site
 from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, origin, scope
 from carbontrack.web.api.registry import registry_changed
@@ -27,6 +29,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/mcu-devices/{id:\\d{1,9}}/", device)
     app.router.add_patch("/api/mcu-devices/{id:\\d{1,9}}/", change_device)
     app.router.add_delete("/api/mcu-devices/{id:\\d{1,9}}/", remove_device)
+    app.router.add_get("/api/mcu-devices/{id:\\d{1,9}}/health/", device_health)
     app.router.add_post("/api/mcu-devices/{id:\\d{1,9}}/credentials/", new_credentials)
 
 
@@ -45,19 +48,23 @@ class DeviceOut(Output):
     """When its newest reading was received."""
     state: str
     """Its actor: `starting`, `running`, `backing_off`, `parked`, `stopped`, or `disabled`."""
+    health: HealthState
+    """How it is doing: the worst of what is known. The parts of it are at `health/`."""
 
     @classmethod
     def all_of(cls, sites: Iterable[Site], services: Services) -> list[DeviceOut]:
         snapshots, states = services.fleet.snapshots(), services.fleet.states()
+        health = services.fleet.health(services.clock())
         found = []
         for device in (site.device for site in sites):
-            snapshot = snapshots.get(device.device_id)
+            snapshot, doing = snapshots.get(device.device_id), health.get(device.device_id)
             found.append(
                 cls(
                     **asdict(device),
                     online=bool(snapshot and snapshot.online),
                     last_heartbeat=snapshot.received_at if snapshot else None,
                     state=states.get(device.device_id, "starting"),
+                    health=doing.overall if doing else HealthState.UNKNOWN,
                 )
             )
         return found
@@ -73,6 +80,31 @@ class DeviceQuery(Paged):
     stack_id: Id | None = None
     status: DeviceStatus | None = None
     online: bool | None = None
+    health: HealthState | None = None
+    """Only the devices that are doing so."""
+
+
+class AspectOut(Output):
+    name: AspectName = Field(examples=["clock"])
+    state: HealthState = Field(examples=["attention"])
+    text: str = Field(examples=["Its clock is 45 s behind, or its messages take so long."])
+    """What is the matter, in plain words, with the value and its unit."""
+    advice: str = Field(
+        examples=["Check that it reaches a time server (NTP, UDP port 123), and the battery of its clock."]
+    )
+    """What to do; empty where nothing has to be done."""
+    since: datetime | None
+    """Since when it is so, or null where that is not known."""
+
+
+class DeviceHealthOut(Output):
+    device_id: str = Field(examples=["ct-kangaita-1"])
+    """Its name on the wire."""
+    overall: HealthState
+    """The worst of the aspects that are known."""
+    firmware: str | None = Field(examples=["2.4.1"])
+    """As it named it when it connected; null until it has."""
+    aspects: list[AspectOut]
 
 
 class NewDevice(Input):
@@ -111,7 +143,11 @@ async def devices(request: web.Request, query: DeviceQuery) -> Page[DeviceOut]:
         and query.stack_id in {None, site.stack.id}
         and query.status in {None, site.device.status}
     )
-    rows = [row for row in DeviceOut.all_of(wanted, services) if query.online in {None, row.online}]
+    rows = [
+        row
+        for row in DeviceOut.all_of(wanted, services)
+        if query.online in {None, row.online} and query.health in {None, row.health}
+    ]
     return page_of(rows, query, query.sort)
 
 
@@ -119,6 +155,23 @@ async def devices(request: web.Request, query: DeviceQuery) -> Page[DeviceOut]:
 async def device(request: web.Request) -> DeviceOut:
     """One device."""
     return DeviceOut.of(await _site(request), request.app[SERVICES])
+
+
+@operation(Tag.DEVICES, EVERYBODY)
+async def device_health(request: web.Request) -> DeviceHealthOut:
+    """How one device itself is doing: connection, freshness, clock, sensors, store, firmware, processing.
+
+    This is a state and no alert: nothing begins or ends by it, and nobody is told of it.
+    """
+    services, site = request.app[SERVICES], await _site(request)
+    return DeviceHealthOut.model_validate(health_of_site(site, services))
+
+
+def health_of_site(site: Site, services: Services) -> DeviceHealth:
+    """How a device of the registry is doing."""
+    device_id = site.device.device_id
+    found = services.fleet.health(services.clock()).get(device_id)
+    return found if found is not None else health_of_absent(device_id, NOT_STARTED)
 
 
 def _check_sensor(name: str | None, services: Services) -> None:
