@@ -48,6 +48,7 @@ from carbontrack.overload import Drain
 from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost, load_plugins
 from carbontrack.reloading import Reloader
+from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
 from carbontrack.web import Services as WebServices
@@ -172,6 +173,7 @@ def web_services(parts: CoreParts, plugins: PluginHost, device_key: str | None =
     return WebServices(
         store=parts.store,
         books=Books(parts.store, shipped_factors(), UTC, (0.85, 1.15)),
+        rules=RuleBook(parts.store),
         fleet=parts.fleet,
         live=parts.live,
         metrics=parts.metrics,

@@ -12,20 +12,88 @@ timer runs by the core's clock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, time, timedelta, tzinfo
+from typing import Any, Generic, TypeVar, get_args
 
-from carbontrack.hookspecs import AlertRule, FactoryRule, Verdict
-from carbontrack.model import INACTIVE, AlertState, Standing
+from pydantic import BaseModel, ValidationError
+
+from carbontrack.hookspecs import AlertRule, FactoryFacts, FactoryRule, Observation, Verdict
+from carbontrack.model import INACTIVE, AlertSettings, AlertState, Factory, Site, Standing
 
 R = TypeVar("R", AlertRule, FactoryRule)
 
 
+# --- where and when a rule is asked
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """A part of every local day from ``begin`` to before ``end``; where the end is earlier, over midnight."""
+
+    begin: time
+    end: time
+    zone: tzinfo
+
+    def has(self, at: datetime) -> bool:
+        """Whether a moment lies in these hours."""
+        now = at.astimezone(self.zone).time()
+        if self.begin < self.end:
+            return self.begin <= now < self.end
+        return now >= self.begin or now < self.end
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where and when a rule is asked. A device must be in each list that is not empty; ``hours`` None is always."""
+
+    factories: frozenset[str] = frozenset()
+    """Slugs."""
+    stacks: frozenset[str] = frozenset()
+    """``factory-slug/Stack name``."""
+    devices: frozenset[str] = frozenset()
+    """Device ids."""
+    hours: Hours | None = None
+
+    def has_site(self, site: Site) -> bool:
+        """Whether a device is watched."""
+        return (
+            self.has_factory(site.factory)
+            and (not self.stacks or stack_label(site) in self.stacks)
+            and (not self.devices or site.device.device_id in self.devices)
+        )
+
+    def has_factory(self, factory: Factory) -> bool:
+        """Whether a factory as a whole is watched."""
+        return not self.factories or factory.slug in self.factories
+
+    def is_on(self, at: datetime) -> bool:
+        """Whether it is asked at this time of the day."""
+        return self.hours is None or self.hours.has(at)
+
+    def unknown(self, factories: Iterable[Factory], sites: Iterable[Site], stacks: Iterable[str]) -> list[str]:
+        """What it names and nobody knows; ``stacks`` are the labels of all stacks."""
+        devices = {site.device.device_id for site in sites}
+        known = {factory.slug for factory in factories}
+        return [
+            *(f"there is no factory {name!r}" for name in sorted(self.factories - known)),
+            *(f"there is no stack {name!r}" for name in sorted(self.stacks - set(stacks))),
+            *(f"there is no device {name!r}" for name in sorted(self.devices - devices)),
+        ]
+
+
+def stack_label(site: Site) -> str:
+    """How the configuration names a stack."""
+    return f"{site.factory.slug}/{site.stack.name}"
+
+
+EVERYWHERE = Scope()
+
+
 @dataclass(frozen=True, slots=True)
 class RuleInstance(Generic[R]):
-    """One configured rule: the family, its options, and how it speaks."""
+    """One configured rule: the family, its options, how it speaks, and where and when it is asked."""
 
     name: str
     rule: R
@@ -33,6 +101,106 @@ class RuleInstance(Generic[R]):
     severity: str
     hold_s: float
     clear_after_s: float = 0.0
+    scope: Scope = field(default=EVERYWHERE)
+    is_enabled: bool = True
+    """Nobody is asked by one that is not; it can be tried."""
+
+
+def rules_at(rules: tuple[RuleInstance[R], ...], site: Site) -> tuple[RuleInstance[R], ...]:
+    """Those that watch a device: the very same tuple where all do."""
+    if all(instance.scope.has_site(site) for instance in rules):
+        return rules
+    return tuple(instance for instance in rules if instance.scope.has_site(site))
+
+
+# --- what a factory makes of a rule
+
+TIMES = ("hold_s", "clear_after_s")
+"""Numbers that every alert has beside its rule's options."""
+
+
+def numbers_of(instance: RuleInstance[Any]) -> dict[str, float | None]:
+    """Every number of an alert that can be adjusted, as it is configured: its times, and the rule's own options."""
+    found: dict[str, float | None] = {name: getattr(instance, name) for name in TIMES}
+    model: Mapping[str, Any] = instance.rule.options_model.model_fields
+    return found | {
+        name: None if getattr(instance.options, name) is None else float(getattr(instance.options, name))
+        for name, its in model.items()
+        if _is_number(its.annotation)
+    }
+
+
+def _is_number(annotation: Any) -> bool:
+    return annotation in {int, float} or any(_is_number(part) for part in get_args(annotation) if part is not bool)
+
+
+class Unfit(ValueError):
+    """Numbers that an alert cannot have together; ``errors`` are pairs of option and message."""
+
+    def __init__(self, errors: Sequence[tuple[str, str]]) -> None:
+        super().__init__("; ".join(f"{name}: {text}" if name else text for name, text in errors))
+        self.errors = tuple(errors)
+
+
+def with_numbers(instance: RuleInstance[R], numbers: Mapping[str, float]) -> RuleInstance[R]:
+    """The alert with other numbers. Raises :class:`Unfit` where its rule's options refuse them."""
+    times = {name: value for name, value in numbers.items() if name in TIMES}
+    if wrong := [name for name, value in times.items() if value < 0]:
+        raise Unfit([(name, "must be at least 0") for name in wrong])
+    options: BaseModel = instance.options
+    own = {name: value for name, value in numbers.items() if name not in TIMES}
+    try:
+        changed = type(options).model_validate({**options.model_dump(), **own}) if own else options
+    except ValidationError as error:
+        raise Unfit(
+            [
+                (".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, "))
+                for each in error.errors(include_input=False, include_url=False)
+            ]
+        ) from None
+    hold_s, clear_after_s = (times.get(name, getattr(instance, name)) for name in TIMES)
+    return replace(instance, options=changed, hold_s=hold_s, clear_after_s=clear_after_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Adjusted(Generic[R]):
+    """An alert as one factory has it, and in ``notes``, by option, why a number is not the one that was chosen."""
+
+    instance: RuleInstance[R]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def adjusted(instance: RuleInstance[R], settings: AlertSettings, factory_id: int) -> Adjusted[R]:
+    """An alert as a factory has adjusted it. Pure.
+
+    What lies outside of headquarters' bound now is clipped to it; what no bound allows any more, and numbers that do
+    not fit together any more, count as not adjusted.
+    """
+    chosen = settings.adjustments_of(factory_id, instance.name)
+    if not chosen:
+        return Adjusted(instance)
+    numbers, notes = {}, {}
+    for each in chosen:
+        bound = settings.bound(instance.name, each.option)
+        if bound is None:
+            notes[each.option] = "headquarters lets factories choose this no more: the configured value counts"
+            continue
+        value = numbers[each.option] = min(max(each.value, bound.low), bound.high)
+        if value != each.value:
+            notes[each.option] = f"headquarters allows {bound.low:g} to {bound.high:g} now: {value:g} counts"
+    try:
+        return Adjusted(with_numbers(instance, numbers), notes)
+    except Unfit as error:
+        return Adjusted(instance, notes | dict.fromkeys(numbers, f"the configured values count: {error}"))
+
+
+def rules_of_factory(
+    rules: tuple[RuleInstance[R], ...], settings: AlertSettings, factory_id: int
+) -> tuple[RuleInstance[R], ...]:
+    """All alerts as a factory has adjusted them: the very same tuple where it has adjusted nothing."""
+    if not any(each.factory_id == factory_id for each in settings.adjustments):
+        return rules
+    return tuple(adjusted(instance, settings, factory_id).instance for instance in rules)
 
 
 def unchanged(before: Iterable[RuleInstance[Any]], after: Iterable[RuleInstance[Any]]) -> set[str]:
@@ -41,6 +209,10 @@ def unchanged(before: Iterable[RuleInstance[Any]], after: Iterable[RuleInstance[
     return {instance.name for instance in after if known.get(instance.name) == (instance.rule, instance.options)}
 
 
+# --- one look
+
+LATE_FROM = timedelta(seconds=60)
+"""A reading that came so long after it was measured waited in the device's store."""
 LONGEST_SILENCE = timedelta(seconds=180)
 """A breach holds from reading to reading, if the next comes within this: nodes on metered links send once a minute."""
 
@@ -65,6 +237,26 @@ def step(
     if (at - since).total_seconds() >= instance.hold_s:
         return Standing(AlertState.FIRING, since)
     return Standing(AlertState.PENDING, since, at)
+
+
+NOT_ASKED = Verdict(breached=False, cleared=False)
+
+
+def ask(
+    instance: RuleInstance[Any],
+    standing: Standing,
+    seen: Observation | FactoryFacts,
+    at: datetime,
+    longest_silence: timedelta = LONGEST_SILENCE,
+) -> tuple[Standing, Verdict]:
+    """Where a rule stands after it was shown what is seen at ``at``, and what it said. Raises what the rule raises.
+
+    Outside of its hours it is not asked, and what is pending ends. What fires is asked on until it clears.
+    """
+    if standing.state is not AlertState.FIRING and not instance.scope.is_on(at):
+        return standing if standing.state is AlertState.INACTIVE else INACTIVE, NOT_ASKED
+    verdict: Verdict = instance.rule.evaluate(instance.options, seen)
+    return step(standing, instance, verdict, at, longest_silence), verdict
 
 
 KEEP_EVERY = timedelta(seconds=60)

@@ -21,11 +21,12 @@ import structlog
 from aiohttp import Fingerprint, web
 
 from carbontrack import ingest as mqtt
+from carbontrack.alert_trial import LateAlerts
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor, Trust
 from carbontrack.config import Config, Http
-from carbontrack.configured import notifier_instances, rule_instances
+from carbontrack.configured import all_instances, notifier_instances, rule_instances
 from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
 from carbontrack.factory_watch import FactoryWatch
@@ -41,6 +42,7 @@ from carbontrack.notify import Notifications, notifications
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader, note_reload
+from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
 from carbontrack.tiers import Summariser
@@ -76,6 +78,7 @@ class Core:
     plugins: PluginHost
     reloader: Reloader
     books: Books
+    rules: RuleBook
     upkeep: Upkeep
     canary: Canary
     accounts: BrokerAccounts | None
@@ -101,7 +104,7 @@ class Core:
         found = self.not_ready() or [text for text in (self.canary.problem, accounts) if text]
         if self.mailer and self.mailer.problem:
             found.append(self.mailer.problem)
-        return [*found, *self.plugins.problems(), *self.reloader.left_out]
+        return [*found, *self.plugins.problems(), *self.reloader.left_out, *self.rules.problems]
 
 
 @asynccontextmanager
@@ -130,6 +133,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         live = Live()
         hearing = Hearing(blind_s=2.0 * settings.keepalive_s)
         devices = config.devices
+        late = LateAlerts(store)
         services = DeviceServices(
             store=store,
             live=live,
@@ -143,12 +147,17 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             drain=drain,
             hearing=hearing,
             notify=notices.tell,
+            late=late.note,
         )
         fleet = Fleet(services, plugins.contributions.sensors)
         books = books_of(config, store)
         watch = FactoryWatch(store, books, metrics, notices.tell)
+        late.rules_for = fleet.rules_for
+        rules = RuleBook(store, (fleet.adjust, watch.adjust))
+        await rules.renew()
         reloader = Reloader(config, plugins, metrics, read)
-        reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, watch, notices))
+        reloader.also.append(lambda: rules.problems)
+        reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, watch, notices, rules))
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
         zone = ZoneInfo(config.site.time_zone)
@@ -159,16 +168,17 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         fleet.canary.start()
         accounts = accounts_of(config, settings, store, metrics)
         core = Core(
-            config, store, fleet, live, metrics, ingest, plugins, reloader, books, upkeep, canary, accounts, mail
+            config, store, fleet, live, metrics, ingest, plugins, reloader, books, rules, upkeep, canary, accounts, mail
         )
         try:
             async with _kept_running(
                 ingest=ingest.consume,
-                registry=lambda: _follow_registry(store, fleet, reloader, devices.registry_poll_s),
+                registry=lambda: _follow_registry(store, fleet, rules, reloader, devices.registry_poll_s),
                 upkeep=lambda: _tidy(upkeep, store),
                 looks=lambda: _look(upkeep),
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
                 factories=watch.keep,
+                late=late.keep,
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 lag=lambda: _measure_lag(metrics, plugins.watch),
                 drain=lambda: _adjust(drain, fleet),
@@ -302,6 +312,7 @@ def web_services(
     return WebServices(
         store=core.store,
         books=core.books,
+        rules=core.rules,
         fleet=core.fleet,
         live=core.live,
         plugins=core.plugins,
@@ -379,12 +390,13 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
 
 
 def follow_plugins(
-    config: Config, plugins: PluginHost, fleet: Fleet, watch: FactoryWatch, notices: Notifications
+    config: Config, plugins: PluginHost, fleet: Fleet, watch: FactoryWatch, notices: Notifications, book: RuleBook
 ) -> tuple[str, ...]:
     """Let everybody use what the plugins bring now; what of the configuration cannot be used."""
     brought = plugins.contributions
-    configured = frozenset(entry.name for entry in config.alerts)
+    configured = frozenset(entry.name for entry in config.alerts if entry.enabled)
     rules, factory_rules, problems = rule_instances(config, brought)
+    book.follow(all_instances(config, brought)[0])
     fleet.follow(brought.sensors, rules, configured)
     watch.follow(factory_rules, configured)
     notifiers, more_problems = notifier_instances(config, brought)
@@ -419,12 +431,13 @@ async def _kept_running(**jobs: Callable[[], Awaitable[None]]) -> AsyncIterator[
         await end(*tasks)
 
 
-async def _follow_registry(store: Store, fleet: Fleet, reloader: Reloader, every_s: float) -> None:
+async def _follow_registry(store: Store, fleet: Fleet, rules: RuleBook, reloader: Reloader, every_s: float) -> None:
     """Take changes of the registry that came by another process or the command line, and requests to reload."""
     seen = -1  # whatever changed between the fleet's start and now is not missed
     while True:
         revision = await store.revision()
         if revision != seen:
+            await rules.renew()
             await fleet.sync(await store.sites())
             if (number := await store.asked_reload()) is not None:
                 result = await reloader.reload("carbontrack reload")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import time
 from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
 
-from carbontrack.alerts import RuleInstance
-from carbontrack.config import Config, ConfigError, Problem, check_options
+from carbontrack.alerts import Hours, RuleInstance, Scope
+from carbontrack.config import AlertEntry, Config, ConfigError, Problem, check_options
 from carbontrack.device import Rules
 from carbontrack.factory_watch import FactoryRules
 from carbontrack.hookspecs import AlertRule, FactoryRule, Notifier
@@ -30,9 +32,22 @@ def problems_of(config: Config) -> list[str]:
 
 
 def rule_instances(config: Config, brought: Contributions) -> tuple[Rules, FactoryRules, tuple[str, ...]]:
-    """The configured alerts of devices and of factories with their rules, and why some are left out."""
-    of_devices: list[RuleInstance[AlertRule]] = []
-    of_factories: list[RuleInstance[FactoryRule]] = []
+    """The alerts of devices and of factories that watch, with their rules, and why some are left out."""
+    every, problems = all_instances(config, brought)
+    enabled = [instance for instance in every if instance.is_enabled]
+    return (
+        tuple(instance for instance in enabled if isinstance(instance.rule, AlertRule)),
+        tuple(instance for instance in enabled if isinstance(instance.rule, FactoryRule)),
+        problems,
+    )
+
+
+AnyRule = RuleInstance[AlertRule] | RuleInstance[FactoryRule]
+
+
+def all_instances(config: Config, brought: Contributions) -> tuple[tuple[AnyRule, ...], tuple[str, ...]]:
+    """Every configured alert with its rule, those as well that do not watch, and why some are left out."""
+    every: list[AnyRule] = []
     problems: list[str] = []
     rules: dict[str, AlertRule | FactoryRule] = {**brought.alert_rules, **brought.factory_rules}
     for index, entry in enumerate(config.alerts):
@@ -40,12 +55,24 @@ def rule_instances(config: Config, brought: Contributions) -> tuple[Rules, Facto
         if found is None:
             continue
         rule, options = found
-        settings = entry.severity, entry.hold_s, entry.clear_after_s
+        settings = entry.severity, entry.hold_s, entry.clear_after_s, _scope(config, entry), entry.enabled
         if isinstance(rule, AlertRule):
-            of_devices.append(RuleInstance(entry.name, rule, options, *settings))
+            every.append(RuleInstance(entry.name, rule, options, *settings))
+        elif entry.stacks or entry.devices:
+            key = "alerts", index, "stacks" if entry.stacks else "devices"
+            text = f"the rule {entry.rule!r} watches factories as a whole: name factories, not stacks or devices"
+            problems.append(str(Problem(config.place(key), key, text)))
         else:
-            of_factories.append(RuleInstance(entry.name, rule, options, *settings))
-    return tuple(of_devices), tuple(of_factories), tuple(problems)
+            every.append(RuleInstance(entry.name, rule, options, *settings))
+    return tuple(every), tuple(problems)
+
+
+def _scope(config: Config, entry: AlertEntry) -> Scope:
+    hours = None
+    if entry.hours is not None:
+        begin, end = entry.hours.replace("24:00", "00:00").split("-")
+        hours = Hours(time.fromisoformat(begin), time.fromisoformat(end), ZoneInfo(config.site.time_zone))
+    return Scope(frozenset(entry.factories), frozenset(entry.stacks), frozenset(entry.devices), hours)
 
 
 def notifier_instances(config: Config, brought: Contributions) -> tuple[tuple[NotifierInstance, ...], tuple[str, ...]]:

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from carbontrack.actor import Actor
-from carbontrack.alerts import LONGEST_SILENCE, RuleInstance, is_worth_keeping, step, unchanged
+from carbontrack.alerts import LATE_FROM, LONGEST_SILENCE, RuleInstance, ask, is_worth_keeping, unchanged
 from carbontrack.health import CLOCK_OFF_S, Birth, ClockSeen, Facts, NodeRecord, NodeStore
 from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver, Verdict
 from carbontrack.intake import Batch, Intake
@@ -33,6 +33,7 @@ from carbontrack.model import (
     Site,
     Snapshot,
     Standing,
+    snapshot_of,
 )
 from carbontrack.notify import tell_nobody
 from carbontrack.overload import Allowance, Drain
@@ -42,8 +43,6 @@ from carbontrack.streams import Stream
 log = structlog.get_logger(__name__)
 
 _BACKLOG = int(Flag.BACKLOG)
-LATE_FROM = timedelta(seconds=60)
-"""A reading that came so long after it was measured waited in the device's store."""
 RECOVERED_AFTER_S = 15.0
 """When nothing late has come for so long, the outage is recovered."""
 SECOND_LOOK_S = 2.0
@@ -115,6 +114,10 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def look_at_nothing(_site: Site, _since: datetime, _until: datetime) -> None:
+    """For whoever does not ask what late readings would have raised."""
+
+
 Rules = tuple[RuleInstance[AlertRule], ...]
 
 
@@ -141,6 +144,8 @@ class Services:
     monotonic: Callable[[], float] = time.monotonic
     clock: Callable[[], datetime] = _utc_now
     notify: Callable[[Notification], None] = tell_nobody
+    late: Callable[[Site, datetime, datetime], None] = look_at_nothing
+    """Told of readings of a span that came late, when all of them are kept; it never waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +362,7 @@ class DeviceActor(Actor[Payload]):
         if reading is not None:
             site = self.intake.site
             if reading.stack_id == site.stack.id:
-                self.snapshot = _snapshot(site, reading, online)
+                self.snapshot = snapshot_of(site, reading, online)
             else:  # it has moved since
                 self.snapshot = Snapshot(self.name, site.factory.id, site.stack.id, online)
             self.allowance = Allowance(round(reading.received_at.timestamp() * 1000))
@@ -560,12 +565,14 @@ class DeviceActor(Actor[Payload]):
             where, span = (found.factory_id, found.stack_id), (found.since, found.until)
             await self._services.store.add_recovery(self.name, *where, *span, found.readings)
             self._recovering = None
+            if found.stack_id == self.intake.site.stack.id:  # else it has moved: the people there are not concerned
+                self._services.late(self.intake.site, *span)
 
     async def _update_live(self, batch: Batch) -> None:
         before, newest = self.snapshot, batch.newest
         online = batch.online if batch.online is not None else batch.heard or before.online
         if newest is not None and (before.measured_at is None or newest.measured_at >= before.measured_at):
-            self._show(_snapshot(self.intake.site, newest, online))
+            self._show(snapshot_of(self.intake.site, newest, online))
             if not newest.flags & _BACKLOG:
                 await self._check_rules(newest.measured_at)
         elif online != before.online:
@@ -591,15 +598,12 @@ class DeviceActor(Actor[Payload]):
                 continue
             memory = self._memories.setdefault(instance.name, {})
             seen = Observation(self.intake.site, self.snapshot, now, silence_s, memory)
+            standing = self._standings.get(instance.name, INACTIVE)
+            at, apart = (now, looks_apart) if measured_at is None or on_timer else (measured_at, LONGEST_SILENCE)
             try:
-                verdict = instance.rule.evaluate(instance.options, seen)
+                after, verdict = ask(instance, standing, seen, at, apart)
             except Exception:  # noqa: BLE001, S112  # a rule is a plugin: the fence has counted it, and the device goes on
                 continue
-            standing = self._standings.get(instance.name, INACTIVE)
-            if measured_at is None or on_timer:
-                after, at = step(standing, instance, verdict, now, looks_apart), now
-            else:
-                after, at = step(standing, instance, verdict, measured_at), measured_at
             if after is not standing:
                 await self._move_on(instance, standing, after, verdict, at)
 
@@ -644,20 +648,3 @@ class DeviceActor(Actor[Payload]):
                 self._notify("cleared", cleared)
                 self._kept.pop(name, None)
             del self._standings[name]
-
-
-def _snapshot(site: Site, reading: Reading, online: bool) -> Snapshot:
-    return Snapshot(
-        site.device.device_id,
-        site.factory.id,
-        site.stack.id,
-        online,
-        reading.measured_at,
-        reading.received_at,
-        reading.co2_ppm,
-        reading.temperature_c,
-        reading.velocity_ms,
-        reading.flow_rate_m3s,
-        reading.co2_kg_per_s,
-        reading.flags,
-    )

@@ -14,13 +14,13 @@ from typing import Any
 
 import structlog
 
-from carbontrack.alerts import RuleInstance, count_standings, is_worth_keeping, step, unchanged
+from carbontrack.alerts import RuleInstance, ask, count_standings, is_worth_keeping, rules_of_factory, unchanged
 from carbontrack.bookkeeping import Books, month
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import LEAST_AVAILABILITY
 from carbontrack.hookspecs import FactoryFacts, FactoryRule, Notification
 from carbontrack.metrics import Metrics
-from carbontrack.model import INACTIVE, Alert, AlertState, Factory, Stack, Standing
+from carbontrack.model import INACTIVE, Alert, AlertSettings, AlertState, Factory, Stack, Standing
 from carbontrack.notify import tell_nobody
 from carbontrack.store import Store
 
@@ -52,6 +52,9 @@ class FactoryWatch:
     clock: Callable[[], datetime] = _utc_now
     monotonic: Callable[[], float] = time.monotonic
     _rules: FactoryRules = ()
+    _settings: AlertSettings = field(default_factory=AlertSettings)
+    _rules_of: dict[int, FactoryRules] = field(default_factory=dict)
+    """The rules as each factory has adjusted them, where somebody has asked."""
     _configured: frozenset[str] | None = None
     _standings: dict[Key, Standing] = field(default_factory=dict)
     _kept: dict[Key, Standing] = field(default_factory=dict)
@@ -62,13 +65,29 @@ class FactoryWatch:
 
     def follow(self, rules: FactoryRules, configured: Iterable[str]) -> None:
         """Use these rules from now on. What fires stays open while an alert of its name is ``configured``."""
-        same = unchanged(self._rules, rules)
+        self._configured = frozenset(configured)
+        self._change(rules, self._settings)
+
+    def adjust(self, settings: AlertSettings) -> None:
+        """Use the rules as each factory has adjusted them. Where nothing changes, holds go on."""
+        if settings != self._settings:
+            self._change(self._rules, settings)
+
+    def _change(self, rules: FactoryRules, settings: AlertSettings) -> None:
+        before = {factory_id: self._rules_for(factory_id) for factory_id, _ in self._standings}
+        self._rules, self._settings = rules, settings
+        self._rules_of = {}
+        same = {factory_id: unchanged(old, self._rules_for(factory_id)) for factory_id, old in before.items()}
         self._standings = {
             key: standing
             for key, standing in self._standings.items()
-            if key[1] in same or standing.state is AlertState.FIRING
+            if key[1] in same[key[0]] or standing.state is AlertState.FIRING
         }
-        self._rules, self._configured = rules, frozenset(configured)
+
+    def _rules_for(self, factory_id: int) -> FactoryRules:
+        if (rules := self._rules_of.get(factory_id)) is None:
+            rules = self._rules_of[factory_id] = rules_of_factory(self._rules, self._settings, factory_id)
+        return rules
 
     async def keep(self) -> None:
         """Look for ever. Raises :class:`~carbontrack.store.StoreUnavailable` while the database is away."""
@@ -84,8 +103,9 @@ class FactoryWatch:
         await self._clear_what_nobody_watches({factory.id: factory for factory in factories})
         if self._rules:
             for facts in await self._facts([factory for factory in factories if factory.is_active]):
-                for instance in self._rules:
-                    await self._check(instance, facts)
+                for instance in self._rules_for(facts.factory.id):
+                    if instance.scope.has_factory(facts.factory):
+                        await self._check(instance, facts)
         standings = ((name, standing) for (_, name), standing in self._standings.items())
         self.metrics.count_alerts("factories", count_standings(standings))
 
@@ -101,8 +121,7 @@ class FactoryWatch:
         """End the alerts of names that have gone from the configuration, and of factories that are not active."""
         for factory_id, name in list(self._standings):
             factory = factories.get(factory_id)
-            is_configured = self._configured is None or name in self._configured
-            if is_configured and factory is not None and factory.is_active:
+            if factory is not None and factory.is_active and self._is_watched(factory, name):
                 continue
             if self._standings.get((factory_id, name), INACTIVE).state is AlertState.FIRING:
                 cleared = await self.store.clear_alert(factory_id, name, self.clock())
@@ -116,14 +135,19 @@ class FactoryWatch:
             await self.store.keep_standing(*key, INACTIVE)  # other options have made it void
             self._kept.pop(key, None)
 
+    def _is_watched(self, factory: Factory, name: str) -> bool:
+        """Whether an alert of this name is configured for a factory, with a rule or without."""
+        if self._configured is not None and name not in self._configured:
+            return False
+        return all(rule.scope.has_factory(factory) for rule in self._rules if rule.name == name)
+
     async def _check(self, instance: RuleInstance[FactoryRule], facts: FactoryFacts) -> None:
         key, now = (facts.factory.id, instance.name), facts.now
         standing = self._standings.get(key, INACTIVE)
         try:
-            verdict = instance.rule.evaluate(instance.options, facts)
+            after, verdict = ask(instance, standing, facts, now, timedelta(seconds=3 * LOOK_EVERY_S))
         except Exception:  # noqa: BLE001  # a rule is a plugin: its fence has counted it, and the others go on
             return
-        after = step(standing, instance, verdict, now, timedelta(seconds=3 * LOOK_EVERY_S))
         was, now_is = standing.state, after.state
         changed: Alert | None
         if now_is is AlertState.FIRING and was is not AlertState.FIRING:
@@ -140,7 +164,7 @@ class FactoryWatch:
             self._standings[key] = after
             return
         self._kept[key] = after
-        if after.state is AlertState.FIRING or any(instance is each for each in self._rules):
+        if after.state is AlertState.FIRING or any(instance is each for each in self._rules_for(key[0])):
             self._standings[key] = after  # else its options have changed while this was kept
 
     # --- what is known

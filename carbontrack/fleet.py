@@ -13,13 +13,14 @@ from typing import NoReturn
 import structlog
 
 from carbontrack.actor import Actor, ActorState
-from carbontrack.alerts import count_standings
+from carbontrack.alerts import count_standings, rules_at, rules_of_factory
 from carbontrack.device import DeviceActor, Rules, Services
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.health import DeviceHealth, FleetFirmware, HealthState, NodeRecord, health_of, health_of_absent
 from carbontrack.hookspecs import DecodeError, Notification, SensorDriver
 from carbontrack.model import (
     MIN_DATETIME,
+    AlertSettings,
     Device,
     DeviceStatus,
     Flood,
@@ -78,6 +79,9 @@ class Fleet:
         self._services = services
         self._drivers = drivers
         self._rules: Rules = ()
+        self._settings = AlertSettings()
+        self._rules_of: dict[int, Rules] = {}
+        """The rules as each factory has adjusted them, where somebody has asked."""
         self._configured: frozenset[str] | None = None
         self._actors: dict[str, DeviceActor] = {}
         self._disabled: set[str] = set()
@@ -205,6 +209,7 @@ class Fleet:
                 actor = self._actors.get(name)
                 if actor is not None and self._sites[name] != site:
                     actor.settings_changed(site, self._driver(site))
+                    self._give_rules(actor, site)
             new = {name: site for name, site in active.items() if name not in self._actors}
             self._sites = wanted
             if new:
@@ -221,11 +226,36 @@ class Fleet:
         is only not there now (its plugin is parked) stays open.
         """
         self._drivers, self._rules, self._configured = drivers, rules, frozenset(configured)
+        self._rules_of.clear()
         for name, actor in self._actors.items():
-            actor.rules_changed(rules, self._configured)
             site = self._sites[name]
+            self._give_rules(actor, site)
             if (driver := self._driver(site)) is not actor.intake.driver:
                 actor.settings_changed(site, driver)
+
+    def adjust(self, settings: AlertSettings) -> None:
+        """Have each factory's devices use the rules as it has adjusted them. Where nothing changes, holds go on."""
+        if settings == self._settings:
+            return
+        self._settings = settings
+        self._rules_of.clear()
+        for name, actor in self._actors.items():
+            self._give_rules(actor, self._sites[name])
+
+    def rules_for(self, site: Site) -> Rules:
+        """The rules that watch a device, as its factory has adjusted them."""
+        factory_id = site.factory.id
+        if (rules := self._rules_of.get(factory_id)) is None:
+            rules = self._rules_of[factory_id] = rules_of_factory(self._rules, self._settings, factory_id)
+        return rules_at(rules, site)
+
+    def _give_rules(self, actor: DeviceActor, site: Site) -> None:
+        if self._configured is None:
+            return
+        rules, configured = self.rules_for(site), self._configured
+        if len(rules) != len(self._rules):  # what does not watch it any more is cleared
+            configured -= {instance.name for instance in self._rules} - {instance.name for instance in rules}
+        actor.rules_changed(rules, configured)
 
     async def _start(self, new: Mapping[str, Site]) -> None:
         """Start actors with what the database has of them, read for all at once."""
@@ -242,8 +272,7 @@ class Fleet:
         standings = await store.standings()
         for name, site in new.items():
             actor = DeviceActor(site, self._driver(site), self._services, streams.get(name, []))
-            if self._configured is not None:
-                actor.rules_changed(self._rules, self._configured)
+            self._give_rules(actor, site)
             row = newest.get(name)
             measured = Measured(site.stack.id, site.stack.plans, site_pressure_kpa(site.factory))
             was_there = name in heard and last - heard[name] <= patience

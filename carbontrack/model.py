@@ -378,6 +378,10 @@ class AuditAction(StrEnum):
     ALERT_ACKNOWLEDGED = "alert.acknowledged"
     ALERT_SHELVED = "alert.shelved"
     ALERT_UNSHELVED = "alert.unshelved"
+    ALERT_BOUND_SET = "alert_bound.set"
+    ALERT_BOUND_REMOVED = "alert_bound.removed"
+    ALERT_ADJUSTED = "alert.adjusted"
+    ALERT_ADJUSTMENT_REMOVED = "alert.adjustment_removed"
     QUARANTINE_REPLAYED = "quarantine.replayed"
     QUARANTINE_DISMISSED = "quarantine.dismissed"
     PLUGINS_RELOADED = "plugins.reloaded"
@@ -531,6 +535,24 @@ class Snapshot(msgspec.Struct, frozen=True):
     flags: int = 0
 
 
+def snapshot_of(site: Site, reading: Reading, online: bool) -> Snapshot:
+    """The live state of a device whose newest reading this is."""
+    return Snapshot(
+        site.device.device_id,
+        site.factory.id,
+        site.stack.id,
+        online,
+        reading.measured_at,
+        reading.received_at,
+        reading.co2_ppm,
+        reading.temperature_c,
+        reading.velocity_ms,
+        reading.flow_rate_m3s,
+        reading.co2_kg_per_s,
+        reading.flags,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Flood:
     """A device that sends more than it may."""
@@ -665,6 +687,46 @@ class Standing:
 
 
 INACTIVE = Standing()
+
+
+@dataclass(frozen=True, slots=True)
+class AlertBound:
+    """Between what headquarters lets factories choose a number of an alert; ``rule`` is the alert's name."""
+
+    rule: str
+    option: str
+    low: float
+    high: float
+    set_by: str = ""
+    set_at: datetime = MIN_DATETIME
+
+
+@dataclass(frozen=True, slots=True)
+class AlertAdjustment:
+    """What a factory has chosen for a number of an alert; ``rule`` is the alert's name."""
+
+    factory_id: int
+    rule: str
+    option: str
+    value: float
+    set_by: str = ""
+    set_at: datetime = MIN_DATETIME
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSettings:
+    """Every bound and every adjustment there is."""
+
+    bounds: tuple[AlertBound, ...] = ()
+    adjustments: tuple[AlertAdjustment, ...] = ()
+
+    def bound(self, rule: str, option: str) -> AlertBound | None:
+        """The bound of a number; None where factories choose nothing."""
+        return next((it for it in self.bounds if (it.rule, it.option) == (rule, option)), None)
+
+    def adjustments_of(self, factory_id: int, rule: str) -> tuple[AlertAdjustment, ...]:
+        """What a factory has chosen for an alert."""
+        return tuple(it for it in self.adjustments if (it.factory_id, it.rule) == (factory_id, rule))
 
 
 @dataclass(frozen=True, slots=True)

@@ -444,7 +444,7 @@ class TestErrors:
             ("plugins: {options: {a: 5}}", "plugins.options.a: must be a mapping"),
             ("plugins: {options: 5}", "plugins.options: must be a mapping"),
             ("alerts: {name: a, rule: b}", "alerts: must be a list of mappings"),
-            ("alerts: [5]", "alerts[0]: must be a mapping of name, rule, severity, hold_s, clear_after_s, options"),
+            ("alerts: [5]", "alerts[0]: must be a mapping of name, rule, enabled, factories, stacks, devices, hours, "),
             ("alerts: [{rule: limit}]", "alerts[0].name: is missing; it must be text that is not empty"),
             (
                 "alerts: [{name: a, rule: b, severity: Critical}]",

@@ -115,6 +115,22 @@ def _sender(text: str) -> str:
     return text
 
 
+CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-((?:[01]\d|2[0-3]):[0-5]\d|24:00)")
+
+
+def _hours(text: str) -> str:
+    if not CLOCK.fullmatch(text) or text[:5] == text[6:].replace("24:00", "00:00"):
+        raise ValueError("not a part of a day")
+    return text
+
+
+def _stack_label(text: str) -> str:
+    slug, _, name = text.partition("/")
+    if not slug or not name.strip():
+        raise ValueError("not a stack")
+    return text
+
+
 def _time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
@@ -206,4 +222,12 @@ Sender = Annotated[
 # A device knows its password. What it was worked out from must be beyond guessing.
 DeviceKey = Annotated[SecretStr, Field(min_length=32), Words("text of at least 32 characters, kept secret")]
 TimeZone = Annotated[str, AfterValidator(_time_zone), Words("the name of a time zone, such as Africa/Nairobi")]
+HoursOfDay = Annotated[
+    str, AfterValidator(_hours), Words("hours of the day such as 06:00-18:00, also over midnight: 22:00-05:00")
+]
+StackNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_stack_label), Words("a stack, as FACTORY/STACK")], ...],
+    Field(strict=False),
+    Words("a list of stacks, each as FACTORY/STACK: kangaita/Boiler 1"),
+]
 BoolOrAuto = Annotated[bool | Literal["auto"], Words("true, false or auto")]

@@ -17,6 +17,7 @@ from carbontrack.config.fields import (
     DeviceKey,
     FilePath,
     Host,
+    HoursOfDay,
     Name,
     Names,
     Networks,
@@ -25,6 +26,7 @@ from carbontrack.config.fields import (
     PublicUrl,
     RedisUrl,
     Sender,
+    StackNames,
     TimeZone,
     place_of,
     without_password,
@@ -233,6 +235,19 @@ class AlertEntry(Section):
     """The name of this alert; no two have the same."""
     rule: Name
     """The family of rules that decides, as a plugin names it."""
+    enabled: bool = True
+    """Whether it watches. One that does not can still be tried against stored readings."""
+    factories: Names = ()
+    """Only these factories are watched, by their names in addresses; empty: all."""
+    stacks: StackNames = ()
+    """Only these stacks are watched; empty: all. A device must be in each of the three lists that is not empty."""
+    devices: Names = ()
+    """Only these devices are watched, by their device ids; empty: all."""
+    hours: HoursOfDay | None = None
+    """
+    The hours of the day, in the site's time zone, in which an alert may begin. Outside of them the rule is not asked
+    and what is pending ends; an alert that fires is asked on until it clears.
+    """
     severity: Literal["info", "warning", "critical"] = "warning"
     """How bad it is."""
     hold_s: float = Field(60.0, ge=0)

@@ -14,6 +14,7 @@ from tortoise.context import TortoiseContext
 from carbontrack.metrics import Metrics
 from carbontrack.model import PLATFORM, MonitoringPlan, Origin
 from carbontrack.store import schema
+from carbontrack.store.alert_settings import AlertNumbers
 from carbontrack.store.alerts import Alerts
 from carbontrack.store.audit import audit_record, chained
 from carbontrack.store.context import RegistryError
@@ -60,7 +61,7 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(Registry, Alerts, People, Readings, Tiers, Ledger, Quarantine):
+class Store(AlertNumbers, Alerts, People, Readings, Tiers, Ledger, Quarantine):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(

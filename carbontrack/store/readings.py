@@ -107,6 +107,14 @@ class Readings(Retention):
         moments += [_moment(at_ms) for _, at_ms in rows]
         return (min(moments), max(moments)) if moments else None
 
+    async def devices_of_streams(self, stack_id: int) -> dict[int, str]:
+        """Which device's each stream is, of those that have measured at a stack."""
+        rows = await self._engine.rows(
+            "SELECT DISTINCT t.id, t.device_id FROM stream t JOIN source s ON s.stream_id = t.id WHERE s.stack_id = $1",
+            stack_id,
+        )
+        return {row["id"]: row["device_id"] for row in rows}
+
     async def was_measured(self, stack_id: int) -> bool:
         """Whether there was ever a reading of a stack, wherever it is now."""
         return bool(await self._engine.rows("SELECT 1 FROM source WHERE stack_id = $1 LIMIT 1", stack_id))

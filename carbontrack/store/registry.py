@@ -70,7 +70,7 @@ class Registry(Audit):
     async def ask_reload(self) -> int:
         """Ask the running core to read its configuration anew; the request's number."""
         await RegistryRow.filter(id=1).update(reload_asked=F("reload_asked") + 1)
-        await _changed()  # so that the core looks
+        await count_change()  # so that the core looks
         row = await RegistryRow.get(id=1)
         number: int = row.reload_asked
         return number
@@ -116,7 +116,7 @@ class Registry(Audit):
         try:
             async with self._changing(by) as journal:
                 row = await FactoryRow.create(**values)
-                await _changed()
+                await count_change()
                 await journal.note(AuditAction.FACTORY_ADDED, "factory", row.id, row.id, after=values)
         except IntegrityError as error:
             raise RegistryError(f"a factory named {factory.name!r} is there already") from error
@@ -130,7 +130,7 @@ class Registry(Audit):
                 row = await FactoryRow.get(id=factory_id)
                 before = {name: getattr(row, name) for name in changed}
                 await row.update_from_dict(dict(changed)).save()
-                await _changed()
+                await count_change()
                 await journal.note(
                     AuditAction.FACTORY_CHANGED, "factory", row.id, row.id, before=before, after=dict(changed)
                 )
@@ -147,7 +147,7 @@ class Registry(Audit):
             async with self._changing(by) as journal:
                 row = await FactoryRow.get(id=factory_id)
                 await row.delete()
-                await _changed()
+                await count_change()
                 await journal.note(AuditAction.FACTORY_REMOVED, "factory", row.id, row.id, before={"name": row.name})
         except DoesNotExist as error:
             raise RegistryError("there is no such factory") from error
@@ -164,7 +164,7 @@ class Registry(Audit):
                 row = await _stack_row(stack_id)
                 before, row.name = row.name, name
                 await row.save(update_fields=["name"])
-                await _changed()
+                await count_change()
                 await journal.note(
                     AuditAction.STACK_CHANGED,
                     "stack",
@@ -183,7 +183,7 @@ class Registry(Audit):
             async with self._changing(by) as journal:
                 row = await _stack_row(stack_id)
                 await row.delete()
-                await _changed()
+                await count_change()
                 before = {"name": row.name}
                 await journal.note(AuditAction.STACK_REMOVED, "stack", row.id, row.factory_id, before=before)
         except IntegrityError as error:
@@ -197,7 +197,7 @@ class Registry(Audit):
             async with self._changing(by) as journal:
                 stack = await StackRow.create(factory_id=factory_id, name=name)
                 await PlanRow.create(stack_id=stack.id, **values)
-                await _changed()
+                await count_change()
                 after = {"name": name, "plan": values}
                 await journal.note(AuditAction.STACK_ADDED, "stack", stack.id, factory_id, after=after)
         except IntegrityError as error:
@@ -214,7 +214,7 @@ class Registry(Audit):
             async with self._changing(by) as journal:
                 row = await PlanRow.create(stack_id=stack_id, **values)
                 stack = await StackRow.get(id=stack_id)
-                await _changed()
+                await count_change()
                 after = {"stack_id": stack_id} | values
                 await journal.note(AuditAction.PLAN_ADDED, "plan", row.id, stack.factory_id, after=after)
         except (IntegrityError, DoesNotExist) as error:
@@ -239,7 +239,7 @@ class Registry(Audit):
                     sensor=sensor,
                     status=DeviceStatus.ACTIVE,
                     # Grows for ever: a device that is removed and added again does not get its old password back.
-                    password_generation=await _changed(),
+                    password_generation=await count_change(),
                 )
                 await _note_device(journal, AuditAction.DEVICE_ADDED, row, after=_device_values(row))
         except IntegrityError as error:
@@ -271,7 +271,7 @@ class Registry(Audit):
             row.status = status or row.status
             row.sensor = sensor or row.sensor
             await row.save()
-            await _changed()
+            await count_change()
             await _note_device(journal, AuditAction.DEVICE_CHANGED, row, before=before, after=_device_values(row))
         return _device(row)
 
@@ -289,7 +289,7 @@ class Registry(Audit):
         """Give a device another password at the broker; the old one ends."""
         async with self._changing(by) as journal:
             row = await _device_row(device_id)
-            row.password_generation = await _changed()
+            row.password_generation = await count_change()
             await row.save(update_fields=["password_generation"])
             await _note_device(journal, AuditAction.DEVICE_PASSWORD_ROTATED, row)
         return _device(row)
@@ -300,7 +300,7 @@ class Registry(Audit):
         async with self._changing(by) as journal:
             row = await _device_row(device_id)
             await row.delete()
-            await _changed()
+            await count_change()
             await _note_device(journal, AuditAction.DEVICE_REMOVED, row, before=_device_values(row))
 
 
@@ -310,7 +310,7 @@ async def _revision() -> int:
     return revision
 
 
-async def _changed() -> int:
+async def count_change() -> int:
     """Count a change of the registry; its new revision."""
     await RegistryRow.filter(id=1).update(revision=F("revision") + 1)
     return await _revision()

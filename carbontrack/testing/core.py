@@ -34,6 +34,7 @@ from carbontrack.notify import Notifications, notifications
 from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
+from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
 from carbontrack.testing.examples import FACTORY, report
@@ -268,10 +269,11 @@ async def _core(config: Config, url: str, sensor: str, watch: Watch | None) -> A
         stack.push_async_callback(fleet.close)
         books = books_of(config, store)
         factories = FactoryWatch(store, books, metrics, notices.tell)
+        rules = RuleBook(store, (fleet.adjust, factories.adjust))
         reloader = Reloader(config, plugins, metrics)
-        reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, factories, notices))
+        reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, factories, notices, rules))
         factory = await store.add_factory(FACTORY)
-        website = _web_services(config, store, books, fleet, live, plugins, metrics, reloader)
+        website = _web_services(config, store, books, fleet, live, plugins, metrics, reloader, rules)
         core = RunningCore(
             config, store, fleet, plugins, reloader, factories, notices, factory, website, stack, receipts=receipts
         )
@@ -295,6 +297,7 @@ def _web_services(
     plugins: PluginHost,
     metrics: Metrics,
     reloader: Reloader,
+    rules: RuleBook,
 ) -> WebServices:
     return WebServices(
         store=store,
@@ -310,4 +313,5 @@ def _web_services(
         version="test",
         clock=lambda: datetime.now(UTC),
         reloader=reloader,
+        rules=rules,
     )

@@ -18,6 +18,7 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import StorageStatus
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
+from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store
 from carbontrack.web.attempts import Attempts
 
@@ -40,6 +41,7 @@ class Services:
 
     store: Store
     books: Books
+    rules: RuleBook
     fleet: Fleet
     live: Live
     metrics: Metrics

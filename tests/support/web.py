@@ -18,11 +18,13 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.config import Config
+from carbontrack.configured import all_instances
 from carbontrack.metrics import Metrics
 from carbontrack.model import Role, Site
 from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
+from carbontrack.rule_book import RuleBook
 from carbontrack.web import Services, check_pages, create_app
 from carbontrack.web.attempts import Attempts
 from tests.support.world import NOON, Core, core, migrated_store, register
@@ -110,7 +112,10 @@ async def running_portal(
             config = read() if read is not None else config or Config()
             plugins = PluginHost(metrics, check_pages=check_pages)
             await plugins.apply(config)
+            rules = RuleBook(store, (running.fleet.adjust,))
+            rules.follow(all_instances(config, plugins.contributions)[0])
             values: dict[str, Any] = {
+                "rules": rules,
                 "store": store,
                 "books": Books(store, shipped_factors(), ZoneInfo("Africa/Nairobi"), (0.85, 1.15)),
                 "fleet": running.fleet,
