@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from carbontrack.hookspecs import AlertRule, FactoryFacts, FactoryRule, Observation, Verdict
+from carbontrack.hookspecs import AlertRule, FactoryFacts, FactoryRule, Observation, RuleWords, Verdict
 from carbontrack.model import INACTIVE, AlertSettings, AlertState, Factory, Site, Standing
 
 R = TypeVar("R", AlertRule, FactoryRule)
@@ -104,6 +104,13 @@ class RuleInstance(Generic[R]):
     scope: Scope = field(default=EVERYWHERE)
     is_enabled: bool = True
     """Nobody is asked by one that is not; it can be tried."""
+    title: str = ""
+    """What people read; empty: the rule's own title."""
+
+    def words(self, language: str) -> RuleWords:
+        """What people read of it in a language, or in English where the rule does not speak it."""
+        words = self.rule.words.get(language) or self.rule.words.get("en") or RuleWords(self.rule.title, ())
+        return replace(words, title=self.title) if self.title else words
 
 
 def rules_at(rules: tuple[RuleInstance[R], ...], site: Site) -> tuple[RuleInstance[R], ...]:

@@ -55,7 +55,7 @@ def all_instances(config: Config, brought: Contributions) -> tuple[tuple[AnyRule
         if found is None:
             continue
         rule, options = found
-        settings = entry.severity, entry.hold_s, entry.clear_after_s, _scope(config, entry), entry.enabled
+        settings = entry.severity, entry.hold_s, entry.clear_after_s, _scope(config, entry), entry.enabled, entry.title
         if isinstance(rule, AlertRule):
             every.append(RuleInstance(entry.name, rule, options, *settings))
         elif entry.stacks or entry.devices:

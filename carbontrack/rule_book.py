@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 
 from carbontrack.alerts import RuleInstance
+from carbontrack.hookspecs import RuleWords
 from carbontrack.model import AlertSettings, Factory, Site, Stack
 from carbontrack.store import Store
 
@@ -31,6 +32,11 @@ class RuleBook:
     def find(self, name: str) -> RuleInstance[Any] | None:
         """The alert of a name."""
         return next((instance for instance in self.instances if instance.name == name), None)
+
+    def words(self, name: str, language: str) -> RuleWords:
+        """What people read of an alert; of one that is configured no more, its name, and nothing to do first."""
+        instance = self.find(name)
+        return instance.words(language) if instance else RuleWords(name.replace("-", " ").capitalize(), ())
 
     def follow(self, instances: Instances) -> None:
         """These alerts are configured now."""

@@ -444,7 +444,7 @@ class TestErrors:
             ("plugins: {options: {a: 5}}", "plugins.options.a: must be a mapping"),
             ("plugins: {options: 5}", "plugins.options: must be a mapping"),
             ("alerts: {name: a, rule: b}", "alerts: must be a list of mappings"),
-            ("alerts: [5]", "alerts[0]: must be a mapping of name, rule, enabled, factories, stacks, devices, hours, "),
+            ("alerts: [5]", "alerts[0]: must be a mapping of name, rule, title, enabled, factories, stacks, devices, "),
             ("alerts: [{rule: limit}]", "alerts[0].name: is missing; it must be text that is not empty"),
             (
                 "alerts: [{name: a, rule: b, severity: Critical}]",

@@ -235,6 +235,8 @@ class AlertEntry(Section):
     """The name of this alert; no two have the same."""
     rule: Name
     """The family of rules that decides, as a plugin names it."""
+    title: str = Field("", max_length=80)
+    """What people read, such as `Boiler 1 runs too hot`; empty: the rule's own title, in each person's language."""
     enabled: bool = True
     """Whether it watches. One that does not can still be tried against stored readings."""
     factories: Names = ()

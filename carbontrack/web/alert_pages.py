@@ -15,7 +15,7 @@ from carbontrack.model import Alert, Reading
 from carbontrack.tiers import readings as readings_of
 from carbontrack.web import alerts as rules
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, USER, allow, scope
-from carbontrack.web.alerts import ALERT_ROLES, Acknowledgement, Shelf, find_alert, words_of
+from carbontrack.web.alerts import ALERT_ROLES, Acknowledgement, Shelf, find_alert
 from carbontrack.web.api.alerts import after
 from carbontrack.web.errors import REFUSALS
 from carbontrack.web.forms import Form, refused, typed, without_blanks
@@ -90,13 +90,12 @@ async def alerts_page(request: web.Request) -> web.StreamResponse:
         "is_network": is_network,
         "factories": [(str(number), name) for number, name in sorted(places.factories.items(), key=lambda it: it[1])],
         "severities": SEVERITIES,
-        "names": [(entry.name, words_of(services, entry.name, user.locale).title)
-                  for entry in services.reloader.config.alerts],
+        "names": [(it.name, it.words(user.locale).title) for it in services.rules.instances],
         "is_filtered": bool(chosen.keys() - {"cursor"}),
         "is_later": query.cursor is not None,
         "may_act": user.role in ALERT_ROLES,
         "next": f"?{urlencode({**chosen, 'cursor': last})}" if last else "",
-    }  # fmt: skip
+    }
     return render(request, "alerts.html", values)
 
 
@@ -122,7 +121,7 @@ def _shown(services: Services, alert: Alert, places: _Places, language: str) -> 
     """An alert as pages show it."""
     return {
         "alert": alert,
-        "title": words_of(services, alert.rule, language).title,
+        "title": services.rules.words(alert.rule, language).title,
         "factory": places.factories.get(alert.factory_id or 0, ""),
         "slug": places.slugs.get(alert.factory_id or 0, ""),
         "stack": places.stacks.get(alert.stack_id or 0, ""),
@@ -144,7 +143,7 @@ async def _alert_page(request: web.Request, alert: Alert, form: Form) -> web.Res
     services, user = request.app[SERVICES], request[USER]
     places = await _places(services)
     other = "en" if user.locale == "sw" else "sw"
-    words, others = (words_of(services, alert.rule, language) for language in (user.locale, other))
+    words, others = (services.rules.words(alert.rule, language) for language in (user.locale, other))
     of = alert.device_id, alert.factory_id
     alike = await services.store.alerts(
         factory_id=alert.factory_id, device_id=alert.device_id, rule=alert.rule, only_open=False, limit=20

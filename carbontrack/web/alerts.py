@@ -7,12 +7,11 @@ from datetime import datetime, timedelta
 from aiohttp import web
 from pydantic import Field
 
-from carbontrack.hookspecs import AlertRule, FactoryRule, RuleWords
 from carbontrack.model import Alert, Role
 from carbontrack.web.access import USER, origin, scope
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Input, path_id, zoned
-from carbontrack.web.services import SERVICES, Services
+from carbontrack.web.services import SERVICES
 
 ALERT_ROLES = frozenset({Role.HQ_MANAGER, Role.OPERATOR, Role.FACTORY_MANAGER, Role.FACTORY_CLERK})
 """Who acts on alerts; all others look at them."""
@@ -60,17 +59,3 @@ async def unshelve(request: web.Request) -> Alert:
     """Have people told of the alert again."""
     services, alert = request.app[SERVICES], await find_alert(request)
     return await services.store.unshelve_alert(alert.id, by=origin(request))
-
-
-def words_of(services: Services, name: str, language: str) -> RuleWords:
-    """What people read of the alert of this name, in their language or else in English.
-
-    Of one whose rule is not there any more: its name, and nothing to do first.
-    """
-    family = next((entry.rule for entry in services.reloader.config.alerts if entry.name == name), "")
-    brought = services.plugins.contributions
-    rules: dict[str, AlertRule | FactoryRule] = {**brought.alert_rules, **brought.factory_rules}
-    rule = rules.get(family)
-    if rule is None:
-        return RuleWords(name.replace("-", " ").capitalize(), ())
-    return rule.words.get(language) or rule.words.get("en") or RuleWords(rule.title, ())
