@@ -177,18 +177,16 @@ class NodeRecord(msgspec.Struct, frozen=True):
     rssi_dbm: float | None = None
     ring_used: int | None = None
     """Records in its store that are not receipted."""
-    uptime_s: float | None = None
 
     @classmethod
     def of(cls, measured_at: datetime, data: Mapping[str, Any]) -> NodeRecord:
         """Of a record as it is kept: what is no number, or none that can be, is left out."""
-        rssi, used, uptime = (_measure(data.get(name)) for name in ("rssi", "ring_used", "uptime_s"))
+        rssi, used = (_measure(data.get(name)) for name in ("rssi", "ring_used"))
         return cls(
             measured_at,
             # 0 and above is what a chip says that knows nothing.
             rssi if rssi is not None and -150 <= rssi < 0 else None,
             int(used) if used is not None and used >= 0 else None,
-            uptime if uptime is not None and uptime >= 0 else None,
         )
 
 

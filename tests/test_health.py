@@ -68,7 +68,7 @@ def facts(**changed: Any) -> Facts:
     values: dict[str, Any] = {
         "snapshot": snapshot(**live),
         "birth": Birth("2.4.1", 1000, SID),
-        "record": NodeRecord(NOON, -60, 3, 3600),
+        "record": NodeRecord(NOON, -60, 3),
         "clock": SYNCED,
         "store": STREAM,
     }
@@ -329,7 +329,7 @@ def any_facts(draw: st.DrawFn) -> Facts:
     moments = st.none() | st.integers(0, 7200).map(lambda ago_s: NOON - timedelta(seconds=ago_s))
     measured_at = draw(moments)
     numbers = st.none() | st.integers(0, 1000)
-    record = NodeRecord(NOON, draw(st.none() | st.integers(-120, -30)), draw(numbers), 60.0)
+    record = NodeRecord(NOON, draw(st.none() | st.integers(-120, -30)), draw(numbers))
     return Facts(
         Snapshot("dev-001", 1, 1, draw(st.booleans()), measured_at, measured_at, flags=draw(st.integers(0, 2**30 - 1))),
         draw(st.sampled_from(ActorState)),
