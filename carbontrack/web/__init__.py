@@ -22,6 +22,7 @@ from carbontrack.web import (
     people_pages,
     plugin_pages,
     templating,
+    trend_pages,
     upload_pages,
 )
 from carbontrack.web.access import check_access, public
@@ -75,7 +76,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 def _add_routes(app: web.Application) -> None:
     of_people = (pages, alert_pages, account_pages, people_pages, audit_pages)
-    for part in (*of_people, api, ledger_pages, device_pages, upload_pages, ops):
+    for part in (*of_people, api, ledger_pages, trend_pages, device_pages, upload_pages, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

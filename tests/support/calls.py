@@ -255,6 +255,7 @@ CALLS: Mapping[str, Call] = {
         }
     ),
     # --- the platform
+    "GET /factory/{slug}/trends.json": Call(query={"from": at(NOON - DAY), "to": at(NOON)}),
     "POST /alerts/{id}/acknowledge": Call(form={"comment": "on my way"}),
     "POST /alerts/{id}/shelve": Call(form={"hours": "4", "comment": "it is cleaned"}),
     "POST /alerts/{id}/unshelve": Call(form={}),
