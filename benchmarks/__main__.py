@@ -3,9 +3,10 @@
 import signal
 import sys
 
-from benchmarks import api, growth, ingest, over_http, peers, plugins, recompute, score
+from benchmarks import alerts, api, growth, ingest, over_http, peers, plugins, recompute, score
 
 BENCHMARKS = {
+    "alerts": alerts.main,
     "api": api.main,
     "growth": growth.main,
     "http": over_http.main,

@@ -33,6 +33,7 @@ from carbontrack.model import (
     Finding,
     Flag,
     Measurement,
+    Reading,
     Site,
     Snapshot,
     Standing,
@@ -93,12 +94,11 @@ class TrialResult:
 
 
 @dataclass(slots=True)
-class _Run:
-    """One rule and one device."""
+class Run:
+    """One rule shown the readings of one device, from ``begin`` on."""
 
     site: Site
     instance: RuleInstance[AlertRule]
-    measured: Measured
     begin: datetime
     firings: list[Firing] = field(default_factory=list)
     late: int = 0
@@ -106,13 +106,13 @@ class _Run:
     _standing: Standing = INACTIVE
     _snapshot: Snapshot | None = None
     _memory: dict[str, object] = field(default_factory=dict)
-    _coming: list[tuple[datetime, int, Measurement]] = field(default_factory=list)
+    _coming: list[tuple[datetime, int, Reading]] = field(default_factory=list)
     """Readings by the time at which they came, for rules on the timer."""
     _count: int = 0
     _heard_at: datetime | None = None
     _next_look: datetime = MIN_DATETIME
 
-    def take(self, rows: Sequence[Measurement], until: datetime) -> None:
+    def take(self, rows: Sequence[Reading], until: datetime) -> None:
         """Look at readings that were measured before ``until``, oldest first."""
         if not self.instance.rule.on_timer:
             for row in rows:
@@ -134,7 +134,7 @@ class _Run:
             self.late += _is_late(row)
         self._look_until(until)
 
-    def _read(self, row: Measurement) -> None:
+    def _read(self, row: Reading) -> None:
         is_late = _is_late(row)
         self.late += is_late
         self._show(row)
@@ -142,8 +142,8 @@ class _Run:
         now = row.measured_at if is_late else row.received_at
         self._ask(row.measured_at, now, LONGEST_SILENCE, is_late=is_late)
 
-    def _show(self, row: Measurement) -> None:
-        self._snapshot = snapshot_of(self.site, reading_of(row, self.measured), online=True)
+    def _show(self, row: Reading) -> None:
+        self._snapshot = snapshot_of(self.site, row, online=True)
 
     def _look_until(self, until: datetime) -> None:
         apart = timedelta(seconds=LOOK_EVERY_S)
@@ -170,7 +170,7 @@ class _Run:
             self.firings[-1] = replace(self.firings[-1], cleared_at=at)
 
 
-def _is_late(row: Measurement) -> bool:
+def _is_late(row: Reading) -> bool:
     return bool(row.flags & _BACKLOG) or row.received_at - row.measured_at > LATE_FROM
 
 
@@ -190,11 +190,11 @@ async def try_rule(
     bounds = bounds or Bounds()
     bare = replace(instance, rule=replace(instance.rule, evaluate=inspect.unwrap(instance.rule.evaluate)))
     deadline = time.monotonic() + bounds.time_s
-    runs: list[_Run] = []
+    runs: list[Run] = []
     count, cut = 0, ""
     for of_stack in _by_stack(sites):
         devices = await store.devices_of_streams(of_stack[0].stack.id)
-        found: dict[str, _Run] = {}
+        found: dict[str, Run] = {}
         at = since
         while at < until and not cut:
             end = min(at + CHUNK, until)
@@ -228,7 +228,7 @@ def _by_stack(sites: Iterable[Site]) -> list[list[Site]]:
 
 
 def _feed(
-    runs: dict[str, _Run],
+    runs: dict[str, Run],
     instance: RuleInstance[AlertRule],
     sites: Sequence[Site],
     devices: dict[int, str],
@@ -240,14 +240,14 @@ def _feed(
     for row in rows:
         own.setdefault(devices.get(row.stream_pk, sites[0].device.device_id), []).append(row)
     known = {site.device.device_id: site for site in sites}
+    plans = Measured(sites[0].stack.id, sites[0].stack.plans, site_pressure_kpa(sites[0].factory))
     for device_id, measured in own.items():
         if device_id not in runs:
             site = known.get(device_id) or _former(sites[0], device_id)
             if not instance.scope.has_site(site):
                 continue
-            plans = Measured(site.stack.id, site.stack.plans, site_pressure_kpa(site.factory))
-            runs[device_id] = _Run(site, instance, plans, span[0])
-        runs[device_id].take(measured, span[1])
+            runs[device_id] = Run(site, instance, span[0])
+        runs[device_id].take([reading_of(row, plans) for row in measured], span[1])
 
 
 def _former(site: Site, device_id: str) -> Site:

@@ -236,10 +236,13 @@ def step(
         return _step_from_firing(standing, instance, verdict, at)
     if verdict.cleared:
         return INACTIVE
+    is_broken = standing.seen_at is not None and at - standing.seen_at > longest_silence
     if not verdict.breached:  # between the thresholds, or a value is missing
-        return standing if standing.state is AlertState.INACTIVE else replace(standing, seen_at=at)
+        if standing.state is AlertState.INACTIVE or is_broken:
+            return standing
+        return replace(standing, seen_at=at)
     since = standing.since or at
-    if standing.seen_at is not None and at - standing.seen_at > longest_silence:
+    if is_broken:
         since = at  # nobody knows that the breach held meanwhile
     if (at - since).total_seconds() >= instance.hold_s:
         return Standing(AlertState.FIRING, since)

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tortoise.backends.base.executor import EXECUTOR_CACHE
 
-from carbontrack.alerts import RuleInstance, step
+from carbontrack.alerts import LONGEST_SILENCE, RuleInstance, is_worth_keeping, step
+from carbontrack.device import DeviceActor
 from carbontrack.hookspecs import AlertRule, Observation, Verdict
+from carbontrack.metrics import Metrics
 from carbontrack.model import (
     INACTIVE,
     AlertState,
     Device,
     Factory,
+    Finding,
     Flag,
     MonitoringPlan,
+    Origin,
     Site,
     Snapshot,
     Stack,
     Standing,
 )
 from carbontrack.plugins.alerts.limit import LIMIT, LimitOptions
+from tests.support.world import NOON_MS, Core, body, eventually, migrated_store, register
+from tests.support.world import core as running
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SITE = Site(
@@ -155,6 +165,215 @@ class TestClearing:
             standing = step(standing, instance, verdict_on(value), NOON + timedelta(seconds=number * 20.0))
             if quick == "firing":
                 assert standing.state is AlertState.FIRING
+
+
+# --- whatever comes, in whatever order and at whatever distance
+
+KINDS = {
+    "breached": Verdict(breached=True, cleared=False),
+    "between": Verdict(breached=False, cleared=False),
+    "cleared": Verdict(breached=False, cleared=True),
+}
+LOOKS = st.lists(st.tuples(st.sampled_from(list(KINDS)), st.floats(0.5, 400)), max_size=80)
+"""What a rule says, and how many seconds after the look before."""
+INSTANCES = st.builds(
+    lambda hold_s, clear_after_s: replace(rule(hold_s), clear_after_s=clear_after_s),
+    st.sampled_from([0.0, 30.0, 60.0, 300.0]),
+    st.sampled_from([0.0, 60.0, 300.0]),
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look: what was said when, and where the rule stood before and after."""
+
+    kind: str
+    at: datetime
+    before: Standing
+    after: Standing
+
+    @property
+    def raised(self) -> bool:
+        return self.before.state is not AlertState.FIRING and self.after.state is AlertState.FIRING
+
+    @property
+    def ended(self) -> bool:
+        return self.before.state is AlertState.FIRING and self.after.state is not AlertState.FIRING
+
+
+def looked(looks: Sequence[tuple[str, float]], instance: RuleInstance[AlertRule]) -> list[Look]:
+    at, standing, found = NOON, INACTIVE, []
+    for kind, apart_s in looks:
+        at += timedelta(seconds=apart_s)
+        after = step(standing, instance, KINDS[kind], at)
+        found.append(Look(kind, at, standing, after))
+        standing = after
+    return found
+
+
+class TestProperties:
+    @given(LOOKS, INSTANCES)
+    def test_nothing_is_raised_that_has_not_held(
+        self, looks: list[tuple[str, float]], instance: RuleInstance[AlertRule]
+    ) -> None:
+        found = looked(looks, instance)
+        for number, look in enumerate(found):
+            if not look.raised:
+                continue
+            assert look.kind == "breached"
+            since = look.after.since
+            assert since is not None
+            assert look.at - since >= timedelta(seconds=instance.hold_s)
+            held = [each for each in found[: number + 1] if each.at >= since]
+            assert held[0].kind == "breached", "it began with a breach"
+            assert all(each.kind != "cleared" for each in held), "and never was well"
+            apart = [later.at - earlier.at for earlier, later in pairwise(held)]
+            assert all(each <= LONGEST_SILENCE for each in apart), "and was seen to hold all the time"
+
+    @given(LOOKS, INSTANCES)
+    def test_inside_the_band_nothing_changes(
+        self, looks: list[tuple[str, float]], instance: RuleInstance[AlertRule]
+    ) -> None:
+        for look in looked(looks, instance):
+            if look.kind == "between":
+                assert replace(look.after, seen_at=None) == replace(look.before, seen_at=None)
+
+    @given(LOOKS, INSTANCES)
+    def test_between_two_alerts_it_was_well_for_long_enough(
+        self, looks: list[tuple[str, float]], instance: RuleInstance[AlertRule]
+    ) -> None:
+        well_since: datetime | None = None
+        is_open = False
+        for look in looked(looks, instance):
+            if look.raised:
+                assert not is_open, "one that is open is not raised again"
+                is_open, well_since = True, None
+            elif is_open:
+                well_since = None if look.kind == "breached" else well_since
+                if look.kind == "cleared":
+                    well_since = well_since or look.at
+                if look.ended:
+                    assert well_since is not None
+                    assert look.at - well_since >= timedelta(seconds=instance.clear_after_s)
+                    is_open = False
+            assert is_open == (look.after.state is AlertState.FIRING)
+
+    @given(LOOKS, INSTANCES)
+    def test_a_value_that_swings_within_the_band_never_rings_twice(
+        self, looks: list[tuple[str, float]], instance: RuleInstance[AlertRule]
+    ) -> None:
+        """Without a value below the lower threshold there is one alert at most, however long it hovers."""
+        hovering = [(kind, apart_s) for kind, apart_s in looks if kind != "cleared"]
+
+        assert sum(look.raised for look in looked(hovering, instance)) <= 1
+
+    @given(LOOKS, INSTANCES, st.data())
+    def test_where_it_stands_is_all_that_a_restart_needs(
+        self, looks: list[tuple[str, float]], instance: RuleInstance[AlertRule], data: st.DataObject
+    ) -> None:
+        """Kept as a core keeps it, with what the newest reading tells, it goes on as if nothing had been."""
+        restarts = data.draw(st.sets(st.integers(0, max(0, len(looks) - 1))))
+        straight, kept, standing, at = looked(looks, instance), INACTIVE, INACTIVE, NOON
+        for number, (kind, apart_s) in enumerate(looks):
+            if number in restarts:
+                standing = kept if kept.seen_at is None else replace(kept, seen_at=max(kept.seen_at, at))
+            at += timedelta(seconds=apart_s)
+            after = step(standing, instance, KINDS[kind], at)
+            if (standing.state, after.state).count(AlertState.FIRING) == 1 or is_worth_keeping(kept, after):
+                kept = after
+            standing = after
+            assert standing.state is straight[number].after.state
+
+
+TEMPERATURES = st.lists(st.sampled_from([200.0, 295.0, 350.0]), min_size=1, max_size=14)
+
+
+@settings(max_examples=12, deadline=None)
+@given(TEMPERATURES, st.data())
+def test_a_core_that_is_restarted_at_any_moment_fires_as_one_that_is_not(
+    temperatures: list[float], data: st.DataObject
+) -> None:
+    restart_at, is_crash = data.draw(st.integers(0, len(temperatures))), data.draw(st.booleans())
+    EXECUTOR_CACHE.clear()
+
+    async def run() -> None:
+        with TemporaryDirectory() as folder:
+            async with migrated_store(f"sqlite://{folder}/carbontrack.sqlite3") as store:
+                await register(store, "straight", "restarted")
+                with pytest.MonkeyPatch.context() as patch:
+                    if is_crash:  # nothing is kept on the way out
+                        patch.setattr(DeviceActor, "on_stop", nothing)
+                    async with running(store, Metrics(), rules=(HELD,)) as core:
+                        await feed(core, "straight", temperatures, 0, len(temperatures))
+                        await feed(core, "restarted", temperatures, 0, restart_at)
+                async with running(store, Metrics(), rules=(HELD,)) as core:
+                    await feed(core, "restarted", temperatures, restart_at, len(temperatures))
+                told = {
+                    name: [
+                        (alert.raised_at, alert.cleared_at)
+                        for alert in await store.alerts(device_id=name, only_open=False)
+                    ]
+                    for name in ("straight", "restarted")
+                }
+                assert told["straight"] == told["restarted"]
+
+    asyncio.run(run())
+
+
+async def nothing(_actor: DeviceActor) -> None:
+    """What a core that is killed does at its end."""
+
+
+HELD = RuleInstance(
+    "hot",
+    LIMIT,
+    LimitOptions(quantity="temperature_c", raise_above=300.0, clear_below=290.0),
+    "warning",
+    hold_s=60.0,
+    clear_after_s=40.0,
+)
+
+
+async def feed(core: Core, device_id: str, temperatures: Sequence[float], since: int, until: int) -> None:
+    """Readings 20 s apart, one message each, as they are measured; return when the rules have seen them all."""
+    actor = core.fleet._actors[device_id]
+    for number in range(since, until):
+        at_ms = NOON_MS + 20_000 * number
+        row = [0, 0, 1, 98_000 + number, temperatures[number], 4.0, 80.0, 0]
+        core.tell(device_id, body(seq=number + 1, at_ms=at_ms, rows=[row]), received_at_ms=at_ms + 250)
+        await core.receipt(device_id, number + 1)
+        measured_at = NOON + timedelta(seconds=20 * number)
+
+        def all_is_done(at: datetime = measured_at) -> bool:
+            return actor.snapshot.measured_at == at and actor._waiter is not None
+
+        await eventually(all_is_done)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.sampled_from(["chief", "clerk", "operator"]), min_size=1, max_size=5))
+def test_whoever_acknowledged_first_stays(names: list[str]) -> None:
+    EXECUTOR_CACHE.clear()
+
+    async def run() -> None:
+        with TemporaryDirectory() as folder:
+            async with migrated_store(f"sqlite://{folder}/carbontrack.sqlite3") as store:
+                await register(store, "dev-001")
+                alert = await store.raise_alert("dev-001", "hot", "warning", Finding("hot"), NOON)
+                assert alert is not None
+                for number, name in enumerate(names):
+                    at = NOON + timedelta(minutes=number + 1)
+                    seen = await store.acknowledge_alert(alert.id, f"by {name}", at, by=Origin(name))
+                    again = await store.raise_alert("dev-001", "hot", "warning", Finding("hotter"), at)
+                    assert again is not None
+                    assert again.id == alert.id, "it is open, so it is not raised twice"
+                    for it in (seen, again):
+                        assert (it.acknowledged_by, it.acknowledged_at) == (names[0], NOON + timedelta(minutes=1))
+                await store.clear_alert("dev-001", "hot", NOON + timedelta(hours=1))
+                (cleared,) = await store.alerts(only_open=False)
+                assert cleared.acknowledged_by == names[0]
+
+    asyncio.run(run())
 
 
 class TestOnTheTimer:

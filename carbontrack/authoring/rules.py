@@ -474,6 +474,36 @@ def _models(subject: Subject) -> Iterator[tuple[str, type[BaseModel]]]:
         yield item.name, item.options_model
 
 
+LONGEST_STEP = 160
+"""Characters: a step must fit a text message."""
+
+
+def words(trial: Trial) -> Seen:
+    return _words_in(trial, "en", "English")
+
+
+def swahili(trial: Trial) -> Seen:
+    return _words_in(trial, "sw", "Swahili")
+
+
+def _words_in(trial: Trial, language: str, its_name: str) -> Seen:
+    """Whether each rule has a title and the first steps in a language."""
+    brought = trial.subject.brought
+    families: list[AlertRule | FactoryRule] = [*brought.alert_rules.values(), *brought.factory_rules.values()]
+    if not families:
+        return not_for("alert rule")
+    problems = []
+    for rule in families:
+        found = rule.words.get(language)
+        steps = found.first_steps if found is not None else ()
+        if found is None or not found.title.strip() or not any(step.strip() for step in steps):
+            problems.append(f"{rule.name}: nothing says in {its_name} what it is called and what to do first")
+        elif any(len(step) > LONGEST_STEP for step in steps):
+            problems.append(f"{rule.name}: a step has more than {LONGEST_STEP} characters")
+    advice = f'words={{"{language}": RuleWords(title, (one step, another step))}} of the rule.'
+    return told(problems, advice, good=f"{len(families)} rules")
+
+
 def refusals(trial: Trial) -> Seen:
     subject = trial.subject
     if not subject.brings(Kind.SENSOR):
@@ -593,8 +623,10 @@ RULES: tuple[Rule, ...] = (
     Rule(Tier.GOLD, "tests", "it has tests of its own", tests),
     Rule(Tier.GOLD, "explained", "a README, or the document that the manifest names, says how it is used", explained),
     Rule(Tier.GOLD, "options", "every option is explained, and unknown ones are refused", options),
+    Rule(Tier.GOLD, "words", "its rules say in English what they are called and what to do first", words),
     Rule(Tier.GOLD, "refusals", "its golden vectors have some that must be refused", refusals),
     Rule(Tier.GOLD, "quick", "an ordinary payload is decoded in less than 0.5 ms", quick),
+    Rule(Tier.PLATINUM, "swahili", "its rules say the same in Swahili", swahili),
     Rule(Tier.PLATINUM, "types", "mypy --strict has nothing to say", types),
     Rule(Tier.PLATINUM, "typed", "its package is marked as typed", typed),
     Rule(Tier.PLATINUM, "holds", "no call of it holds the core's loop for more than 50 ms", holds),

@@ -317,6 +317,9 @@ DEVICE_SILENT = AlertEntry(name="device-silent", rule="silence", hold_s=0, optio
 SENSOR_FAULT = AlertEntry(name="sensor-fault", rule="sensor-fault", hold_s=300, clear_after_s=300)
 CO2_OVER_RANGE = AlertEntry(name="co2-over-range", rule="over-range", hold_s=120, clear_after_s=900)
 CO2_STUCK = AlertEntry(name="co2-stuck", rule="stuck", hold_s=0, options={"quantity": "co2_ppm", "for_s": 600})
+VELOCITY_STUCK = AlertEntry(
+    name="velocity-stuck", rule="stuck", hold_s=0, options={"quantity": "velocity_ms", "for_s": 600}
+)
 IMPLAUSIBLE = AlertEntry(name="implausible", rule="implausible", hold_s=300, clear_after_s=300)
 CORROBORATION_OFF = AlertEntry(
     name="corroboration-off", rule="corroboration", hold_s=0, options={"low": 0.85, "high": 1.15}
@@ -334,6 +337,7 @@ DEFAULT_ALERTS = (
     SENSOR_FAULT,
     CO2_OVER_RANGE,
     CO2_STUCK,
+    VELOCITY_STUCK,
     IMPLAUSIBLE,
     CORROBORATION_OFF,
     ENTRIES_MISSING,

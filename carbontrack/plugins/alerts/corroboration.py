@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from carbontrack import FactoryFacts, FactoryRule, Kind, Manifest, Tier, Verdict, __version__, hookimpl
+from carbontrack import FactoryFacts, FactoryRule, Kind, Manifest, RuleWords, Tier, Verdict, __version__, hookimpl
 
 MANIFEST = Manifest(
     name="corroboration",
@@ -60,14 +60,37 @@ def evaluate(options: CorroborationOptions, facts: FactoryFacts) -> Verdict:
             f"{facts.factory.name}: in {facts.month:%B %Y} the measured CO2 was {ratio:.2f} times that of the entered "
             f"fuel; it should be {options.low:.2f} to {options.high:.2f} times"
         ),
+        value=ratio,
+        limit=options.low if ratio < options.low else options.high,
+        unit="measured / fuel",
     )
 
+
+WORDS = {
+    "en": RuleWords(
+        "Measurement and fuel do not agree",
+        (
+            "Look at the firewood entries of the month: is one missing, ten times too large, or in another unit?",
+            "Compare the stacks: which one has changed?",
+            "A ratio that falls month by month is a probe that soots up: clean it. A sudden step is a leak.",
+        ),
+    ),
+    "sw": RuleWords(
+        "Vipimo na kuni havilingani",
+        (
+            "Angalia kumbukumbu za kuni za mwezi: je, kuna iliyokosekana, iliyozidi mara kumi, au yenye kizio kingine?",
+            "Linganisha mabomba ya moshi: ni lipi lililobadilika?",
+            "Uwiano ukishuka mwezi hadi mwezi, ncha ya kupimia ina masizi: isafishe. Ukishuka ghafla, tafuta uvujaji.",
+        ),
+    ),
+}
 
 CORROBORATION = FactoryRule(
     name="corroboration",
     title="Measured CO2 and that of the entered fuel do not agree",
     options_model=CorroborationOptions,
     evaluate=evaluate,
+    words=WORDS,
 )
 
 

@@ -29,6 +29,7 @@ from carbontrack import (
     Kind,
     Manifest,
     Observation,
+    RuleWords,
     Tier,
     Verdict,
     __version__,
@@ -154,11 +155,33 @@ def _values(seen: Observation) -> str:
     return f" ({', '.join(known)})" if known else ""
 
 
+WORDS = {
+    "en": RuleWords(
+        "Values that cannot be",
+        (
+            "Read the message: it names what does not fit.",
+            "Hot gas without CO2: look at the sample line, the filter and the pump.",
+            "CO2 without heat: see whether the thermocouple has slipped out of the chimney.",
+            "A single value that cannot be: look for a loose cable, or a setting that was changed.",
+        ),
+    ),
+    "sw": RuleWords(
+        "Vipimo visivyowezekana",
+        (
+            "Soma ujumbe: unataja kisicholingana.",
+            "Moshi wenye joto bila CO2: angalia mpira wa sampuli, kichujio na pampu.",
+            "CO2 bila joto: angalia kama kipima joto kimechomoka kwenye bomba la moshi.",
+            "Thamani moja isiyowezekana: tafuta waya uliolegea, au mpangilio uliobadilishwa.",
+        ),
+    ),
+}
+
 IMPLAUSIBLE = AlertRule(
     name="implausible",
     title="Values that cannot be, alone or together",
     options_model=ImplausibleOptions,
     evaluate=evaluate,
+    words=WORDS,
 )
 
 

@@ -22,7 +22,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
-from carbontrack import AlertRule, Flag, Kind, Manifest, Observation, Tier, Verdict, __version__, hookimpl
+from carbontrack import AlertRule, Flag, Kind, Manifest, Observation, RuleWords, Tier, Verdict, __version__, hookimpl
 
 MANIFEST = Manifest(
     name="limit",
@@ -76,11 +76,37 @@ def evaluate(options: LimitOptions, seen: Observation) -> Verdict:
             f"{seen.site.factory.name}, {seen.site.stack.name}: {value:.4g} {UNITS[options.quantity]}, "
             f"the limit is {options.raise_above:.4g}"
         ),
+        value=value,
+        limit=options.raise_above,
+        unit=UNITS[options.quantity].split(" ")[0],
     )
 
 
+WORDS = {
+    "en": RuleWords(
+        "Above its limit",
+        (
+            "Look at the boiler: is it fired harder than it should be?",
+            "If the gas is too hot, take away fire and air, and stay with the boiler.",
+            "If the boiler looks as usual, compare the value with the instrument's own display.",
+        ),
+    ),
+    "sw": RuleWords(
+        "Kipimo kimezidi kikomo",
+        (
+            "Angalia boila: je, moto umechochewa kupita kiasi?",
+            "Kama moshi una joto kupita kiasi, punguza moto na hewa, na ubaki karibu na boila.",
+            "Kama boila iko kawaida, linganisha thamani na ile inayoonyeshwa na kifaa cha kupimia chenyewe.",
+        ),
+    ),
+}
+
 LIMIT = AlertRule(
-    name="limit", title="A measured quantity is above a limit", options_model=LimitOptions, evaluate=evaluate
+    name="limit",
+    title="A measured quantity is above a limit",
+    options_model=LimitOptions,
+    evaluate=evaluate,
+    words=WORDS,
 )
 
 

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from carbontrack import FactoryFacts, FactoryRule, Kind, Manifest, Tier, Verdict, __version__, hookimpl
+from carbontrack import FactoryFacts, FactoryRule, Kind, Manifest, RuleWords, Tier, Verdict, __version__, hookimpl
 
 MANIFEST = Manifest(
     name="missing_entries",
@@ -68,7 +69,16 @@ def evaluate(options: MissingEntriesOptions, facts: FactoryFacts) -> Verdict:
         breached=bool(late),
         cleared=all(days <= after // 2 for _, after, _, days in watched),
         message=f"{facts.factory.name}: {'; '.join(_told(*each) for each in late)}",
+        **_numbers([(days, after) for _, after, _, days in watched if days >= after]),
     )
+
+
+def _numbers(late: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """The worst of what is missing, in days, with its limit."""
+    if not late:
+        return {}
+    days, after = max(late, key=lambda each: each[0] - each[1])
+    return {"value": float(days), "limit": float(after), "unit": "days"}
 
 
 def _days_missing(last: date | None, monitored_since: date, due: date) -> int:
@@ -82,11 +92,31 @@ def _told(what: str, last: date | None, days: int) -> str:
     return f"no {what} was entered for {days} days ({until})"
 
 
+WORDS = {
+    "en": RuleWords(
+        "Entries are missing",
+        (
+            "Ask the factory's clerk for the days that the message names.",
+            "Enter firewood, diesel and electricity, green leaf and made tea.",
+            "If the factory enters by the month, tell headquarters: 35 days fit better.",
+        ),
+    ),
+    "sw": RuleWords(
+        "Kumbukumbu hazijaingizwa",
+        (
+            "Mwulize karani wa kiwanda kuhusu siku zilizotajwa kwenye ujumbe.",
+            "Ingiza kuni, dizeli na umeme, majani mabichi na chai iliyotengenezwa.",
+            "Kama kiwanda huingiza mara moja kwa mwezi, waambie makao makuu: siku 35 zinafaa zaidi.",
+        ),
+    ),
+}
+
 MISSING_ENTRIES = FactoryRule(
     name="missing-entries",
     title="Nobody has entered the factory's energy or tea",
     options_model=MissingEntriesOptions,
     evaluate=evaluate,
+    words=WORDS,
 )
 
 

@@ -26,6 +26,7 @@ from carbontrack import (
     Kind,
     Manifest,
     Observation,
+    RuleWords,
     Tier,
     Verdict,
     __version__,
@@ -66,7 +67,11 @@ def evaluate(options: OverRangeOptions, seen: Observation) -> Verdict:
         return Verdict(breached=False, cleared=False)
     if not (unfit or over):
         return Verdict(breached=False, cleared=snapshot.co2_ppm is not None)
-    return Verdict(breached=True, cleared=False, message=_message(seen, over=over))
+    if not over or snapshot.co2_ppm is None:
+        return Verdict(breached=True, cleared=False, message=_message(seen, over=over))
+    range_ppm = plan_in_force(seen.site.stack.plans, snapshot.measured_at.timestamp()).co2_range_ppm
+    message = _message(seen, over=over)
+    return Verdict(breached=True, cleared=False, message=message, value=snapshot.co2_ppm, limit=range_ppm, unit="ppm")
 
 
 def _message(seen: Observation, *, over: bool) -> str:
@@ -81,11 +86,31 @@ def _message(seen: Observation, *, over: bool) -> str:
     )
 
 
+WORDS = {
+    "en": RuleWords(
+        "The CO2 analyser is at its full scale",
+        (
+            "Compare the analyser's data sheet with the range in the stack's monitoring plan.",
+            "An analyser for room air (5000 ppm) cannot measure flue gas: ask headquarters for another one.",
+            "If the analyser is right and this is rare, go on; tell headquarters if it comes every day.",
+        ),
+    ),
+    "sw": RuleWords(
+        "Kipima CO2 kimefika mwisho wa uwezo wake",
+        (
+            "Linganisha karatasi ya maelezo ya kipima CO2 na kiwango kilicho kwenye mpango wa upimaji.",
+            "Kipima hewa ya chumbani (5000 ppm) hakiwezi kupima moshi: omba kingine kutoka makao makuu.",
+            "Kama kipima ni sahihi na hili hutokea mara chache, endelea; waambie makao makuu likitokea kila siku.",
+        ),
+    ),
+}
+
 OVER_RANGE = AlertRule(
     name="over-range",
     title="The CO2 analyser is at its full scale, or unfit",
     options_model=OverRangeOptions,
     evaluate=evaluate,
+    words=WORDS,
 )
 
 

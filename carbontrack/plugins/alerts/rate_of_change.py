@@ -29,7 +29,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from carbontrack import AlertRule, Flag, Kind, Manifest, Observation, Tier, Verdict, __version__, hookimpl
+from carbontrack import AlertRule, Flag, Kind, Manifest, Observation, RuleWords, Tier, Verdict, __version__, hookimpl
 
 MANIFEST = Manifest(
     name="rate_of_change",
@@ -106,6 +106,9 @@ def evaluate(options: RateOfChangeOptions, seen: Observation) -> Verdict:
             f"{seen.site.factory.name}, {seen.site.stack.name}: the {name} changes by {rate:+.3g} {unit} per minute "
             f"over {options.window_s / 60:.3g} min, the limit is {options.raise_above_per_min:.4g}"
         ),
+        value=size,
+        limit=options.raise_above_per_min,
+        unit=f"{unit} per minute",
     )
 
 
@@ -125,11 +128,31 @@ def _middle(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return median(times), median(values)
 
 
+WORDS = {
+    "en": RuleWords(
+        "Changes too fast",
+        (
+            "Go to the boiler and look at the fire, the damper and the fan.",
+            "If CO2 or the velocity falls fast, look for a hose that came off.",
+            "If every charge of wood rings, tell headquarters: the window is too short.",
+        ),
+    ),
+    "sw": RuleWords(
+        "Kipimo kinabadilika haraka mno",
+        (
+            "Nenda kwenye boila uangalie moto, kilango cha hewa na feni.",
+            "Kama CO2 au kasi ya moshi inashuka haraka, tafuta mpira uliochomoka.",
+            "Kama tahadhari inalia kila mara kuni zinapoongezwa, waambie makao makuu: muda wa kupima ni mfupi mno.",
+        ),
+    ),
+}
+
 RATE_OF_CHANGE = AlertRule(
     name="rate-of-change",
     title="A measured quantity rises or falls too fast",
     options_model=RateOfChangeOptions,
     evaluate=evaluate,
+    words=WORDS,
 )
 
 

@@ -21,7 +21,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from carbontrack import AlertRule, Flag, Kind, Manifest, Observation, Snapshot, Tier, Verdict, __version__, hookimpl
+from carbontrack import (
+    AlertRule,
+    Flag,
+    Kind,
+    Manifest,
+    Observation,
+    RuleWords,
+    Snapshot,
+    Tier,
+    Verdict,
+    __version__,
+    hookimpl,
+)
 
 MANIFEST = Manifest(
     name="sensor_fault",
@@ -89,11 +101,33 @@ def _faults(snapshot: Snapshot) -> Iterator[tuple[Channel, str]]:
         yield "velocity", "there is no gas velocity"
 
 
+WORDS = {
+    "en": RuleWords(
+        "An instrument has a fault",
+        (
+            "Switch the node to maintenance before you work on an instrument.",
+            "Look at the plug and the cable of the instrument that the message names.",
+            "An open thermocouple is broken or loose: tighten it, or change it.",
+            "A negative pressure difference is two hoses that were swapped, or one that is blocked.",
+        ),
+    ),
+    "sw": RuleWords(
+        "Kifaa cha kupimia kina hitilafu",
+        (
+            "Weka nodi katika hali ya matengenezo kabla ya kugusa kifaa cha kupimia.",
+            "Angalia plagi na waya wa kifaa kilichotajwa kwenye ujumbe.",
+            "Kipima joto kilichokatika au kulegea: kikaze, au kibadilishe.",
+            "Tofauti ya shinikizo ikiwa hasi: mipira miwili imebadilishana nafasi, au mmoja umeziba.",
+        ),
+    ),
+}
+
 SENSOR_FAULT = AlertRule(
     name="sensor-fault",
     title="An instrument reports a fault or gives no value",
     options_model=SensorFaultOptions,
     evaluate=evaluate,
+    words=WORDS,
 )
 
 

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from carbontrack import AlertRule, Kind, Manifest, Observation, Tier, Verdict, __version__, hookimpl
+from carbontrack import AlertRule, Kind, Manifest, Observation, RuleWords, Tier, Verdict, __version__, hookimpl
 
 MANIFEST = Manifest(
     name="silence",
@@ -57,8 +57,32 @@ def evaluate(options: SilenceOptions, seen: Observation) -> Verdict:
             f"{seen.site.factory.name}, {seen.site.stack.name}: nothing was heard of {seen.site.device.device_id} for "
             f"{options.after_s / 60:.3g} min; its last reading is of {snapshot.measured_at:%Y-%m-%d %H:%M} UTC"
         ),
+        value=seen.silence_s / 60,
+        limit=options.after_s / 60,
+        unit="min",
     )
 
+
+WORDS = {
+    "en": RuleWords(
+        "A device is not heard",
+        (
+            "Check whether the device has power: plug, switch, fuse.",
+            "See whether the factory's other devices are heard. If none is, it is the power or the line.",
+            "If it has power and stays silent, switch it off, wait 10 seconds, and switch it on.",
+            "Nothing is lost so far: it keeps what it measures, and sends it when it is back.",
+        ),
+    ),
+    "sw": RuleWords(
+        "Kifaa hakisikiki",
+        (
+            "Kagua kama kifaa kina umeme: plagi, swichi, fyuzi.",
+            "Angalia kama vifaa vingine vya kiwanda vinasikika. Kama hakuna hata kimoja, tatizo ni umeme au mtandao.",
+            "Kama kina umeme na bado hakisikiki, kizime, subiri sekunde 10, kisha ukiwashe tena.",
+            "Hadi sasa hakuna kilichopotea: kifaa huhifadhi vipimo vyake na kuvituma kinaporudi.",
+        ),
+    ),
+}
 
 SILENCE = AlertRule(
     name="silence",
@@ -66,6 +90,7 @@ SILENCE = AlertRule(
     options_model=SilenceOptions,
     evaluate=evaluate,
     on_timer=True,
+    words=WORDS,
 )
 
 

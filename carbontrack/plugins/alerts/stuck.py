@@ -28,6 +28,7 @@ from carbontrack import (
     Kind,
     Manifest,
     Observation,
+    RuleWords,
     Tier,
     Verdict,
     __version__,
@@ -103,6 +104,9 @@ def evaluate(options: StuckOptions, seen: Observation) -> Verdict:
             f"{seen.site.factory.name}, {seen.site.stack.name}: {name} stands still at {value:.6g} {unit} while the "
             f"boiler fires, for {max(stands_s, options.for_s) / 60:.0f} min or longer"
         ),
+        value=max(stands_s, options.for_s) / 60,
+        limit=options.for_s / 60,
+        unit="min",
     )
 
 
@@ -117,11 +121,33 @@ def _fires(seen: Observation) -> bool:
     return snapshot.co2_ppm is not None and co2_wet_fraction(snapshot.co2_ppm, plan) * 1e6 >= plan.on_co2_ppm
 
 
+WORDS = {
+    "en": RuleWords(
+        "A value stands still",
+        (
+            "Look at the instrument's own display.",
+            "If the value moves there, restart the node.",
+            "If it stands still there, clean the filter and the probe, then restart the instrument.",
+            "If it is the velocity, clean the anemometer and see whether it turns freely.",
+        ),
+    ),
+    "sw": RuleWords(
+        "Kipimo kimekwama",
+        (
+            "Angalia skrini ya kifaa cha kupimia chenyewe.",
+            "Kama thamani inabadilika hapo, zima nodi na uiwashe tena.",
+            "Kama imekwama hapo pia, safisha kichujio na ncha ya kupimia, kisha uwashe upya kifaa cha kupimia.",
+            "Kama ni kasi ya moshi, safisha kipima kasi na uone kama kinazunguka bila kukwama.",
+        ),
+    ),
+}
+
 STUCK = AlertRule(
     name="stuck",
     title="A channel gives the same value for too long",
     options_model=StuckOptions,
     evaluate=evaluate,
+    words=WORDS,
 )
 
 
