@@ -21,6 +21,7 @@ from carbontrack.web import (
     pages,
     people_pages,
     plugin_pages,
+    setup_pages,
     templating,
     trend_pages,
     upload_pages,
@@ -76,7 +77,8 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 def _add_routes(app: web.Application) -> None:
     of_people = (pages, alert_pages, account_pages, people_pages, audit_pages)
-    for part in (*of_people, api, ledger_pages, trend_pages, device_pages, upload_pages, ops):
+    of_factories = (ledger_pages, trend_pages, setup_pages, device_pages, upload_pages)
+    for part in (*of_people, api, *of_factories, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

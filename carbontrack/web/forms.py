@@ -20,6 +20,7 @@ TEXTS: Mapping[str, str] = {
     "new_password": "Choose a password.",
     "code": "Write the code as you got it, such as K7QM-2FXA-9TLB.",
     "role": "Choose a role.",
+    "stack_id": "Choose a chimney.",
     "requested_role": "Choose a role.",
     "scopes": "Choose at least one.",
     "name": "Give it a name of at most 80 characters.",

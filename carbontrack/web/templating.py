@@ -14,13 +14,14 @@ from aiohttp import web
 from carbontrack.model import User, UserStatus
 from carbontrack.passwords import SHORTEST_PASSWORD
 from carbontrack.web import present
-from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, USER, Handler, scope
+from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, REGISTRY_ROLES, USER, Handler, scope
 from carbontrack.web.notices import forget_notice, waiting_notice
 from carbontrack.web.services import SERVICES, Services
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
 PEOPLE = "/hq/people/"
+FACTORIES = "/hq/factories/"
 DEVICES = "/hq/devices"
 ALERTS = "/alerts/"
 WAITING: web.RequestKey[Mapping[str, int]] = web.RequestKey("waiting", Mapping)
@@ -124,6 +125,8 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     items.insert(1, ("Alerts", ALERTS))
     if user.role in NETWORK_ROLES:
         items[2:2] = [("Leaderboard", "/hq/leaderboard"), ("Devices", DEVICES)]
+    if user.role in REGISTRY_ROLES:
+        items.append(("Factories", FACTORIES))
     if user.role in HQ_ONLY:
         items.append(("People", PEOPLE))
     if user.role in NETWORK_ROLES:

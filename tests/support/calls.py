@@ -89,6 +89,7 @@ MAKERS: Mapping[str, Maker] = {
     "/account/tokens/{id}/": make.api_token,
     "/hq/people/{id}/": make.user,
     "/factory/{slug}/": make.slug,
+    "/hq/factories/{slug}/": make.slug,
 }
 """What the variable of an address stands for: the first that an address, or method and address, begins with."""
 CONSTANTS = {"name": "ct_v1", "path": "app.css"}
@@ -123,6 +124,16 @@ CALLS: Mapping[str, Call] = {
     "POST /account/sessions/{id}/end": Call(form={}),
     "POST /account/tokens": Call(form={"name": "Monthly export", "scopes": "read", "days": "90"}),
     "POST /account/tokens/{id}/revoke": Call(form={}),
+    "POST /hq/factories/new": Call(form=lambda it: {"name": f"Set up {it.number}", "altitude_m": "1900"}),
+    "POST /hq/factories/{slug}/": Call(
+        form=lambda it: {"name": it.side.factory.name, "altitude_m": str(1800 + it.number % 900)}
+    ),
+    "POST /hq/factories/{slug}/stacks": Call(
+        form=lambda it: {"name": f"Chimney {it.number}", "shape": "circular", "diameter_m": "0.8"}
+    ),
+    "POST /hq/factories/{slug}/devices": Call(
+        form=lambda it: {"stack_id": str(it.side.stack.id), "device_id": f"set-up-{it.number}", "sensor": "ct_v1"}
+    ),
     "POST /hq/people/new": Call(
         form=lambda it: {
             "email": f"hq-added-{it.number}@example.org", "role": "factory_clerk",

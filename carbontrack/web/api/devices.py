@@ -208,14 +208,20 @@ async def add_device(request: web.Request, body: NewDevice) -> DeviceAdded:
 
     409: the name is taken or cannot be part of a topic, or there is no such stack.
     """
+    site, services = await make_device(request, body), request.app[SERVICES]
+    shown = dict(DeviceOut.of(site, services))
+    return DeviceAdded(**shown, credentials=Credentials.of(site.device, services))
+
+
+async def make_device(request: web.Request, given: NewDevice) -> Site:
+    """Register a device and start its actor; the same for the API and for pages."""
     services = request.app[SERVICES]
-    _check_sensor(body.sensor, services)
-    added = await services.store.add_device(body.device_id, body.stack_id, body.sensor, by=origin(request))
+    _check_sensor(given.sensor, services)
+    added = await services.store.add_device(given.device_id, given.stack_id, given.sensor, by=origin(request))
     await registry_changed(services)
     for site in await services.store.sites(added.factory_id):
         if site.device.id == added.id:
-            shown = dict(DeviceOut.of(site, services))
-            return DeviceAdded(**shown, credentials=Credentials.of(site.device, services))
+            return site
     raise Problem(409, "The device was removed at the same moment.")
 
 

@@ -119,8 +119,13 @@ class NewFactory(Input):
 @operation(Tag.REGISTRY, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201)
 async def add_factory(request: web.Request, body: NewFactory) -> FactoryOut:
     """Register a factory. Its name in addresses (`slug`) is made of its name and stays for ever. 409: a taken name."""
-    new = Factory(id=0, slug=slug_of(body.name), **body.model_dump())
-    return FactoryOut.of(await request.app[SERVICES].store.add_factory(new, by=origin(request)))
+    return FactoryOut.of(await make_factory(request, body))
+
+
+async def make_factory(request: web.Request, given: NewFactory) -> Factory:
+    """Register a factory; the same for the API and for pages."""
+    new = Factory(id=0, slug=slug_of(given.name), **given.model_dump())
+    return await request.app[SERVICES].store.add_factory(new, by=origin(request))
 
 
 class FactoryChange(Input):
@@ -221,14 +226,19 @@ class NewStack(PlanInput):
 @operation(Tag.REGISTRY, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201, problems=(404,))
 async def add_stack(request: web.Request, body: NewStack) -> StackOut:
     """Register a stack. 409: the factory has one of this name."""
+    return StackOut.of(await make_stack(request, body), request.app[SERVICES])
+
+
+async def make_stack(request: web.Request, given: NewStack) -> Stack:
+    """Register a stack with its first plan; the same for the API and for pages."""
     services = request.app[SERVICES]
-    factory = await factory_for(request, body.factory_id)
-    valid_from = zoned("valid_from", body.valid_from) if body.valid_from else services.clock()
-    given = body.model_dump(exclude_unset=True, exclude={"factory_id", "name", "valid_from"})
-    if body.shape == "rectangular":
-        given.setdefault("diameter_m", None)
-    plan = planned(lambda: MonitoringPlan(**given, valid_from=valid_from))
-    return StackOut.of(await services.store.add_stack(factory.id, body.name, plan, by=origin(request)), services)
+    factory = await factory_for(request, given.factory_id)
+    valid_from = zoned("valid_from", given.valid_from) if given.valid_from else services.clock()
+    values = given.model_dump(exclude_unset=True, exclude={"factory_id", "name", "valid_from"})
+    if given.shape == "rectangular":
+        values.setdefault("diameter_m", None)
+    plan = planned(lambda: MonitoringPlan(**values, valid_from=valid_from))
+    return await services.store.add_stack(factory.id, given.name, plan, by=origin(request))
 
 
 class StackChange(Input):
