@@ -11,6 +11,7 @@ from aiohttp import web
 from carbontrack.hookspecs import PortalView
 from carbontrack.web import (
     account_pages,
+    alert_rule_pages,
     api,
     audit_pages,
     edge,
@@ -23,6 +24,7 @@ from carbontrack.web import (
     upload_pages,
 )
 from carbontrack.web.access import check_access, public
+from carbontrack.web.alert_rules import TRIALS
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.device_auth import DEVICES, DeviceAuthenticator
 from carbontrack.web.errors import answer_errors
@@ -50,6 +52,7 @@ def create_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)
     app[DEVICES] = DeviceAuthenticator(services)
+    app[TRIALS] = asyncio.Semaphore(1)
     app[WORKBOOKS] = asyncio.Semaphore(WORKBOOKS_AT_ONCE)
     templating.set_up(app, services)
     app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
@@ -72,7 +75,17 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 
 def _add_routes(app: web.Application) -> None:
-    for part in (pages, account_pages, people_pages, audit_pages, api, ledger_pages, upload_pages, ops):
+    for part in (
+        pages,
+        account_pages,
+        people_pages,
+        alert_rule_pages,
+        audit_pages,
+        api,
+        ledger_pages,
+        upload_pages,
+        ops,
+    ):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 
