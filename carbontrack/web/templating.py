@@ -26,6 +26,8 @@ DEVICES = "/hq/devices"
 ALERTS = "/alerts/"
 WAITING: web.RequestKey[Mapping[str, int]] = web.RequestKey("waiting", Mapping)
 """How much waits for whoever asks, by the page where it does."""
+SET_UP = frozenset({"/hq/plugins/", FACTORIES, PEOPLE, "/hq/alert-rules", "/hq/audit/"})
+"""What is needed now and then: it stands together under one heading of the menu."""
 WAITING_TEXTS: Mapping[str, str] = {PEOPLE: "waiting for approval", ALERTS: "not acknowledged"}
 
 
@@ -130,12 +132,14 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     if user.role in HQ_ONLY:
         items.append(("People", PEOPLE))
     if user.role in NETWORK_ROLES:
+        items.append(("Alert rules", "/hq/alert-rules"))
         items.append(("Audit log", "/hq/audit/"))
     return [
         {
             "title": title,
             "url": url,
-            "current": request.path == url,
+            "is_set_up": url in SET_UP,
+            "current": request.path == url or (url in SET_UP and request.path.startswith(url)),
             "waiting": request.get(WAITING, {}).get(url, 0),
             "waiting_text": WAITING_TEXTS.get(url, ""),
         }
