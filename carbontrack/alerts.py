@@ -280,6 +280,16 @@ def is_worth_keeping(kept: Standing, now: Standing) -> bool:
     return kept.seen_at is not None and now.seen_at is not None and now.seen_at - kept.seen_at >= KEEP_EVERY
 
 
+def held_until(kept: Standing, measured_at: datetime) -> Standing:
+    """Where a rule stood after the newest reading, of what the database has.
+
+    A later look would have been kept, unless the hold was broken by then (:func:`step` leaves its moment as it was).
+    """
+    if kept.seen_at is None or not timedelta(0) <= measured_at - kept.seen_at < KEEP_EVERY:
+        return kept
+    return replace(kept, seen_at=measured_at)
+
+
 def count_standings(standings: Iterable[tuple[str, Standing]]) -> Counter[tuple[str, str]]:
     """How many of each name are pending, and how many fire."""
     return Counter((name, it.state.value) for name, it in standings if it.state is not AlertState.INACTIVE)

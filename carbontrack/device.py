@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from carbontrack.actor import Actor
-from carbontrack.alerts import LATE_FROM, LONGEST_SILENCE, RuleInstance, ask, is_worth_keeping, unchanged
+from carbontrack.alerts import LATE_FROM, LONGEST_SILENCE, RuleInstance, ask, held_until, is_worth_keeping, unchanged
 from carbontrack.health import CLOCK_OFF_S, Birth, ClockSeen, Facts, NodeRecord, NodeStore
 from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver, Verdict
 from carbontrack.intake import Batch, Intake
@@ -374,8 +374,8 @@ class DeviceActor(Actor[Payload]):
         """What was held up to the newest reading, of which the database is told once a minute."""
         on_timer = {instance.name for instance in self.rules if instance.rule.on_timer}
         for name, standing in self._standings.items():
-            if standing.seen_at is not None and name not in on_timer:
-                self._standings[name] = replace(standing, seen_at=max(standing.seen_at, measured_at))
+            if name not in on_timer:
+                self._standings[name] = held_until(standing, measured_at)
 
     @property
     def standings(self) -> Mapping[str, Standing]:

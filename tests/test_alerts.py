@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 
-from carbontrack.alerts import LONGEST_SILENCE, RuleInstance, is_worth_keeping, step
+from carbontrack.alerts import LONGEST_SILENCE, RuleInstance, held_until, is_worth_keeping, step
 from carbontrack.device import DeviceActor
 from carbontrack.hookspecs import AlertRule, Observation, Verdict
 from carbontrack.metrics import Metrics
@@ -276,7 +276,7 @@ class TestProperties:
         straight, kept, standing, at = looked(looks, instance), INACTIVE, INACTIVE, NOON
         for number, (kind, apart_s) in enumerate(looks):
             if number in restarts:
-                standing = kept if kept.seen_at is None else replace(kept, seen_at=max(kept.seen_at, at))
+                standing = held_until(kept, at)
             at += timedelta(seconds=apart_s)
             after = step(standing, instance, KINDS[kind], at)
             if (standing.state, after.state).count(AlertState.FIRING) == 1 or is_worth_keeping(kept, after):
