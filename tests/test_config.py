@@ -92,6 +92,7 @@ class TestDefaults:
             "sensor-fault",
             "over-range",
             "stuck",
+            "stuck",
             "implausible",
             "corroboration",
             "missing-entries",

@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo
 import typer
 
 from carbontrack.cli.accounting import add_commands as add_accounting
+from carbontrack.cli.alert import alert_app
 from carbontrack.cli.archive import archive_app
 from carbontrack.cli.audit import audit_app
 from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
-from carbontrack.cli.common import ConfigOption, factory_named, load, run, stop, with_store
+from carbontrack.cli.common import ConfigOption, factory_named, load, opened_store, run, stop, with_store
 from carbontrack.cli.openapi import openapi
 from carbontrack.cli.people import user_app
 from carbontrack.cli.plugins import plugins_app
@@ -45,6 +46,7 @@ app.add_typer(report_app, name="report")
 app.add_typer(archive_app, name="archive")
 app.add_typer(broker_app, name="broker")
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(alert_app, name="alert")
 device_app.command("password")(device_password)
 device_app.command("passwords")(device_passwords)
 
@@ -151,9 +153,37 @@ def check_config(config: ConfigOption = None) -> None:
     """
     from carbontrack.configured import problems_of  # noqa: PLC0415  # see run
 
-    if problems := problems_of(load(config)):
+    settings = load(config)
+    if problems := [*problems_of(settings), *_unknown_names(config, settings)]:
         stop("\n".join(problems))
     typer.echo("The configuration is fine.")
+
+
+def _unknown_names(path: Path | None, settings: Config) -> list[str]:
+    """Factories, stacks and devices that alerts name and the registry does not have, where it is at hand."""
+    from carbontrack.configured import all_instances  # noqa: PLC0415  # see run
+    from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
+    from carbontrack.rule_book import unknown_names  # noqa: PLC0415  # see run
+    from carbontrack.store import SchemaMismatch, StoreUnavailable  # noqa: PLC0415  # see run
+
+    if not any(entry.factories or entry.stacks or entry.devices for entry in settings.alerts):
+        return []
+    url = settings.database.url
+    if url.startswith("sqlite://") and not Path(url.removeprefix("sqlite://")).is_file():
+        return []
+    instances, _ = all_instances(settings, load_plugins(settings).contributions)
+    found: list[str] = []
+
+    async def main() -> None:
+        try:
+            async with opened_store(path) as store:
+                registered = await store.factories(), await store.stacks(), await store.sites()
+                found.extend(unknown_names(instances, *registered))
+        except (SchemaMismatch, StoreUnavailable, OSError) as error:
+            typer.echo(f"The names that alerts have were not compared with the registry: {error}")
+
+    run(main)
+    return found
 
 
 @app.command("config-schema")

@@ -12,6 +12,7 @@ from carbontrack.hookspecs import PortalView
 from carbontrack.web import (
     account_pages,
     alert_pages,
+    alert_rule_pages,
     api,
     audit_pages,
     device_pages,
@@ -27,6 +28,7 @@ from carbontrack.web import (
     upload_pages,
 )
 from carbontrack.web.access import check_access, public
+from carbontrack.web.alert_rules import TRIALS
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.device_auth import DEVICES, DeviceAuthenticator
 from carbontrack.web.errors import answer_errors
@@ -54,6 +56,7 @@ def create_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)
     app[DEVICES] = DeviceAuthenticator(services)
+    app[TRIALS] = asyncio.Semaphore(1)
     app[WORKBOOKS] = asyncio.Semaphore(WORKBOOKS_AT_ONCE)
     templating.set_up(app, services)
     app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
@@ -76,7 +79,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 
 def _add_routes(app: web.Application) -> None:
-    of_people = (pages, alert_pages, account_pages, people_pages, audit_pages)
+    of_people = (pages, alert_pages, alert_rule_pages, account_pages, people_pages, audit_pages)
     of_factories = (ledger_pages, trend_pages, setup_pages, device_pages, upload_pages)
     for part in (*of_people, api, *of_factories, ops):
         part.add_routes(app)

@@ -56,6 +56,10 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.ALERT_ACKNOWLEDGED: "Alert acknowledged",
     AuditAction.ALERT_SHELVED: "Alert shelved",
     AuditAction.ALERT_UNSHELVED: "Alert no longer shelved",
+    AuditAction.ALERT_BOUND_SET: "Bounds of an alert's number set",
+    AuditAction.ALERT_BOUND_REMOVED: "Bounds of an alert's number removed",
+    AuditAction.ALERT_ADJUSTED: "Alert adjusted for a factory",
+    AuditAction.ALERT_ADJUSTMENT_REMOVED: "Alert no longer adjusted for a factory",
     AuditAction.QUARANTINE_REPLAYED: "Quarantine handed in once more",
     AuditAction.QUARANTINE_DISMISSED: "Quarantine dismissed",
     AuditAction.PLUGINS_RELOADED: "Configuration reloaded",
@@ -80,6 +84,7 @@ KIND_TITLES: Mapping[str, str] = {
     "energy_entry": "entry",
     "production_entry": "entry",
     "statement": "report",
+    "alert_rule": "alert",
 }
 UNITS: Mapping[str, str] = {"m": "m", "ms": "m/s", "kg": "kg", "kpa": "kPa", "ppm": "ppm", "c": "°C", "s": "s"}
 """The last part of a field's name, where it is one, and how it is written."""

@@ -130,6 +130,7 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     if user.role in HQ_ONLY:
         items.append(("People", PEOPLE))
     if user.role in NETWORK_ROLES:
+        items.append(("Alert rules", "/hq/alert-rules"))
         items.append(("Audit log", "/hq/audit/"))
     return [
         {

@@ -92,11 +92,13 @@ MAKERS: Mapping[str, Maker] = {
     "/hq/factories/{slug}/": make.slug,
 }
 """What the variable of an address stands for: the first that an address, or method and address, begins with."""
-CONSTANTS = {"name": "ct_v1", "path": "app.css"}
+CONSTANTS = {"name": "ct_v1", "path": "app.css", "rule": "co2-rate-high", "option": "raise_above"}
 """Variables that stand for nothing of a factory's."""
 NEW_PASSWORD = "another horse with a battery"
 WOOD = {"energy_type": "firewood", "amount": 1250, "unit": "kg", "moisture": 0.25}
 NO_SUCH_PERSON = "Nobody has this address; a code that is made is noted."
+
+TRIAL = "It reads what is kept, and changes nothing."
 
 CALLS: Mapping[str, Call] = {
     # --- pages
@@ -149,6 +151,14 @@ CALLS: Mapping[str, Call] = {
     "POST /hq/people/{id}/enable": Call(form={}),
     "POST /hq/people/{id}/code": Call(form={}),
     "POST /hq/people/{id}/sign-out": Call(form={}),
+    "POST /hq/alert-rules/{rule}/try": Call(form={"days": "1"}, unaudited=TRIAL),
+    "POST /hq/alert-rules/{rule}/{option}": Call(form=lambda it: {"low": "0.1", "high": str(9 + it.number)}),
+    "POST /hq/alert-rules/{rule}/{option}/remove": Call(form={}, made=make.alert_bound),
+    "POST /factory/{slug}/alert-rules/{rule}/try": Call(form={"days": "1"}, unaudited=TRIAL),
+    "POST /factory/{slug}/alert-rules/{rule}/{option}": Call(
+        form=lambda it: {"value": f"{1 + it.number / 1000}"}, made=make.alert_bound
+    ),
+    "POST /factory/{slug}/alert-rules/{rule}/{option}/remove": Call(form={}, made=make.alert_adjustment),
     "POST /hq/audit/verify": Call(form={}, unaudited="It reads the log."),
     "POST /factory/{slug}/account": Call(form={"reason": "corrected"}, query={"month": "2026-02"}),
     "POST /factory/{slug}/entries/energy": Call(
@@ -264,6 +274,20 @@ CALLS: Mapping[str, Call] = {
             "factory_id": it.side.factory.id, "period_start": at(NOON - 2000 * DAY + timedelta(hours=it.number)),
             "period_end": at(NOON - 2000 * DAY + timedelta(hours=it.number + 1)), "reason": "corrected",
         }
+    ),
+    # --- alert rules
+    "POST /api/alert-rules/{rule}/try/": Call(
+        json=lambda it: {"days": 1, "factory_id": it.side.factory.id}, unaudited=TRIAL
+    ),
+    "PUT /api/alert-rules/{rule}/bounds/{option}/": Call(json=lambda it: {"low": 0.1, "high": 9 + it.number}),
+    "DELETE /api/alert-rules/{rule}/bounds/{option}/": Call(made=make.alert_bound),
+    "PUT /api/alert-rules/{rule}/adjustments/{option}/": Call(
+        json=lambda it: {"value": 1 + it.number / 1000},
+        query=lambda it: {"factory_id": str(it.side.factory.id)},
+        made=make.alert_bound,
+    ),
+    "DELETE /api/alert-rules/{rule}/adjustments/{option}/": Call(
+        query=lambda it: {"factory_id": str(it.side.factory.id)}, made=make.alert_adjustment
     ),
     # --- the platform
     "GET /factory/{slug}/trends.json": Call(query={"from": at(NOON - DAY), "to": at(NOON)}),

@@ -356,6 +356,23 @@ async def shelved_alert(estate: Estate, side: Side, caller: Caller) -> str:
     return made
 
 
+async def alert_bound(estate: Estate, side: Side, caller: Caller) -> str:
+    """Factories may choose the number that all addresses name; no factory has any more."""
+    await estate.store.set_alert_bound("co2-rate-high", "raise_above", 0.6, 1000 + estate.number())
+    for each in (await estate.store.alert_settings()).adjustments:
+        await estate.store.remove_alert_adjustment(each.factory_id, each.rule, each.option)
+    await estate.portal.services.rules.renew()
+    return "raise_above"
+
+
+async def alert_adjustment(estate: Estate, side: Side, caller: Caller) -> str:
+    """A factory has chosen it."""
+    await alert_bound(estate, side, caller)
+    await estate.store.adjust_alert(side.factory.id, "co2-rate-high", "raise_above", 2.0)
+    await estate.portal.services.rules.renew()
+    return "raise_above"
+
+
 async def pending_user(estate: Estate, side: Side, caller: Caller) -> str:
     return str((await estate.person(Role.FACTORY_CLERK, side, UserStatus.PENDING)).id)
 

@@ -7,6 +7,7 @@ from aiohttp import web
 from carbontrack.web.api import (
     account,
     accounting,
+    alert_rules,
     alerts,
     audit,
     bulk,
@@ -26,7 +27,7 @@ from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
     account, people, registry_routes, plans, devices, readings, device_intake, entries, bulk, accounting, compliance,
-    alerts, quarantine, plugins, audit, live, schema,
+    alerts, alert_rules, quarantine, plugins, audit, live, schema,
 )  # fmt: skip
 
 
