@@ -25,6 +25,8 @@ from carbontrack.web.templating import render
 HQ = "/hq/alert-rules"
 OWN = "/factory/{slug}/alert-rules"
 DAYS = (("1", "The last day"), ("7", "The last week"), ("31", "The last 31 days"))
+UNITS = {"s": "s", "h": "h", "c": "°C", "ms": "m/s", "ppm": "ppm", "kg": "kg"}
+"""The last part of an option's name, where it is a unit, and how it is written."""
 LISTED = 50
 """Firings that a page lists; the timeline has them all."""
 
@@ -110,7 +112,7 @@ def _scope_words(instance: RuleInstance[Any]) -> str:
     scope = instance.scope
     parts = [", ".join(sorted(names)) for names in (scope.factories, scope.stacks, scope.devices) if names]
     if hours := rules.hours_of(instance):
-        parts.append(f"{hours} o'clock")
+        parts.append("from {} to {}".format(*hours.split("-")))
     return "; ".join(parts) or "everywhere, always"
 
 
@@ -121,7 +123,13 @@ def _labels(instance: RuleInstance[Any]) -> dict[str, tuple[str, str]]:
         "hold_s": "How long a breach must last before the alert is raised, in seconds.",
         "clear_after_s": "How long all must be well before it is cleared, in seconds.",
     } | {name: " ".join((info.description or "").split()) for name, info in own.items()}
-    return {name: (name.replace("_", " "), text) for name, text in texts.items()}
+    return {name: (_label(name), text) for name, text in texts.items()}
+
+
+def _label(option: str) -> str:
+    """What a person calls a number: ``clear_after_s`` is "clear after, s"."""
+    *words, last = option.split("_")
+    return f"{' '.join(words)}, {UNITS[last]}" if words and last in UNITS else option.replace("_", " ")
 
 
 def _form_name(instance: RuleInstance[Any], what: str) -> str:
@@ -235,7 +243,7 @@ async def hq_bound(request: web.Request) -> web.StreamResponse:
         _, clipped = await rules.set_bound(request, rules.BoundInput.model_validate(values))
     except REFUSALS as error:
         return await _hq_page(request, Given(refused(_form_name(instance, option), values, error), instance.name))
-    text = f"Kept: factories may choose {option.replace('_', ' ')} of {instance.name}."
+    text = f"Kept: factories may choose {_label(option)} of {instance.name}."
     advice = f"It clips what {clipped} of them had chosen: the nearest that is allowed counts now." if clipped else ""
     raise sent_on(request, HQ, Notice(text, advice=advice))
 
@@ -247,7 +255,7 @@ async def hq_remove(request: web.Request) -> web.StreamResponse:
     option = rules.known_option(request, instance)
     await rules.remove_bound(request)
     text = (
-        f"Factories may not choose {option.replace('_', ' ')} of {instance.name} any more: the configured one counts."
+        f"Factories may not choose {_label(option)} of {instance.name} any more: the configured one counts."
     )
     raise sent_on(request, HQ, Notice(text))
 
@@ -359,7 +367,7 @@ async def own_adjust(request: web.Request) -> web.StreamResponse:
     except REFUSALS as error:
         form = refused(_form_name(instance, option), values, error)
         return await _own_page(request, factory, Given(form, instance.name))
-    text = f"Kept: {option.replace('_', ' ')} of {instance.name} is {chosen.value:g} for {factory.name}, from now on."
+    text = f"Kept: {_label(option)} of {instance.name} is {chosen.value:g} for {factory.name}, from now on."
     raise sent_on(request, f"/factory/{factory.slug}/alert-rules", Notice(text))
 
 
@@ -369,7 +377,7 @@ async def own_remove(request: web.Request) -> web.StreamResponse:
     factory, instance = await _factory(request), rules.known_rule(request)
     option = rules.known_option(request, instance)
     await rules.remove_adjustment(request, factory.id)
-    text = f"{option.replace('_', ' ')} of {instance.name} is for {factory.name} what it is for everybody."
+    text = f"{_label(option)} of {instance.name} is for {factory.name} what it is for everybody."
     raise sent_on(request, f"/factory/{factory.slug}/alert-rules", Notice(text[:1].upper() + text[1:]))
 
 
