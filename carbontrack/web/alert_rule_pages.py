@@ -254,9 +254,7 @@ async def hq_remove(request: web.Request) -> web.StreamResponse:
     instance = rules.known_rule(request)
     option = rules.known_option(request, instance)
     await rules.remove_bound(request)
-    text = (
-        f"Factories may not choose {_label(option)} of {instance.name} any more: the configured one counts."
-    )
+    text = f"Factories may not choose {_label(option)} of {instance.name} any more: the configured one counts."
     raise sent_on(request, HQ, Notice(text))
 
 

@@ -165,7 +165,9 @@ async def try_it(request: web.Request, instance: RuleInstance[Any], given: TryIn
     try:
         tried = with_numbers(own, given.numbers)
     except Unfit as error:
-        raise Problem(422, WRONG, tuple((f"numbers.{name}" if name else "", text) for name, text in error.errors)) from None
+        raise Problem(
+            422, WRONG, tuple((f"numbers.{name}" if name else "", text) for name, text in error.errors)
+        ) from None
     until = services.clock()
     sites = [site for site in await services.store.sites(factory_id) if tried.scope.has_site(site)]
     trials = request.app[TRIALS]
