@@ -4,7 +4,7 @@ Reading by reading, with the very same rule and step as in a running core. Rules
 seconds between the readings as they came in, so that a silence is as long as the core would have heard it. That the
 core itself was stopped cannot be seen in readings: to such a rule it is a silence of all devices.
 
-The work is done beside the loop, a few hours of readings at a time. There nothing interrupts a rule: one that never
+The work is done beside the loop, an hour of readings at a time. There nothing interrupts a rule: one that never
 ends costs a thread, and the trial ends at its time-out.
 """
 
@@ -46,8 +46,8 @@ from carbontrack.tiers import Measured, reading_of
 log = structlog.get_logger(__name__)
 
 MOST_DAYS = 31
-CHUNK = timedelta(hours=6)
-"""So much of one stack is in memory at a time; late readings wait for their turn beside it."""
+CHUNK = timedelta(hours=1)
+"""So much of one stack is in memory at a time, so that the loop has its turn soon; late readings wait beside it."""
 MOST_OF_A_CHUNK = 100_000
 LOOK_EVERY_S = 10.0
 """How often a rule on the timer is asked: as by a core with the default ``devices.offline_after_s``."""
@@ -246,7 +246,7 @@ class _Trial:
             if self.readings >= self.bounds.readings:
                 self.cut = f"There are more than {self.bounds.readings} readings: try fewer days, or one factory."
             elif len(rows) == MOST_OF_A_CHUNK:
-                self.cut = f"{stack.name} has more than {MOST_OF_A_CHUNK} readings in 6 hours."
+                self.cut = f"{stack.name} has more than {MOST_OF_A_CHUNK} readings in an hour."
             at = end
             await asyncio.sleep(self.bounds.pause_s)
         self.runs += of_stack.values()
