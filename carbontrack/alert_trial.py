@@ -4,7 +4,7 @@ Reading by reading, with the very same rule and step as in a running core. Rules
 seconds between the readings as they came in, so that a silence is as long as the core would have heard it. That the
 core itself was stopped cannot be seen in readings: to such a rule it is a silence of all devices.
 
-The work is done beside the loop, a few hours of readings at a time. There nothing interrupts a rule: one that never
+The work is done beside the loop, an hour of readings at a time. There nothing interrupts a rule: one that never
 ends costs a thread, and the trial ends at its time-out.
 """
 
@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from heapq import heappop, heappush
 
@@ -46,8 +46,8 @@ from carbontrack.tiers import Measured, reading_of
 log = structlog.get_logger(__name__)
 
 MOST_DAYS = 31
-CHUNK = timedelta(hours=6)
-"""So much of one stack is in memory at a time; late readings wait for their turn beside it."""
+CHUNK = timedelta(hours=1)
+"""So much of one stack is in memory at a time, so that the loop has its turn soon; late readings wait beside it."""
 MOST_OF_A_CHUNK = 100_000
 LOOK_EVERY_S = 10.0
 """How often a rule on the timer is asked: as by a core with the default ``devices.offline_after_s``."""
@@ -61,6 +61,8 @@ class Bounds:
 
     readings: int = 5_000_000
     time_s: float = 120.0
+    pause_s: float = 0.0
+    """Between two chunks, so that what runs beside has its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,37 +189,77 @@ async def try_rule(
     A trial that would take too much ends early, and says so. Raises
     :class:`~carbontrack.store.StoreUnavailable`; it can be cancelled at any moment.
     """
+    (found,) = await try_rules(store, [instance], sites, since, until, bounds)
+    return found
+
+
+async def try_rules(
+    store: Store,
+    instances: Sequence[RuleInstance[AlertRule]],
+    sites: Iterable[Site],
+    since: datetime,
+    until: datetime,
+    bounds: Bounds | None = None,
+) -> list[TrialResult]:
+    """Try several rules at once, as :func:`try_rule`: the readings are read, and their rates computed, once."""
     bounds = bounds or Bounds()
-    bare = replace(instance, rule=replace(instance.rule, evaluate=inspect.unwrap(instance.rule.evaluate)))
-    deadline = time.monotonic() + bounds.time_s
-    runs: list[Run] = []
-    count, cut = 0, ""
+    trial = _Trial(tuple(map(_bare, instances)), bounds, time.monotonic() + bounds.time_s)
     for of_stack in _by_stack(sites):
-        devices = await store.devices_of_streams(of_stack[0].stack.id)
-        found: dict[str, Run] = {}
-        at = since
-        while at < until and not cut:
-            end = min(at + CHUNK, until)
-            rows = await store.readings([of_stack[0].stack.id], at, end, MOST_OF_A_CHUNK)
-            count += len(rows)
-            work = partial(_feed, found, bare, of_stack, devices, rows, (since, end))
-            try:
-                await in_thread(work, max(0.1, deadline - time.monotonic()))
-            except TimeoutError:
-                cut = f"It took longer than {bounds.time_s:.0f} s: try fewer days, or one factory."
-            if count >= bounds.readings:
-                cut = f"There are more than {bounds.readings} readings: try fewer days, or one factory."
-            elif len(rows) == MOST_OF_A_CHUNK:
-                cut = f"{of_stack[0].stack.name} has more than {MOST_OF_A_CHUNK} readings in 6 hours."
-            at = end
-        runs += found.values()
-        if cut:
+        await trial.look_at(store, of_stack, since, until)
+        if trial.cut:
             break
-    firings = sorted((firing for run in runs for firing in run.firings), key=lambda each: each.raised_at)
-    if len(firings) > MOST_FIRINGS:
-        cut = cut or f"It would have fired {len(firings)} times; the first {MOST_FIRINGS} are shown."
-    late, errors = sum(run.late for run in runs), sum(run.errors for run in runs)
-    return TrialResult(since, until, tuple(firings[:MOST_FIRINGS]), count, late, len(runs), errors, cut)
+    return [trial.result(number, since, until) for number in range(len(instances))]
+
+
+def _bare(instance: RuleInstance[AlertRule]) -> RuleInstance[AlertRule]:
+    """A rule without its fence, which watches the loop's thread and holds rules back for devices that run."""
+    return replace(instance, rule=replace(instance.rule, evaluate=inspect.unwrap(instance.rule.evaluate)))
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Some rules over some stacks, one after the other."""
+
+    instances: tuple[RuleInstance[AlertRule], ...]
+    bounds: Bounds
+    deadline_s: float
+    runs: list[dict[int, Run]] = field(default_factory=list)
+    """Of each device, by the number of the rule."""
+    readings: int = 0
+    cut: str = ""
+
+    async def look_at(self, store: Store, sites: Sequence[Site], since: datetime, until: datetime) -> None:
+        """Show one stack's readings to the rules, a chunk at a time; ``sites`` are its devices."""
+        stack = sites[0].stack
+        devices = await store.devices_of_streams(stack.id)
+        of_stack: dict[str, dict[int, Run]] = {}
+        at = since
+        while at < until and not self.cut:
+            end = min(at + CHUNK, until)
+            rows = await store.readings([stack.id], at, end, MOST_OF_A_CHUNK)
+            self.readings += len(rows)
+            work = partial(_feed, of_stack, self.instances, sites, devices, rows, (since, end))
+            try:
+                await in_thread(work, max(0.1, self.deadline_s - time.monotonic()))
+            except TimeoutError:
+                self.cut = f"It took longer than {self.bounds.time_s:.0f} s: try fewer days, or one factory."
+            if self.readings >= self.bounds.readings:
+                self.cut = f"There are more than {self.bounds.readings} readings: try fewer days, or one factory."
+            elif len(rows) == MOST_OF_A_CHUNK:
+                self.cut = f"{stack.name} has more than {MOST_OF_A_CHUNK} readings in an hour."
+            at = end
+            await asyncio.sleep(self.bounds.pause_s)
+        self.runs += of_stack.values()
+
+    def result(self, number: int, since: datetime, until: datetime) -> TrialResult:
+        """What came of one rule."""
+        runs = [of_device[number] for of_device in self.runs if number in of_device]
+        firings = sorted((firing for run in runs for firing in run.firings), key=lambda each: each.raised_at)
+        cut = self.cut
+        if len(firings) > MOST_FIRINGS:
+            cut = cut or f"It would have fired {len(firings)} times; the first {MOST_FIRINGS} are shown."
+        late, errors = sum(run.late for run in runs), sum(run.errors for run in runs)
+        return TrialResult(since, until, tuple(firings[:MOST_FIRINGS]), self.readings, late, len(runs), errors, cut)
 
 
 def _by_stack(sites: Iterable[Site]) -> list[list[Site]]:
@@ -228,8 +270,8 @@ def _by_stack(sites: Iterable[Site]) -> list[list[Site]]:
 
 
 def _feed(
-    runs: dict[str, Run],
-    instance: RuleInstance[AlertRule],
+    runs: dict[str, dict[int, Run]],
+    instances: Sequence[RuleInstance[AlertRule]],
     sites: Sequence[Site],
     devices: dict[int, str],
     rows: Sequence[Measurement],
@@ -244,10 +286,15 @@ def _feed(
     for device_id, measured in own.items():
         if device_id not in runs:
             site = known.get(device_id) or _former(sites[0], device_id)
-            if not instance.scope.has_site(site):
-                continue
-            runs[device_id] = Run(site, instance, span[0])
-        runs[device_id].take([reading_of(row, plans) for row in measured], span[1])
+            runs[device_id] = {
+                number: Run(site, instance, span[0])
+                for number, instance in enumerate(instances)
+                if instance.scope.has_site(site)
+            }
+        if runs[device_id]:
+            readings = [reading_of(row, plans) for row in measured]
+            for run in runs[device_id].values():
+                run.take(readings, span[1])
 
 
 def _former(site: Site, device_id: str) -> Site:
@@ -261,7 +308,10 @@ LEAD = timedelta(hours=1)
 """So long before the late readings the rules are shown what came in time, for what they remember."""
 TAIL = timedelta(hours=1)
 """So long after them it is looked when an alert would have cleared."""
+PAUSE_S = 0.2
 MOST_WAITING = 2000
+ONCE_MORE = timedelta(hours=2)
+"""Outages that were recovered so shortly before a start are looked at once more; what is known is not kept twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +326,11 @@ class Span:
 class LateAlerts:
     """What late readings would have raised had they come in time, for the history. Nobody is told of it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.rules_for: Callable[[Site], Sequence[RuleInstance[AlertRule]]] = lambda _: ()
         """The rules that watch a device."""
         self._store = store
+        self._clock = clock
         self._waiting: deque[Span] = deque()
         self._there = asyncio.Event()
 
@@ -298,10 +349,19 @@ class LateAlerts:
 
     async def keep(self) -> None:
         """Look for ever, at one outage at a time. Raises :class:`~carbontrack.store.StoreUnavailable`."""
+        await self.catch_up()
         while True:
             await self._there.wait()
             await self.look()
             self._there.clear()
+
+    async def catch_up(self) -> None:
+        """Look once more at what came shortly before a start: a core that ended may not have got to it."""
+        sites = {site.device.device_id: site for site in await self._store.sites()}
+        for recovery in await self._store.recoveries(self._clock() - ONCE_MORE, limit=MOST_WAITING):
+            site = sites.get(recovery.device_id)
+            if site is not None and site.stack.id == recovery.stack_id:
+                self.note(site, recovery.since, recovery.until)
 
     async def look(self) -> int:
         """Look at all that waits; how many alerts would have been raised."""
@@ -318,22 +378,20 @@ class LateAlerts:
         return found
 
     async def _look_at(self, span: Span) -> int:
-        since, until = span.since - LEAD, span.until + timedelta(milliseconds=1)
+        since, until = span.since - LEAD, span.until + TAIL
+        # A rule on the timer has told its silence at the time.
+        rules = [instance for instance in self.rules_for(span.site) if not instance.rule.on_timer]
         found = 0
-        for instance in self.rules_for(span.site):
-            if instance.rule.on_timer:
-                continue  # it was silent then, and that was told
-            tried = await try_rule(self._store, instance, [span.site], since, until + TAIL)
+        results = await try_rules(self._store, rules, [span.site], since, until, Bounds(pause_s=PAUSE_S))
+        for instance, tried in zip(rules, results, strict=True):
             for firing in tried.firings:
                 if firing.is_late and firing.site == span.site:
-                    cleared_at = firing.cleared_at or max(firing.raised_at, span.until)
-                    kept = await self._store.add_late_alert(
-                        span.site.device.device_id,
-                        instance.name,
-                        instance.severity,
-                        firing.finding,
-                        firing.raised_at,
-                        cleared_at,
-                    )
-                    found += kept is not None
+                    found += await self._keep(instance, firing, span)
         return found
+
+    async def _keep(self, instance: RuleInstance[AlertRule], firing: Firing, span: Span) -> bool:
+        """Keep what would have fired, as over; whether that is new."""
+        cleared_at = firing.cleared_at or max(firing.raised_at, span.until)
+        of = instance.name, instance.severity, firing.finding
+        kept = await self._store.add_late_alert(span.site.device.device_id, *of, firing.raised_at, cleared_at)
+        return kept is not None

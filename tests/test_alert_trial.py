@@ -246,3 +246,27 @@ async def test_a_rule_on_the_timer_is_not_asked_of_late_readings(store: Store) -
     late.note(site, NOON, NOON + timedelta(seconds=200))
 
     assert await late.look() == 0
+
+
+async def test_a_core_that_ended_before_it_looked_does_so_after_its_start(store: Store) -> None:
+    (site,) = await register(store, "dev-001")
+    await keep(store, [gas(seq, 350, late_s=7200) for seq in range(1, 9)])
+    await store.add_recovery("dev-001", site.factory.id, site.stack.id, NOON, NOON + timedelta(seconds=160), 8)
+    late = LateAlerts(store)
+    late.rules_for = lambda _: (hot(),)
+    await late.catch_up()
+
+    assert await late.look() == 1
+    await late.catch_up()
+    assert await late.look() == 0, "it is known by now"
+
+
+async def test_an_outage_of_a_device_that_has_moved_is_not_looked_at(store: Store) -> None:
+    (site,) = await register(store, "dev-001", factory_name="Kangaita")
+    (other,) = await register(store, "dev-002", factory_name="Mungania")
+    await store.add_recovery("dev-001", site.factory.id, site.stack.id, NOON, NOON + timedelta(seconds=160), 8)
+    await store.change_device("dev-001", stack_id=other.stack.id)
+    late = LateAlerts(store)
+    await late.catch_up()
+
+    assert not late._waiting

@@ -515,6 +515,15 @@ class TestJudge:
         assert "takes unknown keys" in found.detail
         assert "nothing says what above is for" in found.detail
 
+    async def test_a_rule_without_words_is_told(self, folder: Path) -> None:
+        subject = subject_of(folder, "ALERT", RULE, options="pass", evaluate="return Verdict(False, False)")
+
+        for name, language in (("words", "English"), ("swahili", "Swahili")):
+            found = await seen(name, subject)
+            assert found.outcome is Outcome.FAILED
+            assert f"mine: nothing says in {language} what it is called and what to do first" in found.detail
+            assert "RuleWords" in found.advice
+
     async def test_options_that_cannot_be_guessed_need_an_example(self, folder: Path) -> None:
         verdict = "return Verdict(False, False)"
         found = await seen(

@@ -169,7 +169,7 @@ NEEDS_MORE: dict[str, set[int]] = {
     "POST /api/energy-entries/bulk/": {422},
     "POST /api/production-entries/bulk/": {422},
 }
-"""What needs a password or a code of one's own, a factory that must be named, a device's messages, or a table."""
+"""What needs a password or a code of one's own, a factory's name, the messages of a device, or a table."""
 
 
 async def sent(estate: Estate, request: dict[str, Any], with_all: bool) -> tuple[int, str]:

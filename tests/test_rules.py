@@ -28,6 +28,7 @@ from carbontrack import (
     Snapshot,
     Verdict,
 )
+from carbontrack.authoring.rules import LONGEST_STEP
 from carbontrack.config import Config
 from carbontrack.model import Device, MonitoringPlan, Stack
 from carbontrack.plugins import load_plugins
@@ -40,6 +41,7 @@ from carbontrack.plugins.alerts.rate_of_change import RATE_OF_CHANGE
 from carbontrack.plugins.alerts.sensor_fault import SENSOR_FAULT
 from carbontrack.plugins.alerts.silence import SILENCE
 from carbontrack.plugins.alerts.stuck import STUCK
+from carbontrack.testing import factory_facts, observation
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NAIROBI = ZoneInfo("Africa/Nairobi")
@@ -580,6 +582,67 @@ def test_the_default_alerts_can_all_be_used() -> None:
 
     for entry in Config().alerts:
         families[entry.rule].options_model.model_validate(entry.options)
+
+
+# --- what people read of them
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_every_rule_says_in_both_languages_what_to_do_first(rule: AlertRule | FactoryRule) -> None:
+    english, swahili = rule.words["en"], rule.words["sw"]
+
+    assert english.title != swahili.title
+    for words in (english, swahili):
+        assert 2 <= len(words.first_steps) <= 4
+        assert all(step.strip() == step and step.endswith((".", "?")) for step in words.first_steps)
+        assert all(len(step) <= LONGEST_STEP for step in words.first_steps)
+    assert len(english.first_steps) == len(swahili.first_steps), "the same steps"
+    assert not set(english.first_steps) & set(swahili.first_steps)
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "seen", "numbers"),
+    [
+        (
+            LIMIT,
+            {"quantity": "temperature_c", "raise_above": 300, "clear_below": 290},
+            {"temperature_c": 350.0},
+            (350.0, 300.0, "°C"),
+        ),
+        (
+            LIMIT,
+            {"quantity": "co2_kg_per_s", "raise_above": 0.1, "clear_below": 0.05},
+            {"co2_kg_per_s": 0.2},
+            (0.2, 0.1, "kg/s"),
+        ),
+        (SILENCE, {"after_s": 900}, {"silence_s": 1800.0}, (30.0, 15.0, "min")),
+        (
+            OVER_RANGE,
+            {},
+            {"co2_ppm": 200_000.0, "flags": int(Flag.CO2_OVER_RANGE)},
+            (200_000.0, 200_000.0, "ppm"),
+        ),
+    ],
+    ids=["limit", "rate", "silence", "over-range"],
+)
+def test_a_rule_that_compares_says_it_in_numbers(
+    rule: AlertRule, options: dict[str, Any], seen: dict[str, Any], numbers: tuple[float, float, str]
+) -> None:
+    verdict = rule.evaluate(rule.options_model.model_validate(options), observation(**seen))
+
+    assert verdict.breached
+    assert (verdict.value, verdict.limit, verdict.unit) == numbers
+
+
+def test_a_factory_s_rules_say_it_in_numbers() -> None:
+    off = CORROBORATION.evaluate(CORROBORATION.options_model(), factory_facts(measured_over_fuel=0.7))
+    assert (off.value, off.limit, off.unit) == (0.7, 0.85, "measured / fuel")
+
+    missing = MISSING_ENTRIES.evaluate(MISSING_ENTRIES.options_model(), factory_facts(last_tea_on=date(2026, 2, 1)))
+    assert missing.breached
+    assert (missing.limit, missing.unit) == (7.0, "days")
+    assert missing.value is not None
+    assert missing.value > 7
 
 
 # --- their page

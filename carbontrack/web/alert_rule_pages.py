@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta, tzinfo
 from typing import Any
 
@@ -97,15 +97,18 @@ class Shown:
     trial: Form
     tried: Tried | None = None
     is_open: bool = False
+    language: str = "en"
+    """Of title and steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What was sent to the page: a form that was refused, or what came of a trial."""
+    """What was sent to the page: a form that was refused, or what came of a trial. ``language``: of who asks."""
 
     form: Form = field(default_factory=lambda: Form(""))
     rule: str = ""
     tried: TrialResult | None = None
+    language: str = "en"
 
 
 def _scope_words(instance: RuleInstance[Any]) -> str:
@@ -145,17 +148,18 @@ def _shown(
 ) -> Shown:
     name = _form_name(instance, "try")
     is_about_it = given.rule == instance.name
-    words = instance.rule.words.get("en")
+    words = instance.words(given.language)
     return Shown(
         instance,
-        rules.title_of(instance),
+        words.title,
         _scope_words(instance),
-        words.first_steps if words else (),
+        words.first_steps,
         numbers,
         isinstance(instance.rule, AlertRule),
         given.form if given.form.name == name else Form(name, trial),
         marks if is_about_it else None,
         is_about_it,
+        given.language,
     )
 
 
@@ -193,6 +197,7 @@ async def hq_page(request: web.Request) -> web.StreamResponse:
 
 async def _hq_page(request: web.Request, given: Given) -> web.Response:
     services = request.app[SERVICES]
+    given = replace(given, language=request[USER].locale)
     settings, factories = services.rules.settings, await services.store.factories()
     names = {factory.id: factory.name for factory in factories}
     marks = _tried(given.tried, services.time_zone) if given.tried else None
@@ -305,6 +310,7 @@ async def own_page(request: web.Request) -> web.StreamResponse:
 
 async def _own_page(request: web.Request, factory: Factory, given: Given) -> web.Response:
     services = request.app[SERVICES]
+    given = replace(given, language=request[USER].locale)
     sites = await services.store.sites(factory.id)
     marks = _tried(given.tried, services.time_zone) if given.tried else None
     watching = [

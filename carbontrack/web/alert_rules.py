@@ -182,13 +182,6 @@ async def try_it(request: web.Request, instance: RuleInstance[Any], given: TryIn
 # --- what is shown
 
 
-def title_of(instance: RuleInstance[Any]) -> str:
-    """What an alert's rule is called."""
-    words = instance.rule.words.get("en")
-    title: str = instance.rule.title if words is None else words.title
-    return title
-
-
 def hours_of(instance: RuleInstance[Any]) -> str | None:
     """The hours of an alert, as the configuration writes them."""
     hours = instance.scope.hours

@@ -111,10 +111,11 @@ class AlertRuleOut(Output):
         return cls(
             name=instance.name,
             rule=instance.rule.name,
-            title=rules.title_of(instance),
+            title=instance.words("en").title,
             words={
                 language: StepsOut(title=said.title, first_steps=list(said.first_steps))
-                for language, said in instance.rule.words.items()
+                for language in instance.rule.words
+                for said in (instance.words(language),)
             },
             severity=instance.severity,
             enabled=instance.is_enabled,
