@@ -231,9 +231,7 @@ class TestTrying:
         assert "Would have fired 0 times" in text
         assert 'value="400"' in text
 
-    @pytest.mark.parametrize(
-        ("number", "said"), [("100", "must not be above raise_above"), ("x", "valid number")]
-    )
+    @pytest.mark.parametrize(("number", "said"), [("100", "must not be above raise_above"), ("x", "valid number")])
     async def test_numbers_that_cannot_be_are_told(self, portal: Portal, number: str, said: str) -> None:
         browser = await portal.browser("hq@example.org")
 

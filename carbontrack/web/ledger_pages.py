@@ -100,7 +100,7 @@ async def page_factory(request: web.Request) -> Factory:
     return found
 
 
-def _month(text: str, services: Services) -> tuple[date, datetime, datetime]:
+def page_month(text: str, services: Services) -> tuple[date, datetime, datetime]:
     """The local month that a page shows: its first day, and when it begins and ends (at the latest now)."""
     now = services.clock()
     try:
@@ -124,7 +124,7 @@ async def account_page(request: web.Request) -> web.StreamResponse:
 
 async def _account_page(request: web.Request, factory: Factory, error: str = "") -> web.Response:
     services, user = request.app[SERVICES], request[USER]
-    first, start, end = _month(request.query.get("month", ""), services)
+    first, start, end = page_month(request.query.get("month", ""), services)
     until = min(end, services.clock())
     values: dict[str, Any] = {
         "factory": factory,
@@ -230,7 +230,7 @@ async def report(request: web.Request) -> web.StreamResponse:
     """Report the month, or correct what was reported."""
     services, factory = request.app[SERVICES], await page_factory(request)
     form = await posted(request)
-    _, start, end = _month(request.query.get("month", ""), services)
+    _, start, end = page_month(request.query.get("month", ""), services)
     try:
         await services.books.report(
             factory, start, end, by=origin(request), now=services.clock(), reason=str(form.get("reason", ""))
@@ -393,7 +393,7 @@ async def withdraw(request: web.Request) -> web.StreamResponse:
 async def leaderboard_page(request: web.Request) -> web.StreamResponse:
     """Factories ranked by an intensity, with uncertainty, trend and what keeps some from having a rank."""
     services = request.app[SERVICES]
-    first, start, end = _month(request.query.get("month", ""), services)
+    first, start, end = page_month(request.query.get("month", ""), services)
     try:
         metric = Metric(request.query.get("metric", Metric.STACK_CO2_PER_TEA.value))
     except ValueError:

@@ -126,7 +126,7 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     ]
     items.insert(1, ("Alerts", ALERTS))
     if user.role in NETWORK_ROLES:
-        items[2:2] = [("Leaderboard", "/hq/leaderboard"), ("Devices", DEVICES)]
+        items[2:2] = [("Leaderboard", "/hq/leaderboard"), ("Data quality", "/hq/quality"), ("Devices", DEVICES)]
     if user.role in REGISTRY_ROLES:
         items.append(("Factories", FACTORIES))
     if user.role in HQ_ONLY:
