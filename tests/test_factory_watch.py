@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
-from carbontrack.alerts import RuleInstance
+from carbontrack.alerts import RuleInstance, Scope
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.factory_watch import ACCOUNT_EVERY_S, MOST_ACCOUNTS, FactoryWatch, _month_before
 from carbontrack.hookspecs import FactoryFacts, FactoryRule, Notification, Verdict
 from carbontrack.ledger import EnergyEntry, EnergyType, ProductionEntry
 from carbontrack.metrics import Metrics
-from carbontrack.model import Factory, MonitoringPlan, Origin, Stack
+from carbontrack.model import AlertAdjustment, AlertBound, AlertSettings, Factory, MonitoringPlan, Origin, Stack
 from carbontrack.plugins.alerts.corroboration import CORROBORATION
 from carbontrack.plugins.alerts.missing_entries import MISSING_ENTRIES
 from carbontrack.store import Store
@@ -251,6 +251,39 @@ async def test_an_alert_that_nobody_configures_any_more_is_cleared(watching: Wat
     watch.follow((), [])
     await watch.look()
     assert await watching.open() == set()
+
+
+async def test_only_factories_in_scope_are_asked_and_an_alert_out_of_scope_ends(watching: Watching) -> None:
+    kangaita, _ = await add(watching.store)
+    mungania, _ = await add(watching.store, "Mungania")
+    seen = Seen(rings_for={"Kangaita", "Mungania"})
+    watch = watching.watch(seen.rule())
+    await watch.look()
+    assert await watching.open() == {(kangaita.id, "rings"), (mungania.id, "rings")}
+
+    watch.follow((replace(seen.rule(), scope=Scope(factories=frozenset({"mungania"}))),), ["rings"])
+    seen.facts.clear()
+    await watch.look()
+
+    assert await watching.open() == {(mungania.id, "rings")}
+    assert {facts.factory.name for facts in seen.facts} == {"Mungania"}
+
+
+async def test_a_factory_s_own_hold_counts_and_the_others_go_on(watching: Watching) -> None:
+    kangaita, _ = await add(watching.store)
+    mungania, _ = await add(watching.store, "Mungania")
+    seen = Seen(rings_for={"Kangaita", "Mungania"})
+    watch = watching.watch(seen.rule(hold_s=500))
+    await watch.look()
+    watching.passes(300)
+
+    bound = AlertBound("rings", "hold_s", 0, 10_000)
+    watch.adjust(AlertSettings((bound,), (AlertAdjustment(kangaita.id, "rings", "hold_s", 5000.0),)))
+    for _ in range(2):
+        await watch.look()
+        watching.passes(300)
+
+    assert await watching.open() == {(mungania.id, "rings")}
 
 
 async def test_a_factory_that_is_closed_is_not_watched(watching: Watching) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from carbontrack.alerts import (
     rules_of_factory,
     with_numbers,
 )
+from carbontrack.app import _follow_registry
 from carbontrack.config import Config
 from carbontrack.configured import all_instances, problems_of, rule_instances
 from carbontrack.hookspecs import AlertRule, Observation, Verdict
@@ -39,10 +41,12 @@ from carbontrack.model import (
     Snapshot,
     Stack,
 )
-from carbontrack.plugins import load_plugins
+from carbontrack.plugins import PluginHost, load_plugins
 from carbontrack.plugins.alerts.limit import LIMIT, LimitOptions
+from carbontrack.reloading import Reloader
 from carbontrack.rule_book import RuleBook
-from carbontrack.store import Store
+from carbontrack.store import Store, open_store
+from carbontrack.tasks import end
 from tests.support.world import NAIROBI, NOON, core, eventually, register
 from tests.test_device_rules import Times, eventually_open, gas, hotter_than, looking_often
 
@@ -348,3 +352,21 @@ async def test_names_that_are_not_in_the_registry_are_told(store: Store, metrics
         "the alert 'hot': there is no stack 'kangaita/Boiler 9'",
         "the alert 'hot': there is no device 'x'",
     )
+
+
+async def test_what_another_process_has_adjusted_is_followed(database_url: str, store: Store, metrics: Metrics) -> None:
+    """By the registry's revision, as the running core follows it."""
+    (site,) = await register(store, "dev-001")
+    async with core(store, metrics, rules=(hotter_than(300),)) as running, open_store(database_url, metrics) as other:
+        book = RuleBook(store, [running.fleet.adjust])
+        reloader = Reloader(Config(), PluginHost(metrics), metrics)
+        following = asyncio.create_task(_follow_registry(store, running.fleet, book, reloader, 0.01))
+        try:
+            await other.set_alert_bound("hot", "above", 200, 400)
+            await other.adjust_alert(site.factory.id, "hot", "above", 360.0)
+            await eventually(lambda: [rule.options.above for rule in running.fleet.rules_for(site)] == [360.0])
+
+            await other.remove_alert_bound("hot", "above")
+            await eventually(lambda: [rule.options.above for rule in running.fleet.rules_for(site)] == [300])
+        finally:
+            await end(following)
