@@ -195,8 +195,26 @@ class Metrics:
         self.mails_waiting = Gauge("carbontrack_mails_waiting", "Mails that are still to be sent.", registry=registry)
         self.notifications = Counter(
             "carbontrack_notifications",
-            "Notifications of alerts by how they ended: sent, failed after several attempts, or dropped unsent.",
+            "Attempts to tell somebody of alerts by how they ended: sent, retried (it is tried again), or failed.",
             ["notification", "outcome"],
+            registry=registry,
+        )
+        self.outbox_waiting = Gauge(
+            "carbontrack_outbox_waiting",
+            "Notifications of alerts that are still to be sent.",
+            ["notification"],
+            registry=registry,
+        )
+        self.outbox_oldest = Gauge(
+            "carbontrack_outbox_oldest_seconds",
+            "Age of the oldest notification that is still to be sent; 0 where none is.",
+            ["notification"],
+            registry=registry,
+        )
+        self.acknowledge_s = Histogram(
+            "carbontrack_alert_acknowledge_seconds",
+            "From the raising of an alert until somebody acknowledged it.",
+            buckets=(60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400, 259_200),
             registry=registry,
         )
         self._count_storage(registry)
