@@ -242,25 +242,27 @@ def _due(
     """What is to be told of one alert to whom, but for what is repeated."""
     if case.cleared_at is not None:
         if now - case.cleared_at >= policy.fold:
-            yield from ((seat, CLEARED) for seat in _waiting_for_end(case, audience, now) if _heeds(seat, case, policy, now))
-        return
-    told = {telling.seat: telling for telling in case.told}
-    if case.acknowledged_at is not None:
-        for name in audience.machines:
-            if name in told and not _was_told(case, name, ACKNOWLEDGED):
-                yield name, ACKNOWLEDGED
-        return
-    if case.is_shelved(now) or now - case.raised_at < policy.wait(case.severity):
-        return
+            waiting = _waiting_for_end(case, audience, now)
+            yield from ((seat, CLEARED) for seat in waiting if _heeds(seat, case, policy, now))
+    elif case.acknowledged_at is not None:
+        told = {telling.seat for telling in case.told}
+        seen = [name for name in audience.machines if name in told and not _was_told(case, name, ACKNOWLEDGED)]
+        yield from ((name, ACKNOWLEDGED) for name in seen)
+    elif not case.is_shelved(now) and now - case.raised_at >= policy.wait(case.severity):
+        yield from _newly(case, steps, audience, policy, now)
+
+
+def _newly(
+    case: Case, steps: Sequence[Sequence[int]], audience: Audience, policy: Policy, now: datetime
+) -> Iterator[tuple[Seat, str]]:
+    """Who has not heard of an alert yet, and is to."""
+    told = {telling.seat for telling in case.told}
     for name, least in audience.machines.items():
         if name not in told and is_at_least(case.severity, least):
             yield name, RAISED
-    if policy.is_quiet(case.severity, now):
-        return
-    for number, step in enumerate(steps):
-        for who in step:
-            if who not in told:
-                yield who, RAISED if number == 0 else ESCALATED
+    if not policy.is_quiet(case.severity, now):
+        for number, step in enumerate(steps):
+            yield from ((who, ESCALATED if number else RAISED) for who in step if who not in told)
 
 
 def _heeds(seat: Seat, case: Case, policy: Policy, now: datetime) -> bool:
@@ -278,7 +280,9 @@ def _waiting_for_end(case: Case, audience: Audience, now: datetime) -> list[Seat
         seat
         for seat in seats
         if not _was_told(case, seat, CLEARED)
-        and (seat in audience.machines if isinstance(seat, str) else seat in audience.reach and not case.is_shelved(now))
+        and (
+            seat in audience.machines if isinstance(seat, str) else seat in audience.reach and not case.is_shelved(now)
+        )
     ]
 
 

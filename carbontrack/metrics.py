@@ -186,6 +186,32 @@ class Metrics:
             registry=registry,
         )
         self._alerts: dict[str, Mapping[tuple[str, str], int]] = {}
+        self._count_telling(registry)
+        self._count_storage(registry)
+        self.plugin_errors = Counter(
+            "carbontrack_plugin_errors",
+            "Calls of plugins that failed, by plugin and kind: raised, or blocked (held the core up).",
+            ["plugin", "kind"],
+            registry=registry,
+        )
+        self.reloads = Counter(
+            "carbontrack_reloads",
+            "Reloads of the configuration: done, failed (something of it is not in force), or refused (it is bad).",
+            ["result"],
+            registry=registry,
+        )
+        self.plugins = Gauge("carbontrack_plugins", "Plugins by state.", ["state"], registry=registry)
+        self._flags = {int(flag): self.flagged.labels(str(flag.name).lower()) for flag in Flag}
+
+    def count_alerts(self, of: str, counts: Mapping[tuple[str, str], int]) -> None:
+        """Set the gauge of alerts, ``of`` devices or of factories: (name, state) -> how many."""
+        before = {key for known in self._alerts.values() for key in known}
+        self._alerts[of] = counts
+        for key in before | counts.keys():
+            self.alerts.labels(*key).set(sum(known.get(key, 0) for known in self._alerts.values()))
+
+    def _count_telling(self, registry: CollectorRegistry) -> None:
+        """What people are told, and how long they take."""
         self.mails = Counter(
             "carbontrack_mails",
             "Mails by how they ended: sent, failed for good or after an hour, or dropped unsent.",
@@ -217,28 +243,6 @@ class Metrics:
             buckets=(60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400, 259_200),
             registry=registry,
         )
-        self._count_storage(registry)
-        self.plugin_errors = Counter(
-            "carbontrack_plugin_errors",
-            "Calls of plugins that failed, by plugin and kind: raised, or blocked (held the core up).",
-            ["plugin", "kind"],
-            registry=registry,
-        )
-        self.reloads = Counter(
-            "carbontrack_reloads",
-            "Reloads of the configuration: done, failed (something of it is not in force), or refused (it is bad).",
-            ["result"],
-            registry=registry,
-        )
-        self.plugins = Gauge("carbontrack_plugins", "Plugins by state.", ["state"], registry=registry)
-        self._flags = {int(flag): self.flagged.labels(str(flag.name).lower()) for flag in Flag}
-
-    def count_alerts(self, of: str, counts: Mapping[tuple[str, str], int]) -> None:
-        """Set the gauge of alerts, ``of`` devices or of factories: (name, state) -> how many."""
-        before = {key for known in self._alerts.values() for key in known}
-        self._alerts[of] = counts
-        for key in before | counts.keys():
-            self.alerts.labels(*key).set(sum(known.get(key, 0) for known in self._alerts.values()))
 
     def _count_storage(self, registry: CollectorRegistry) -> None:
         """What is kept, and how much room there is."""

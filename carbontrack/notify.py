@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,16 +74,8 @@ class NotifierInstance:
     min_severity: str = "warning"
 
 
-@dataclass(frozen=True, slots=True)
-class RuleTexts:
-    """What is read of a configured alert: its rule's title, and the rule's words by language."""
-
-    title: str
-    words: Mapping[str, RuleWords] = field(default_factory=dict)
-
-    def in_language(self, language: str) -> RuleWords:
-        found = self.words.get(language) or self.words.get("en")
-        return found or RuleWords(self.title, ())
+Words = Callable[[str], RuleWords]
+"""What people read of an alert, by language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +113,7 @@ class Notices:
         self._configured: frozenset[str] = frozenset()
         self._known: dict[str, NotifierInstance] = {}
         self._usable: dict[str, NotifierInstance] = {}
-        self._rules: Mapping[str, RuleTexts] = {}
+        self._rules: Mapping[str, Words] = {}
         self._sendable: dict[str, asyncio.Event] = {}
         self._failing: dict[str, Failing] = {}
         self._waiting: frozenset[str] = frozenset()
@@ -141,7 +133,7 @@ class Notices:
         self,
         instances: Sequence[NotifierInstance],
         configured: Iterable[str],
-        rules: Mapping[str, RuleTexts] | None = None,
+        rules: Mapping[str, Words] | None = None,
     ) -> None:
         """Tell by these from now on; ``configured`` names every configured notification, ``rules`` are by alert.
 
@@ -167,8 +159,8 @@ class Notices:
             at = failing.since.astimezone(self.policy.zone)
             day = "" if at.date() == self._clock().astimezone(self.policy.zone).date() else f"{at:%Y-%m-%d} "
             found.append(f"Nobody is reached by '{name}' since {day}{at:%H:%M}: {failing.error}")
-        for name in sorted(self._waiting - set(self._usable) - set(self._failing)):
-            found.append(f"Nobody is reached by '{name}': its plugin does not run")
+        stopped = sorted(self._waiting - set(self._usable) - set(self._failing))
+        found += [f"Nobody is reached by '{name}': its plugin does not run" for name in stopped]
         if self._unreached:
             found.append(f"{self._unreached} alerts reach nobody: no active person on duty has an address for them.")
         return found
@@ -303,7 +295,7 @@ class Notices:
         self, instance: NotifierInstance, person: User | None, seat: Seat, parts: Sequence[Part], book: Book
     ) -> Entry:
         language = person.locale if person and person.locale in LOCALES else "en"
-        shown = sorted(parts, key=lambda part: _rank(part)) if len(parts) > MOST_ITEMS else parts
+        shown = sorted(parts, key=_rank) if len(parts) > MOST_ITEMS else parts
         items = tuple(book.item(part, language, self._rules) for part in shown[:MOST_ITEMS])
         url = self._url(parts)
         told = letter(items, len(parts), language, self.policy.zone, url)
@@ -447,9 +439,9 @@ class Book:
     stacks: Mapping[int, Stack]
     sizes: Mapping[int, tuple[int, int]]
 
-    def item(self, part: Part, language: str, rules: Mapping[str, RuleTexts]) -> AlertItem:
+    def item(self, part: Part, language: str, rules: Mapping[str, Words]) -> AlertItem:
         alert = self.alerts[part.case.id]
-        words = rules.get(alert.rule, RuleTexts(alert.rule)).in_language(language)
+        words = rules[alert.rule](language) if alert.rule in rules else _unknown(alert.rule)
         devices, factories = self.sizes.get(alert.id, (1, 1))
         return AlertItem(
             event=part.event,  # type: ignore[arg-type]  # one of EVENTS
@@ -461,6 +453,11 @@ class Book:
             devices=devices,
             factories=factories,
         )
+
+
+def _unknown(rule: str) -> RuleWords:
+    """Of an alert whose rule is not there any more its name is known, and nothing to do first."""
+    return RuleWords(rule.replace("-", " ").capitalize(), ())
 
 
 def recipient(user: User) -> Recipient:
@@ -494,9 +491,7 @@ def _is_for(instance: NotifierInstance, user: User) -> bool:
 
 def _dedupe_key(channel: str, seat: Seat, parts: Sequence[Part]) -> str:
     """The same for the same told to the same for the same time."""
-    times = [
-        f"{part.case.id}:{part.event}:{sum(telling.seat == seat for telling in part.case.told)}" for part in parts
-    ]
+    times = [f"{part.case.id}:{part.event}:{sum(telling.seat == seat for telling in part.case.told)}" for part in parts]
     return hashlib.sha256("\n".join([channel, str(seat), *sorted(times)]).encode()).hexdigest()
 
 

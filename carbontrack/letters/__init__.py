@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from carbontrack.hookspecs import AlertItem
 from carbontrack.letters.words import WORDS
@@ -106,7 +106,7 @@ def _measured(item: AlertItem, words: Mapping[str, str]) -> str:
 def _environment() -> Environment:
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=lambda name: name is not None and ".html." in name,
+        autoescape=select_autoescape(("html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

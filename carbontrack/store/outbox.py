@@ -157,7 +157,9 @@ class Outbox(Audit):
         told = await _tellings([row[0] for row in rows if row[7] is not None])
         return [
             Case(
-                *row[:3],
+                id=row[0],
+                rule=row[1],
+                severity=row[2],
                 factory_id=row[11] if row[9] is not None else row[10],
                 raised_at=row[3],
                 cleared_at=row[4],
@@ -215,7 +217,7 @@ class Outbox(Audit):
 
     @in_context
     async def due_messages(self, channel: str, now: datetime, most: int) -> list[OutboxMessage]:
-        """What a channel is to send now: the oldest message of each person, so that each hears things in their order."""
+        """What a channel is to send now: the oldest message of each person, so that each hears all in its order."""
         waiting = OutboxRow.filter(channel=channel, state="waiting")
         firsts = await waiting.annotate(first=Min("id")).group_by("user_id").values_list("first", flat=True)
         query = OutboxRow.filter(id__in=list(firsts), next_attempt_at__lte=now).order_by("id").limit(most)
@@ -256,9 +258,9 @@ class Outbox(Audit):
 
     @in_context
     async def forget_messages(self, before: datetime) -> int:
-        """Delete what was done before then, but for what tells of an alert that is still open; how many were deleted."""
+        """Delete what was done before then, but for what tells of an alert that is open; how many were deleted."""
         of_open = OutboxAlertRow.filter(alert__cleared_at=None).values("outbox_id")
-        old = await OutboxRow.filter(done_at__lt=before).exclude(id__in=of_open).values_list("id", flat=True)
+        old: list[Any] = await OutboxRow.filter(done_at__lt=before).exclude(id__in=of_open).values_list("id", flat=True)
         for some in _parted(old):
             await OutboxRow.filter(id__in=some).delete()
         return len(old)
@@ -307,8 +309,10 @@ class Outbox(Audit):
         if row.state == "sent":
             raise RegistryError("it was sent")
         # ``created_at`` is when it was made: a message that is tried anew has its day again from now on.
-        await OutboxRow.filter(id=number).exclude(state="sent").update(
-            state="waiting", attempts=0, next_attempt_at=now, done_at=None
+        await (
+            OutboxRow.filter(id=number)
+            .exclude(state="sent")
+            .update(state="waiting", attempts=0, next_attempt_at=now, done_at=None)
         )
         await row.refresh_from_db()
         await row.fetch_related("user")
@@ -368,7 +372,8 @@ async def _keep_entries(entries: Sequence[Entry], now: datetime) -> int:
     known: set[str] = set()
     for at in range(0, len(keys), AT_ONCE):
         some = keys[at : at + AT_ONCE]
-        known |= set(await OutboxRow.filter(dedupe_key__in=some).values_list("dedupe_key", flat=True))
+        found: list[Any] = await OutboxRow.filter(dedupe_key__in=some).values_list("dedupe_key", flat=True)
+        known.update(found)
     parts: list[OutboxAlertRow] = []
     kept = 0
     for entry in entries:
@@ -390,7 +395,9 @@ async def _keep_entries(entries: Sequence[Entry], now: datetime) -> int:
 
 
 async def _emails(factory_id: int | None) -> list[str]:
-    return list(await DutyRow.filter(factory_id=factory_id).order_by("position").values_list("user__email", flat=True))
+    query = DutyRow.filter(factory_id=factory_id).order_by("position")
+    found: list[Any] = await query.values_list("user__email", flat=True)
+    return found
 
 
 async def _on_duty(factory_id: int | None, user_ids: Sequence[int]) -> list[UserRow]:
