@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from tortoise.exceptions import IntegrityError
-from tortoise.expressions import F, Q
+from tortoise.expressions import F, Q, Subquery
 from tortoise.functions import Count, Min
 from tortoise.transactions import in_transaction
 
@@ -259,7 +259,7 @@ class Outbox(Audit):
     @in_context
     async def forget_messages(self, before: datetime) -> int:
         """Delete what was done before then, but for what tells of an alert that is open; how many were deleted."""
-        of_open = OutboxAlertRow.filter(alert__cleared_at=None).values("outbox_id")
+        of_open = Subquery(OutboxAlertRow.filter(alert__cleared_at=None).values("outbox_id"))
         old: list[Any] = await OutboxRow.filter(done_at__lt=before).exclude(id__in=of_open).values_list("id", flat=True)
         for some in _parted(old):
             await OutboxRow.filter(id__in=some).delete()
@@ -287,7 +287,7 @@ class Outbox(Audit):
                 (Q(alert__factory_id__isnull=True) | Q(alert__factory_id__not=factory_id)),
                 (Q(alert__device_id__isnull=True) | Q(alert__device__factory_id__not=factory_id)),
             ).values("outbox_id")
-            query = query.filter(id__in=told).exclude(id__in=of_others)
+            query = query.filter(id__in=Subquery(told)).exclude(id__in=Subquery(of_others))
         rows = await query.order_by("-id").limit(limit).prefetch_related("user")
         return [_message(row) for row in rows]
 

@@ -43,7 +43,7 @@ LENGTHS = {1: 160, 2: 2 * 153}
 DOUBLE = str.maketrans({"[": "(", "]": ")", "{": "(", "}": ")", "|": "/", "\\": "/", "^": "", "~": "-", "€": "EUR"})
 """Characters that take the room of two, and what stands for them; and what is no character of the GSM alphabet."""
 PLAIN = str.maketrans(dict(zip("–—’‘“”`₂", "--''\"\"'2", strict=True)) | {"…": "...", "°": " deg "})  # noqa: RUF001
-NUMBER = re.compile(r"\+[1-9]\d{7,14}")
+NUMBER = re.compile(r"\+[1-9][0-9]{7,14}")
 
 
 def checked_url(url: str) -> str:
