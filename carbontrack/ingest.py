@@ -13,7 +13,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,19 @@ def client_beside(settings: BrokerSettings, name: str, **options: Any) -> aiomqt
         protocol=aiomqtt.ProtocolVersion.V311,
         **options,
     )
+
+
+def commands(settings: BrokerSettings) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """Sends commands to devices where no core runs, each by a connection of its own."""
+
+    async def command(device_id: str, body: Mapping[str, Any]) -> None:
+        try:
+            async with client_beside(settings, "command") as client:
+                await client.publish(f"ct/v1/{device_id}/dn/cmd", msgspec.json.encode(body), qos=1)
+        except aiomqtt.MqttError as error:
+            raise ConnectionError(f"the MQTT broker does not take it: {error}") from error
+
+    return command
 
 
 def tls_context(

@@ -79,6 +79,8 @@ async def change_everything(store: Store) -> None:
     await store.acknowledge_alert(alert.id, "on my way", LATER, by=HQ)
     await store.shelve_alert(alert.id, LATER + DAY, "the clerk is on leave", by=HQ)
     await store.unshelve_alert(alert.id, by=HQ)
+    amina = await store.add_user("duty@example.org", "argon2-hash", Role.HQ_MANAGER, by=HQ)
+    await store.set_duty(kangaita.id, [amina.id], by=HQ)
     item = Quarantined("dev-001", "invalid_json", "why", NOON, b"{", 7, kangaita.id)
     await store.mark_replayed(item, "60 stored, 0 there already", by=HQ)
     await store.dismiss(item, "a test of the board", by=HQ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, time, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -188,7 +189,7 @@ def test_people_are_reminded_of_all_that_would_be_due_soon_at_once() -> None:
 @pytest.mark.parametrize(
     "seen", [{"acknowledged_at": NOON + 2 * MINUTE}, {"shelved_until": NOON + 1000 * HOUR}, {"cleared_at": NOON + HOUR}]
 )
-def test_what_is_acknowledged_or_shelved_or_over_is_neither_repeated_nor_escalated(seen: dict[str, datetime]) -> None:
+def test_what_is_acknowledged_or_shelved_or_over_is_neither_repeated_nor_escalated(seen: dict[str, Any]) -> None:
     known = case(told=told((CLERK, RAISED, NOON)), **seen)
     found = decided(known, now=NOON + 100 * HOUR)
     assert found == ({CLERK: [(CLEARED, 1)]} if "cleared_at" in seen else {})
@@ -392,8 +393,13 @@ def test_over_a_long_time_all_promises_hold(
         world.now += MINUTE
         world.look()
     for seat, times in world.spoken.items():
-        for (before, _), (after, urgent) in zip(times, times[1:], strict=False):
+        for (before, _), (after, urgent) in pairwise(times):
             assert after - before >= world.policy.wait("critical" if urgent else ""), seat
+    _check_the_end(world, has_headquarters=has_headquarters)
+
+
+def _check_the_end(world: World, *, has_headquarters: bool) -> None:
+    """Whoever is to hear of what goes on has heard of it."""
     for known in world.cases.values():
         reached = {it.seat for it in known.told if it.event in OF_ITS_BEING and isinstance(it.seat, int)}
         goes_on = known.cleared_at is None and known.acknowledged_at is None

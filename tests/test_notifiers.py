@@ -355,7 +355,7 @@ async def test_the_device_s_own_alarm_goes_on_and_off(mosquitto: Broker, tmp_pat
                 for each in (*told, notification(of_network=True), notification(of_factory=True)):
                     await send(device.DeviceOptions(), each)
                 async for message in node.messages:
-                    heard.append((message.topic.value, json.loads(bytes(message.payload))))  # type: ignore[arg-type]
+                    heard.append((message.topic.value, json.loads(bytes(message.payload))))
                     if len(heard) == 3:
                         break
                 await end(job)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def trial_letter(language: str) -> Letter:
+    """A letter that says that it is none, to try a channel with."""
+    words = WORDS.get(language, WORDS["en"])
+    text = words["test_text"]
+    return Letter(f"[{words['test_subject']}]", text, f"<!doctype html><html><body><p>{escape(text)}</p></body></html>")

@@ -406,15 +406,16 @@ async def _on_duty(factory_id: int | None, user_ids: Sequence[int]) -> list[User
     if len(set(user_ids)) < len(user_ids):
         raise RegistryError("somebody is on it twice", "user_ids")
     found = {row.id: row for row in await UserRow.filter(id__in=list(user_ids))}
-    people = [found[number] for number in user_ids if number in found]
-    if len(people) < len(user_ids):
-        raise RegistryError("there is no such person", "user_ids")
-    for row in people:
-        if row.status != UserStatus.ACTIVE:
-            raise RegistryError(f"the account of {row.email} is not active", "user_ids")
-        if row.role in FACTORY_ROLES and (factory_id is None or row.factory_id != factory_id):
-            raise RegistryError(f"{row.email} may not see what this list is for", "user_ids")
-    return people
+    for number in user_ids:
+        # One answer for all: whoever makes a list learns nothing of people that are not theirs.
+        if number not in found or not _may_be_told(found[number], factory_id):
+            raise RegistryError(f"nobody with the number {number} may be told of what this list is for", "user_ids")
+    return [found[number] for number in user_ids]
+
+
+def _may_be_told(row: UserRow, factory_id: int | None) -> bool:
+    is_at_home = row.role not in FACTORY_ROLES or (factory_id is not None and row.factory_id == factory_id)
+    return row.status == UserStatus.ACTIVE and is_at_home
 
 
 def _message(row: OutboxRow) -> OutboxMessage:

@@ -16,19 +16,16 @@ from carbontrack.dispatch import Policy
 from carbontrack.hookspecs import Notification, Notifier, RuleWords
 from carbontrack.metrics import Metrics
 from carbontrack.model import Finding, Role, User
-from carbontrack.notify import Notices, NotifierInstance, RuleTexts
+from carbontrack.notify import Notices, NotifierInstance, Words
 from carbontrack.store import Store
 from tests.support.world import NAIROBI, NOON
 
 POLICY = Policy(NAIROBI)
-SILENT = RuleTexts(
-    "A device is silent",
-    {
-        "en": RuleWords("A device is silent", ("Look whether its lamp is lit.",)),
-        "sw": RuleWords("Kifaa kiko kimya", ("Angalia kama taa yake inawaka.",)),
-    },
-)
-RULES = {"device-silent": SILENT}
+SILENT = {
+    "en": RuleWords("A device is silent", ("Look whether its lamp is lit.",)),
+    "sw": RuleWords("Kifaa kiko kimya", ("Angalia kama taa yake inawaka.",)),
+}
+RULES: Mapping[str, Words] = {"device-silent": SILENT.__getitem__}
 
 
 class NoOptions(BaseModel):
@@ -114,7 +111,7 @@ def telling(
     channels: Sequence[Told | NotifierInstance],
     *,
     clock: Hours | None = None,
-    rules: Mapping[str, RuleTexts] = RULES,
+    rules: Mapping[str, Words] = RULES,
     **policy: Any,
 ) -> Telling:
     """Notices that tell by these channels; ``policy`` are fields of the policy that differ."""
