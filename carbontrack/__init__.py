@@ -2,6 +2,7 @@
 
 from carbontrack.emissions.rate import co2_wet_fraction, plan_in_force
 from carbontrack.hookspecs import (
+    AlertItem,
     AlertRule,
     DecodeError,
     FactoryDay,
@@ -16,6 +17,7 @@ from carbontrack.hookspecs import (
     Notifier,
     NotReady,
     Observation,
+    Outbound,
     Page,
     Plugin,
     PluginState,
@@ -23,10 +25,12 @@ from carbontrack.hookspecs import (
     PortalReader,
     PortalRequest,
     PortalView,
+    Recipient,
     ReportFormat,
     RuleWords,
     SensorDriver,
     Tier,
+    Undeliverable,
     Verdict,
     hookimpl,
 )
@@ -56,6 +60,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Alert",
+    "AlertItem",
     "AlertRule",
     "ClockQuality",
     "DecodeError",
@@ -76,6 +81,7 @@ __all__ = [
     "Notification",
     "Notifier",
     "Observation",
+    "Outbound",
     "Page",
     "Payload",
     "Plugin",
@@ -85,6 +91,7 @@ __all__ = [
     "PortalRequest",
     "PortalView",
     "Reading",
+    "Recipient",
     "Record",
     "Report",
     "ReportFormat",
@@ -97,6 +104,7 @@ __all__ = [
     "Stack",
     "StackTotal",
     "Tier",
+    "Undeliverable",
     "User",
     "Verdict",
     "co2_wet_fraction",

@@ -26,19 +26,21 @@ from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor, Trust
 from carbontrack.config import Config, Http
-from carbontrack.configured import all_instances, notifier_instances, rule_instances
+from carbontrack.configured import all_instances, notifier_instances, policy_of, rule_instances
 from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
 from carbontrack.factory_watch import FactoryWatch
 from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
+from carbontrack.hookspecs import Outbound
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
 from carbontrack.mail import Mailer, mailer
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
 from carbontrack.model import Origin
-from carbontrack.notify import Notifications, notifications
+from carbontrack.notify import Notices
+from carbontrack.outbound import Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader, note_reload
@@ -83,6 +85,7 @@ class Core:
     canary: Canary
     accounts: BrokerAccounts | None
     mailer: Mailer | None
+    notices: Notices
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -104,7 +107,13 @@ class Core:
         found = self.not_ready() or [text for text in (self.canary.problem, accounts) if text]
         if self.mailer and self.mailer.problem:
             found.append(self.mailer.problem)
-        return [*found, *self.plugins.problems(), *self.reloader.left_out, *self.rules.problems]
+        return [
+            *found,
+            *self.notices.problems(),
+            *self.plugins.problems(),
+            *self.reloader.left_out,
+            *self.rules.problems,
+        ]
 
 
 @asynccontextmanager
@@ -113,7 +122,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
 
     ``read`` reads the configuration anew, for a reload.
     """
-    metrics = Metrics()
+    metrics, ways = Metrics(), Ways()
     database = config.database
     async with (
         open_store(
@@ -123,10 +132,10 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             max_batch_readings=database.max_batch_readings,
             archive_folder=config.retention.archive_folder,
         ) as store,
-        running_plugins(config, metrics) as plugins,
-        notifications(metrics) as notices,
+        running_plugins(config, metrics, outbound=ways) as plugins,
         mailer(config, metrics) as mail,
     ):
+        notices = Notices(store, metrics, policy_of(config), public_url=config.http.public_url or "")
         settings = broker_settings(config)
         drain = Drain(config.mqtt.credit, config.mqtt.backlog_per_s)
         receipts = Receipts(settings, metrics, drain)
@@ -146,12 +155,12 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             messages_per_s=devices.messages_per_s,
             drain=drain,
             hearing=hearing,
-            notify=notices.tell,
+            alert_changed=notices.alert_changed,
             late=late.note,
         )
         fleet = Fleet(services, plugins.contributions.sensors)
         books = books_of(config, store)
-        watch = FactoryWatch(store, books, metrics, notices.tell)
+        watch = FactoryWatch(store, books, metrics, notices.alert_changed)
         late.rules_for = fleet.rules_for
         rules = RuleBook(store, (fleet.adjust, watch.adjust))
         await rules.renew()
@@ -160,6 +169,8 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, watch, notices, rules))
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
+        ways.by_mail = mail.deliver if mail else None
+        ways.by_page, ways.by_command = live.publish_alert, ingest.command
         zone = ZoneInfo(config.site.time_zone)
         summariser = Summariser(store, zone)
         upkeep = upkeep_of(config, store, metrics)
@@ -168,7 +179,21 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         fleet.canary.start()
         accounts = accounts_of(config, settings, store, metrics)
         core = Core(
-            config, store, fleet, live, metrics, ingest, plugins, reloader, books, rules, upkeep, canary, accounts, mail
+            config,
+            store,
+            fleet,
+            live,
+            metrics,
+            ingest,
+            plugins,
+            reloader,
+            books,
+            rules,
+            upkeep,
+            canary,
+            accounts,
+            mail,
+            notices,
         )
         try:
             async with _kept_running(
@@ -179,6 +204,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 tiers=lambda: _summarise(summariser, metrics, upkeep),
                 factories=watch.keep,
                 late=late.keep,
+                notices=notices.keep,
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 lag=lambda: _measure_lag(metrics, plugins.watch),
                 drain=lambda: _adjust(drain, fleet),
@@ -236,9 +262,11 @@ async def reload_signal(core: Core) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def running_plugins(config: Config, metrics: Metrics, watch: Watch | None = None) -> AsyncIterator[PluginHost]:
-    """The plugins of the configuration, loaded and set up."""
-    host = PluginHost(metrics, watch, check_pages=check_pages)
+async def running_plugins(
+    config: Config, metrics: Metrics, watch: Watch | None = None, outbound: Outbound | None = None
+) -> AsyncIterator[PluginHost]:
+    """The plugins of the configuration, loaded and set up; ``outbound`` is what notifiers are given."""
+    host = PluginHost(metrics, watch, check_pages=check_pages, outbound=outbound)
     with host.watch.on():
         try:
             await host.apply(config)
@@ -390,17 +418,20 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
 
 
 def follow_plugins(
-    config: Config, plugins: PluginHost, fleet: Fleet, watch: FactoryWatch, notices: Notifications, book: RuleBook
+    config: Config, plugins: PluginHost, fleet: Fleet, watch: FactoryWatch, notices: Notices, book: RuleBook
 ) -> tuple[str, ...]:
     """Let everybody use what the plugins bring now; what of the configuration cannot be used."""
     brought = plugins.contributions
     configured = frozenset(entry.name for entry in config.alerts if entry.enabled)
     rules, factory_rules, problems = rule_instances(config, brought)
-    book.follow(all_instances(config, brought)[0])
+    every, _ = all_instances(config, brought)
+    book.follow(every)
     fleet.follow(brought.sensors, rules, configured)
     watch.follow(factory_rules, configured)
     notifiers, more_problems = notifier_instances(config, brought)
-    notices.follow(notifiers, [entry.name for entry in config.notifications])
+    notices.policy = policy_of(config)
+    words = {instance.name: instance.words for instance in every}
+    notices.follow(notifiers, [entry.name for entry in config.notifications], words)
     return (*problems, *more_problems)
 
 

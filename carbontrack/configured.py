@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import time
+from datetime import time, timedelta
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from carbontrack.alerts import Hours, RuleInstance, Scope
 from carbontrack.config import AlertEntry, Config, ConfigError, Problem, check_options
 from carbontrack.device import Rules
+from carbontrack.dispatch import Policy
 from carbontrack.factory_watch import FactoryRules
 from carbontrack.hookspecs import AlertRule, FactoryRule, Notifier
 from carbontrack.notify import NotifierInstance
@@ -73,6 +74,25 @@ def _scope(config: Config, entry: AlertEntry) -> Scope:
         begin, end = entry.hours.replace("24:00", "00:00").split("-")
         hours = Hours(time.fromisoformat(begin), time.fromisoformat(end), ZoneInfo(config.site.time_zone))
     return Scope(frozenset(entry.factories), frozenset(entry.stacks), frozenset(entry.devices), hours)
+
+
+def policy_of(config: Config) -> Policy:
+    """How people are told, as the configuration says it."""
+    told = config.alerting
+    quiet = None
+    if told.quiet_hours is not None:
+        begins, ends = (time.fromisoformat(text) for text in told.quiet_hours.replace("24:00", "00:00").split("-"))
+        quiet = begins, ends
+    return Policy(
+        zone=ZoneInfo(config.site.time_zone),
+        fold=timedelta(seconds=told.fold_s),
+        critical_fold=timedelta(seconds=told.critical_fold_s),
+        network_from=told.network_from,
+        repeat_every=timedelta(minutes=told.repeat_every_min) if told.repeat_every_min else None,
+        escalate_after=timedelta(minutes=told.escalate_after_min) if told.escalate_after_min else None,
+        quiet=quiet,
+        quiet_severities=frozenset(told.quiet_severities),
+    )
 
 
 def notifier_instances(config: Config, brought: Contributions) -> tuple[tuple[NotifierInstance, ...], tuple[str, ...]]:

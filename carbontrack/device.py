@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import structlog
@@ -16,7 +16,7 @@ import structlog
 from carbontrack.actor import Actor
 from carbontrack.alerts import LATE_FROM, LONGEST_SILENCE, RuleInstance, ask, held_until, is_worth_keeping, unchanged
 from carbontrack.health import CLOCK_OFF_S, Birth, ClockSeen, Facts, NodeRecord, NodeStore
-from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver, Verdict
+from carbontrack.hookspecs import AlertRule, Observation, SensorDriver, Verdict
 from carbontrack.intake import Batch, Intake
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
@@ -24,7 +24,6 @@ from carbontrack.model import (
     INACTIVE,
     MIN_DATETIME,
     MOST_CAUSES,
-    Alert,
     AlertState,
     Flag,
     Outcome,
@@ -35,7 +34,7 @@ from carbontrack.model import (
     Standing,
     snapshot_of,
 )
-from carbontrack.notify import tell_nobody
+from carbontrack.notify import nobody
 from carbontrack.overload import Allowance, Drain
 from carbontrack.store import ADJOINING, Store, StoreBusy, StoreUnavailable, Work
 from carbontrack.streams import Stream
@@ -125,7 +124,7 @@ Rules = tuple[RuleInstance[AlertRule], ...]
 class Services:
     """What every device actor shares. ``receipt`` is told (device id, stream id, watermark) after a commit.
 
-    ``notify`` is told of every alert that was raised or cleared, after its commit; it never waits.
+    ``alert_changed`` is called after the commit of every alert that was raised or cleared; it never waits.
     ``will_after_s``: a last will counts after so long, if it is the device's own.
     """
 
@@ -143,7 +142,7 @@ class Services:
     hearing: Hearing = field(default_factory=_all_is_heard)
     monotonic: Callable[[], float] = time.monotonic
     clock: Callable[[], datetime] = _utc_now
-    notify: Callable[[Notification], None] = tell_nobody
+    alert_changed: Callable[[], None] = nobody
     late: Callable[[Site, datetime, datetime], None] = look_at_nothing
     """Told of readings of a span that came late, when all of them are kept; it never waits."""
 
@@ -614,10 +613,11 @@ class DeviceActor(Actor[Payload]):
         store, name = self._services.store, instance.name
         fired, fires = before.state is AlertState.FIRING, after.state is AlertState.FIRING
         if fires and not fired:
-            alert = await store.raise_alert(self.name, name, instance.severity, verdict.finding, at, after)
-            self._notify("raised", alert)
+            await store.raise_alert(self.name, name, instance.severity, verdict.finding, at, after)
+            self._services.alert_changed()
         elif fired and not fires:
-            self._notify("cleared", await store.clear_alert(self.name, name, at))
+            await store.clear_alert(self.name, name, at)
+            self._services.alert_changed()
         elif is_worth_keeping(self._kept.get(name, INACTIVE), after):
             await store.keep_standing(self.name, name, after)
         else:
@@ -626,11 +626,6 @@ class DeviceActor(Actor[Payload]):
         self._kept[name] = after
         if after.state is AlertState.FIRING or any(instance is each for each in self.rules):
             self._standings[name] = after  # else its options have changed while this was kept
-
-    def _notify(self, event: Literal["raised", "cleared"], alert: Alert | None) -> None:
-        if alert is not None:
-            site = self.intake.site
-            self._services.notify(Notification(event, alert, site.factory, site.stack))
 
     async def _clear_what_nobody_configures(self) -> None:
         """End the alerts whose name has gone from the configuration: no rule would ever clear them.
@@ -644,7 +639,7 @@ class DeviceActor(Actor[Payload]):
             del self._kept[name]
         for name in [name for name in self._standings if name not in self._configured]:
             if self._standings[name].state is AlertState.FIRING:
-                cleared = await self._services.store.clear_alert(self.name, name, self._services.clock())
-                self._notify("cleared", cleared)
+                await self._services.store.clear_alert(self.name, name, self._services.clock())
+                self._services.alert_changed()
                 self._kept.pop(name, None)
             del self._standings[name]

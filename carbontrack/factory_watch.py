@@ -18,10 +18,10 @@ from carbontrack.alerts import RuleInstance, ask, count_standings, is_worth_keep
 from carbontrack.bookkeeping import Books, month
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import LEAST_AVAILABILITY
-from carbontrack.hookspecs import FactoryFacts, FactoryRule, Notification
+from carbontrack.hookspecs import FactoryFacts, FactoryRule
 from carbontrack.metrics import Metrics
-from carbontrack.model import INACTIVE, Alert, AlertSettings, AlertState, Factory, Stack, Standing
-from carbontrack.notify import tell_nobody
+from carbontrack.model import INACTIVE, AlertSettings, AlertState, Factory, Stack, Standing
+from carbontrack.notify import nobody
 from carbontrack.store import Store
 
 log = structlog.get_logger(__name__)
@@ -43,12 +43,12 @@ def _utc_now() -> datetime:
 
 @dataclass(slots=True)
 class FactoryWatch:
-    """Steps the factory rules. ``notify`` is told of every alert that was raised or cleared; it never waits."""
+    """Steps the factory rules. ``alert_changed`` is called after each that was raised or cleared; it never waits."""
 
     store: Store
     books: Books
     metrics: Metrics
-    notify: Callable[[Notification], None] = tell_nobody
+    alert_changed: Callable[[], None] = nobody
     clock: Callable[[], datetime] = _utc_now
     monotonic: Callable[[], float] = time.monotonic
     _rules: FactoryRules = ()
@@ -124,9 +124,8 @@ class FactoryWatch:
             if factory is not None and factory.is_active and self._is_watched(factory, name):
                 continue
             if self._standings.get((factory_id, name), INACTIVE).state is AlertState.FIRING:
-                cleared = await self.store.clear_alert(factory_id, name, self.clock())
-                if cleared is not None and factory is not None:
-                    self.notify(Notification("cleared", cleared, factory, None))
+                await self.store.clear_alert(factory_id, name, self.clock())
+                self.alert_changed()
             elif factory is not None:
                 await self.store.keep_standing(factory_id, name, INACTIVE)
             self._standings.pop((factory_id, name), None)
@@ -149,15 +148,12 @@ class FactoryWatch:
         except Exception:  # noqa: BLE001  # a rule is a plugin: its fence has counted it, and the others go on
             return
         was, now_is = standing.state, after.state
-        changed: Alert | None
         if now_is is AlertState.FIRING and was is not AlertState.FIRING:
-            changed = await self.store.raise_alert(*key, instance.severity, verdict.finding, now, after)
-            if changed is not None:
-                self.notify(Notification("raised", changed, facts.factory, None))
+            await self.store.raise_alert(*key, instance.severity, verdict.finding, now, after)
+            self.alert_changed()
         elif was is AlertState.FIRING and now_is is not AlertState.FIRING:
-            changed = await self.store.clear_alert(*key, now)
-            if changed is not None:
-                self.notify(Notification("cleared", changed, facts.factory, None))
+            await self.store.clear_alert(*key, now)
+            self.alert_changed()
         elif is_worth_keeping(self._kept.get(key, INACTIVE), after):
             await self.store.keep_standing(*key, after)
         else:

@@ -17,7 +17,7 @@ from carbontrack.alerts import count_standings, rules_at, rules_of_factory
 from carbontrack.device import DeviceActor, Rules, Services
 from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.health import DeviceHealth, FleetFirmware, HealthState, NodeRecord, health_of, health_of_absent
-from carbontrack.hookspecs import DecodeError, Notification, SensorDriver
+from carbontrack.hookspecs import DecodeError, SensorDriver
 from carbontrack.model import (
     MIN_DATETIME,
     AlertSettings,
@@ -214,10 +214,8 @@ class Fleet:
             self._sites = wanted
             if new:
                 await self._start(new)
-            for alert in await self._services.store.clear_alerts_of_disabled(self._services.clock()):
-                of = wanted.get(alert.device_id or "")
-                if of is not None:
-                    self._services.notify(Notification("cleared", alert, of.factory, of.stack))
+            if await self._services.store.clear_alerts_of_disabled(self._services.clock()):
+                self._services.alert_changed()
 
     def follow(self, drivers: Mapping[str, SensorDriver], rules: Rules, configured: Iterable[str]) -> None:
         """Have all devices use these drivers and rules from now on; ``configured`` names every configured alert.

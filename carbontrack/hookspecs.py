@@ -92,6 +92,19 @@ class NotReady(Exception):
     """Raised by :func:`set_up` when what the plugin needs is not there yet: it is tried again, later and later."""
 
 
+class Outbound(Protocol):
+    """The ways out of the core. Each raises what went wrong, ConnectionError where the core has no such way."""
+
+    async def mail(self, to: str, subject: str, text: str, html: str | None = None) -> None:
+        """Hand a mail to the mail server, once; raises :class:`Undeliverable` where it will never have it."""
+
+    def show(self, event: Mapping[str, Any], factory_id: int | None) -> None:
+        """Show an alert on the live pages of those who may see the factory; None: who sees all of them."""
+
+    async def command(self, device_id: str, body: Mapping[str, Any]) -> None:
+        """Send a command to a device; returns when the broker has it."""
+
+
 class Plugin(Protocol):
     """What a plugin is given of the core while it is loaded."""
 
@@ -102,6 +115,10 @@ class Plugin(Protocol):
     @property
     def frame_decoders(self) -> Mapping[str, FrameDecoder]:
         """The frame decoders of all plugins, by name, as they are now."""
+
+    @property
+    def outbound(self) -> Outbound:
+        """The ways out that the core has, for notifiers."""
 
     def start(self, job: Coroutine[Any, Any, None], name: str) -> None:
         """Run a coroutine beside the core until the plugin is unloaded; one that raises parks the plugin."""
@@ -272,14 +289,62 @@ class FactoryRule:
     """What people read of it, by language (``en``, ``sw``)."""
 
 
+Event = Literal["raised", "escalated", "repeated", "cleared", "acknowledged"]
+"""What is told of an alert. ``escalated``: others did not answer; ``acknowledged``: somebody has seen it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertItem:
+    """One alert of a notification, and what is told of it.
+
+    ``factory`` and ``stack`` are None for one of the whole network, which stands for ``devices`` at ``factories``;
+    ``stack`` alone is None for the alert of a factory as a whole. ``title`` and ``first_steps`` are in the recipient's
+    language.
+    """
+
+    event: Event
+    alert: Alert
+    factory: Factory | None
+    stack: Stack | None
+    title: str
+    first_steps: tuple[str, ...] = ()
+    devices: int = 1
+    factories: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A person who is to be told. ``phone`` is empty where none is known; ``language`` is ``en`` or ``sw``."""
+
+    name: str
+    email: str
+    phone: str
+    language: str
+
+
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """An alert that was raised or cleared, for those who are to know. ``stack`` is None for a factory's alert."""
+    """What somebody is to be told: one alert, or all of them that came together.
 
-    event: Literal["raised", "cleared"]
-    alert: Alert
-    factory: Factory
-    stack: Stack | None
+    ``event`` is the most important of the items'; there are at most 20 ``items``, out of ``count``. ``recipient`` is
+    None where a notifier tells once for all. ``subject``, ``text`` and ``html`` say it all in the recipient's language;
+    ``url`` leads to the portal, and is empty where its address is not known. ``id`` stays over attempts: whoever gets
+    it twice, has it already.
+    """
+
+    id: str
+    event: Event
+    items: tuple[AlertItem, ...]
+    count: int
+    recipient: Recipient | None
+    subject: str
+    text: str
+    html: str
+    url: str = ""
+
+
+class Undeliverable(Exception):
+    """Raised by a notifier for what will never be delivered, such as an address that is none: it is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,13 +352,17 @@ class Notifier:
     """A way to tell people of alerts.
 
     ``send`` takes an instance of ``options_model`` and one :class:`Notification`. What it raises means that it was not
-    delivered, and it is asked again.
+    delivered, and it is asked again, later and later, for a day; :class:`Undeliverable` ends that at once.
+    With ``to_people`` it is asked once for each person who is on duty, of those who have what ``needs`` names; without
+    it once for all, and not again while an alert goes on.
     """
 
     name: str
     title: str
     options_model: type[BaseModel]
     send: Callable[[Any, Notification], Awaitable[None]]
+    to_people: bool = False
+    needs: Literal["email", "phone"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ UP_FILTER = "ct/v1/+/up/#"
 CHANNELS = frozenset({"data", "backlog", "state", "config", "res"})
 LONGEST_BACKOFF_S = 30.0
 RECEIPT_TICK_S = 0.05
+COMMAND_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,19 @@ def client_beside(settings: BrokerSettings, name: str, **options: Any) -> aiomqt
         protocol=aiomqtt.ProtocolVersion.V311,
         **options,
     )
+
+
+def commands(settings: BrokerSettings) -> Callable[[str, Mapping[str, Any]], Awaitable[None]]:
+    """Sends commands to devices where no core runs, each by a connection of its own."""
+
+    async def command(device_id: str, body: Mapping[str, Any]) -> None:
+        try:
+            async with client_beside(settings, "command") as client:
+                await client.publish(f"ct/v1/{device_id}/dn/cmd", msgspec.json.encode(body), qos=1)
+        except aiomqtt.MqttError as error:
+            raise ConnectionError(f"the MQTT broker does not take it: {error}") from error
+
+    return command
 
 
 def tls_context(
@@ -172,6 +186,20 @@ class Ingest:
         self._metrics = metrics
         self._hearing = hearing or Hearing()
         self._deliveries = metrics.deliveries
+        self._connection: aiomqtt.Client | None = None
+
+    async def command(self, device_id: str, body: Mapping[str, Any]) -> None:
+        """Send a command to a device; returns when the broker has it. Raises ConnectionError where it is away."""
+        client = self._connection
+        if client is None:
+            raise ConnectionError("there is no connection to the MQTT broker")
+        try:
+            # QoS 1: a broker keeps it for a node that is away for a moment. Not retained: it would be told for ever.
+            await client.publish(
+                f"ct/v1/{device_id}/dn/cmd", msgspec.json.encode(body), qos=1, timeout=COMMAND_TIMEOUT_S
+            )
+        except aiomqtt.MqttError as error:
+            raise ConnectionError(f"the MQTT broker does not take it: {error}") from error
 
     async def consume(self) -> None:
         """Receive until cancelled; connects again with back-off and jitter whenever the link is lost."""
@@ -181,6 +209,7 @@ class Ingest:
                 async with self._client() as client:
                     await client.subscribe(UP_FILTER, qos=1)
                     self._state(connected=True)
+                    self._connection = client
                     log.info("connected to the broker", host=self._settings.host, port=self._settings.port)
                     delay = 1.0
                     self._receipts.republish()
@@ -190,6 +219,7 @@ class Ingest:
                 if self.connected or delay == 1.0:
                     log.warning("no connection to the broker, trying again", error=str(error))
             finally:
+                self._connection = None
                 self._state(connected=False)
             await asyncio.sleep(delay * (0.5 + 0.5 * random.random()))
             delay = min(delay * 2, LONGEST_BACKOFF_S)

@@ -1,10 +1,15 @@
-"""What changed just now, to whoever watches. In-process; a slow watcher gets the newest state, never a backlog."""
+"""What changed just now, to whoever watches. In-process; a slow watcher gets the newest state, never a backlog.
+
+Of alerts a slow watcher gets the newest few.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from carbontrack.model import Snapshot
 
@@ -12,20 +17,35 @@ CANARY_FACTORY_ID = -2
 """The canary's: nobody has this factory, and who watches all factories does not see it."""
 
 
-class Subscription:
-    """What one watcher has not seen yet: at most one snapshot per device."""
+MOST_ALERTS = 50
+"""Alerts that one watcher has not seen yet; of more, the oldest are left out."""
 
-    __slots__ = ("_changed", "_event", "closed", "factory_id")
+
+class Subscription:
+    """What one watcher has not seen yet: at most one snapshot per device, and some alerts."""
+
+    __slots__ = ("_alerts", "_changed", "_event", "closed", "factory_id")
 
     def __init__(self, factory_id: int | None) -> None:
         self.factory_id = factory_id
         self.closed = False
         self._changed: dict[str, Snapshot] = {}
+        self._alerts: deque[Mapping[str, Any]] = deque(maxlen=MOST_ALERTS)
         self._event = asyncio.Event()
 
     def put(self, snapshot: Snapshot) -> None:
         self._changed[snapshot.device_id] = snapshot
         self._event.set()
+
+    def put_alert(self, event: Mapping[str, Any]) -> None:
+        self._alerts.append(event)
+        self._event.set()
+
+    def alerts(self) -> list[Mapping[str, Any]]:
+        """What was told of alerts since the last call; after :meth:`changes` has returned."""
+        found = list(self._alerts)
+        self._alerts.clear()
+        return found
 
     def close(self) -> None:
         """Wake the watcher: there will be no more."""
@@ -33,7 +53,7 @@ class Subscription:
         self._event.set()
 
     async def changes(self) -> list[Snapshot]:
-        """Wait until something changed or ``closed``; the newest snapshot of each changed device."""
+        """Wait until something changed, an alert came, or ``closed``; the newest snapshot of each changed device."""
         await self._event.wait()
         self._event.clear()
         changed, self._changed = list(self._changed.values()), {}
@@ -51,6 +71,13 @@ class Live:
             wanted = subscription.factory_id
             if wanted == snapshot.factory_id or (wanted is None and snapshot.factory_id != CANARY_FACTORY_ID):
                 subscription.put(snapshot)
+
+    def publish_alert(self, event: Mapping[str, Any], factory_id: int | None) -> None:
+        """Hand what is told of an alert to the watchers of its factory; None: to those of all factories."""
+        for subscription in self._subscriptions:
+            wanted = subscription.factory_id
+            if wanted is None or (factory_id is not None and wanted == factory_id):
+                subscription.put_alert(event)
 
     @property
     def watchers(self) -> int:

@@ -1,6 +1,7 @@
 """Mail by one SMTP server: what is to be sent waits in memory and is tried again for up to an hour.
 
 What still waits when the core stops is lost. Whoever sends is never kept waiting, and never learns whether it arrived.
+Whoever has to know hands a mail over once, and waits for the server's answer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import aiosmtplib
 import structlog
 
 from carbontrack.config import Config, ConfigError, Mail, Problem
+from carbontrack.hookspecs import Undeliverable
 from carbontrack.metrics import Metrics
 from carbontrack.tasks import end
 
@@ -67,6 +69,26 @@ class Mailer:
         task = asyncio.create_task(self._deliver(message), name="mail")
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
+
+    async def deliver(self, to: str, subject: str, text: str, html: str | None = None) -> None:
+        """Hand a mail over and return when the server has taken it.
+
+        Raises :class:`Undeliverable` where it never will, and otherwise what went wrong: try again later.
+        """
+        assert self._server.sender is not None, "the configuration asks for one"
+        try:
+            message = written(self._server.sender, to, subject, text, html)
+        except MailError as error:
+            raise Undeliverable(str(error)) from error
+        try:
+            async with self._at_once:
+                await self._hand_over(message)
+        except (aiosmtplib.SMTPException, OSError, TimeoutError, ValueError) as failure:
+            if _is_final(failure):
+                self._count("failed")
+                raise Undeliverable(f"the mail server refuses it: {_told(failure)}") from failure
+            raise
+        self._count("sent")
 
     async def close(self) -> None:
         """Let go what goes quickly, and end."""
@@ -157,6 +179,12 @@ def _whole(text: str) -> str:
 
 def _domain(name: str) -> str:
     return name.encode("idna").decode()
+
+
+def _told(failure: Exception) -> str:
+    if isinstance(failure, aiosmtplib.SMTPRecipientsRefused):
+        return "; ".join(f"{refused.code} {refused.message}" for refused in failure.recipients)
+    return str(failure)
 
 
 def _is_final(failure: Exception) -> bool:

@@ -186,19 +186,7 @@ class Metrics:
             registry=registry,
         )
         self._alerts: dict[str, Mapping[tuple[str, str], int]] = {}
-        self.mails = Counter(
-            "carbontrack_mails",
-            "Mails by how they ended: sent, failed for good or after an hour, or dropped unsent.",
-            ["outcome"],
-            registry=registry,
-        )
-        self.mails_waiting = Gauge("carbontrack_mails_waiting", "Mails that are still to be sent.", registry=registry)
-        self.notifications = Counter(
-            "carbontrack_notifications",
-            "Notifications of alerts by how they ended: sent, failed after several attempts, or dropped unsent.",
-            ["notification", "outcome"],
-            registry=registry,
-        )
+        self._count_telling(registry)
         self._count_storage(registry)
         self.plugin_errors = Counter(
             "carbontrack_plugin_errors",
@@ -221,6 +209,40 @@ class Metrics:
         self._alerts[of] = counts
         for key in before | counts.keys():
             self.alerts.labels(*key).set(sum(known.get(key, 0) for known in self._alerts.values()))
+
+    def _count_telling(self, registry: CollectorRegistry) -> None:
+        """What people are told, and how long they take."""
+        self.mails = Counter(
+            "carbontrack_mails",
+            "Mails by how they ended: sent, failed for good or after an hour, or dropped unsent.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.mails_waiting = Gauge("carbontrack_mails_waiting", "Mails that are still to be sent.", registry=registry)
+        self.notifications = Counter(
+            "carbontrack_notifications",
+            "Attempts to tell somebody of alerts by how they ended: sent, retried (it is tried again), or failed.",
+            ["notification", "outcome"],
+            registry=registry,
+        )
+        self.outbox_waiting = Gauge(
+            "carbontrack_outbox_waiting",
+            "Notifications of alerts that are still to be sent.",
+            ["notification"],
+            registry=registry,
+        )
+        self.outbox_oldest = Gauge(
+            "carbontrack_outbox_oldest_seconds",
+            "Age of the oldest notification that is still to be sent; 0 where none is.",
+            ["notification"],
+            registry=registry,
+        )
+        self.acknowledge_s = Histogram(
+            "carbontrack_alert_acknowledge_seconds",
+            "From the raising of an alert until somebody acknowledged it.",
+            buckets=(60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400, 259_200),
+            registry=registry,
+        )
 
     def _count_storage(self, registry: CollectorRegistry) -> None:
         """What is kept, and how much room there is."""

@@ -382,6 +382,7 @@ class AuditAction(StrEnum):
     ALERT_BOUND_REMOVED = "alert_bound.removed"
     ALERT_ADJUSTED = "alert.adjusted"
     ALERT_ADJUSTMENT_REMOVED = "alert.adjustment_removed"
+    DUTY_CHANGED = "duty.changed"
     QUARANTINE_REPLAYED = "quarantine.replayed"
     QUARANTINE_DISMISSED = "quarantine.dismissed"
     PLUGINS_RELOADED = "plugins.reloaded"
@@ -666,6 +667,10 @@ class StackTotal:
     readings: int
 
 
+SEVERITIES = ("info", "warning", "critical")
+"""How bad an alert is; the worst last."""
+
+
 class AlertState(StrEnum):
     INACTIVE = "inactive"
     PENDING = "pending"
@@ -776,6 +781,26 @@ class Alert:
     def is_shelved(self, now: datetime) -> bool:
         """Whether somebody has put it aside for a time that is not over."""
         return self.shelved_until is not None and now < self.shelved_until
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxMessage:
+    """What somebody is told of alerts, or was, by one channel: a notification's name in the configuration.
+
+    ``recipient`` is None where the channel tells once for all. ``state`` is ``waiting``, ``sent`` or ``failed``.
+    """
+
+    id: int
+    channel: str
+    recipient: User | None
+    content: str
+    """The notification, as JSON."""
+    state: str
+    attempts: int
+    next_attempt_at: datetime
+    last_error: str
+    created_at: datetime
+    done_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

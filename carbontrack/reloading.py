@@ -17,7 +17,7 @@ from carbontrack.store import Store, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-FOLLOWED = frozenset({"plugins", "alerts", "notifications"})
+FOLLOWED = frozenset({"plugins", "alerts", "notifications", "alerting"})
 """Sections that a reload follows; a change of any other needs a restart."""
 
 

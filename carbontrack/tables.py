@@ -375,9 +375,11 @@ class OutboxAlertRow(Model):
         f"{APP}.AlertRow", related_name="told", on_delete=fields.CASCADE
     )
     alert_id: int
+    event = fields.CharField(max_length=12)  # what is told of it
 
     class Meta:
         table = "outbox_alert"
+        indexes = (("alert_id",), ("outbox_id",))
 
 
 # One version of an energy entry; the columns are those of ledger.EnergyEntry. ``entry_id`` stays over edits; the row

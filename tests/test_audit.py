@@ -83,6 +83,9 @@ async def change_everything(store: Store) -> None:
     await store.adjust_alert(kangaita.id, "late", "grace_h", 24.0, by=HQ)
     await store.remove_alert_adjustment(kangaita.id, "late", "grace_h", by=HQ)
     await store.remove_alert_bound("late", "grace_h", by=HQ)
+
+    amina = await store.add_user("duty@example.org", "argon2-hash", Role.HQ_MANAGER, by=HQ)
+    await store.set_duty(kangaita.id, [amina.id], by=HQ)
     item = Quarantined("dev-001", "invalid_json", "why", NOON, b"{", 7, kangaita.id)
     await store.mark_replayed(item, "60 stored, 0 there already", by=HQ)
     await store.dismiss(item, "a test of the board", by=HQ)

@@ -271,7 +271,8 @@ class TestRunningCore:
     def test_what_is_shown_to_plugins_is_of_one_piece(self) -> None:
         assert observation(co2_ppm=1.0).snapshot.co2_ppm == 1.0
         assert {reading.stack_id for reading in report().readings} == {report().stacks[0].id}
-        assert notification(of_factory=True).stack is None
+        assert notification(of_factory=True).items[0].stack is None
+        assert notification(of_network=True).items[0].factory is None
         assert payload("x").body == b"x"
 
 

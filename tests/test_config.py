@@ -98,8 +98,9 @@ class TestDefaults:
             "missing-entries",
         ]
 
-    def test_nobody_is_told_of_alerts_by_default(self) -> None:
-        assert load_config(None, {}).notifications == ()
+    def test_open_pages_are_told_of_alerts_by_default(self) -> None:
+        (entry,) = load_config(None, {}).notifications
+        assert (entry.name, entry.notifier, entry.min_severity) == ("portal", "portal", "info")
 
     @pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n", "mqtt:\nhttp: ~\n", "\ufeffmqtt: {}\n"])
     def test_an_empty_file_or_section_gives_the_defaults(self, load: Load, text: str) -> None:

@@ -155,12 +155,14 @@ class TestProtocol:
         assert set(found.values()) <= documented
 
     def test_the_examples_are_read_by_the_drivers(self) -> None:
-        record, birth, receipt, flat, legacy, moment, backlog = blocks(document("protocol"), "json")
+        record, birth, receipt, command, flat, legacy, moment, backlog = blocks(document("protocol"), "json")
 
         message = decoded(ct_v1.CT_V1, record)
         assert (message.stream, message.first_seq, message.samples[0].co2_ppm) == ("9f3c21aa", 1048577, 98_000)
         assert msgspec.json.decode(birth)["first"] <= msgspec.json.decode(birth)["next"]
         assert wire.decode_receipt(receipt.encode()).seq == 1048577
+        alarm = {"v": 1, "id": 7, "cmd": "alarm", "on": True, "level": "critical"}
+        assert msgspec.json.decode(command) == alarm  # as test_notifiers has it on the wire
         assert decoded(flat_json.FLAT_JSON, flat).samples[0].velocity_ms == 4.1
         drivers = load_plugins().contributions.sensors
         (sample,) = decoded(drivers["legacy"], legacy).samples

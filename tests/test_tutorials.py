@@ -167,8 +167,7 @@ async def test_the_diary_is_written_by_a_running_core(plugins: Path, tmp_path: P
     write_all("notifiers", plugins)
     entry = {"name": "duty-room", "notifier": "diary", "options": {"file": str(tmp_path / "diary.txt")}}
     async with leaks(), running_core(plugins, names=["diary"], notify=[entry]) as core:
-        core.notices.tell(notification())
-        await core.notices.drained()
+        await core.notify("duty-room", notification())
 
     assert "raised warning co2-rate-high" in (tmp_path / "diary.txt").read_text(encoding="utf-8")
 

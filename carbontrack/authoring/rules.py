@@ -27,6 +27,7 @@ from carbontrack.hookspecs import (
     Tier,
 )
 from carbontrack.model import Report
+from carbontrack.outbound import Ways
 from carbontrack.plugins.contributions import HOOKS
 from carbontrack.plugins.loading import LoadError
 from carbontrack.plugins.rendering import Limits, RenderError, render
@@ -260,6 +261,10 @@ class _Given:
     @property
     def frame_decoders(self) -> Any:
         return self.subject.others
+
+    @property
+    def outbound(self) -> Ways:
+        return Ways()
 
     def start(self, job: Any, name: str) -> None:
         job.close()

@@ -24,6 +24,7 @@ from carbontrack.cli.plugins import plugins_app
 from carbontrack.cli.quarantine import quarantine_app
 from carbontrack.cli.registry import device_app, factory_app
 from carbontrack.cli.reload import reload
+from carbontrack.cli.telling import alert_outbox, alert_test
 from carbontrack.config import Config, load_config
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
@@ -47,6 +48,8 @@ app.add_typer(archive_app, name="archive")
 app.add_typer(broker_app, name="broker")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(alert_app, name="alert")
+alert_app.command("test")(alert_test)
+alert_app.command("outbox")(alert_outbox)
 device_app.command("password")(device_password)
 device_app.command("passwords")(device_passwords)
 

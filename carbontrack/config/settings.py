@@ -28,6 +28,7 @@ from carbontrack.config.fields import (
     Sender,
     StackNames,
     TimeZone,
+    Words,
     place_of,
     without_password,
 )
@@ -271,6 +272,29 @@ class NotificationEntry(Section):
     """The notifier's own options, which the notifier checks; see its page."""
 
 
+class Alerting(Section):
+    fold_s: float = Field(60.0, ge=0, le=3600)
+    """How long an alert waits for others before people are told, and how often one person is told anything at most."""
+    critical_fold_s: float = Field(5.0, ge=0, le=3600)
+    """The same of critical alerts."""
+    network_from: int = Field(10, ge=2)
+    """An alert of so many devices of several factories, within `fold_s`, is one of the whole network, for headquarters.
+    """
+    repeat_every_min: float = Field(60.0, ge=0, le=10_080)
+    """How often people are reminded of an alert that goes on and that nobody has acknowledged; 0 is never."""
+    escalate_after_min: float = Field(30.0, ge=0, le=10_080)
+    """After so long without an acknowledgement the next person of the duty list is told; 0 is never."""
+    quiet_hours: HoursOfDay | None = None
+    """From when to when people are left alone, by `site.time_zone`: `21:00-06:00`. What comes meanwhile is told after
+    that, in one message."""
+    quiet_severities: Annotated[
+        tuple[Literal["info", "warning", "critical"], ...],
+        Field(strict=False),
+        Words("a list of info, warning and critical"),
+    ] = ("info", "warning")
+    """Alerts of these severities wait for the end of the quiet hours; all others never do."""
+
+
 class Logging(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Less important messages are left out."""
@@ -344,6 +368,9 @@ DEFAULT_ALERTS = (
 )
 
 
+DEFAULT_NOTIFICATIONS = (NotificationEntry(name="portal", notifier="portal", min_severity="info"),)
+
+
 class _Places(dict[tuple[str | int, ...], Place]):
     """Where each value came from. Two configurations are the same whatever files they are from."""
 
@@ -378,8 +405,12 @@ class Config(Section):
     """Which plugins load, and their options."""
     alerts: Annotated[tuple[AlertEntry, ...], Field(strict=False), AfterValidator(_named_once)] = DEFAULT_ALERTS
     """The alerts that watch each device and each factory. A list of one's own replaces the default; `[]` means none."""
-    notifications: Annotated[tuple[NotificationEntry, ...], Field(strict=False), AfterValidator(_named_once)] = ()
-    """Who is told of alerts that are raised and cleared."""
+    notifications: Annotated[tuple[NotificationEntry, ...], Field(strict=False), AfterValidator(_named_once)] = (
+        DEFAULT_NOTIFICATIONS
+    )
+    """By which ways people are told of alerts. A list of one's own replaces the default; `[]` means none."""
+    alerting: Alerting = Field(default_factory=Alerting)
+    """When people are told of alerts, and how often."""
     accounting: Accounting = Field(default_factory=Accounting)
     """How accounts are made out of measurements and entries."""
     logging: Logging = Field(default_factory=Logging)

@@ -12,7 +12,7 @@ OF_ONE_AT_MOST = "CONSTRAINT alert_of_one CHECK (device_id IS NULL OR factory_id
 ONE_OPEN_OF_THE_NETWORK = """
 CREATE UNIQUE INDEX alert_one_open_network ON alert (rule)
     WHERE cleared_at IS NULL AND device_id IS NULL AND factory_id IS NULL;
-CREATE INDEX alert_untold ON alert (id) WHERE raised_told_at IS NULL OR (cleared_at IS NOT NULL AND cleared_told_at IS NULL);
+CREATE INDEX alert_to_tell ON alert (id) WHERE cleared_told_at IS NULL AND part_of IS NULL;
 CREATE INDEX alert_part_of ON alert (part_of) WHERE part_of IS NOT NULL;
 UPDATE alert SET raised_told_at = raised_at, cleared_told_at = cleared_at, last_told_at = raised_at;
 """
@@ -84,7 +84,7 @@ async def create(apps, editor) -> None:
 
 async def drop(apps, editor) -> None:
     if is_postgres(editor):
-        script = "DROP INDEX alert_one_open_network; DROP INDEX alert_untold; DROP INDEX alert_part_of;"
+        script = "DROP INDEX alert_one_open_network; DROP INDEX alert_to_tell; DROP INDEX alert_part_of;"
         script += "".join(f"ALTER TABLE alert DROP COLUMN {name};" for name, _ in NEW)
         script += f"ALTER TABLE alert DROP CONSTRAINT alert_of_one; ALTER TABLE alert ADD {OF_EXACTLY_ONE};"
     else:
@@ -218,8 +218,9 @@ class Migration(migrations.Migration):
                 number(),
                 of('outbox', 'OutboxRow', 'alerts'),
                 of('alert', 'AlertRow', 'told'),
+                ('event', fields.CharField(max_length=12)),
             ],
-            options=table('outbox_alert'),
+            options=table('outbox_alert', indexes=[Index(fields=['alert_id']), Index(fields=['outbox_id'])]),
             bases=['Model'],
         ),
     ]

@@ -13,7 +13,8 @@ from typing import Any
 
 from carbontrack.config import Config
 from carbontrack.fence import Fence, Watch
-from carbontrack.hookspecs import FrameDecoder, PluginState, PluginStatus
+from carbontrack.hookspecs import FrameDecoder, Outbound, PluginState, PluginStatus
+from carbontrack.outbound import Ways
 from carbontrack.plugins.contributions import Contributions, collect, joined
 from carbontrack.plugins.finding import FIRST_PARTY, Found, choose
 from carbontrack.plugins.host import Changes, PluginHost
@@ -57,6 +58,7 @@ class _Alone:
         self.name = loaded.manifest.name
         self.options: Any = loaded.options
         self.frame_decoders = decoders
+        self.outbound: Outbound = Ways()
 
     def start(self, job: Coroutine[Any, Any, None], name: str) -> None:
         job.close()

@@ -30,6 +30,7 @@ from carbontrack.hookspecs import (
     PortalView,
     ReportFormat,
     SensorDriver,
+    Undeliverable,
     Verdict,
 )
 from carbontrack.intake import check_message
@@ -192,7 +193,8 @@ def _sending(fence: Fence, notifier: Notifier) -> Callable[[Any, Notification], 
         await notifier.send(options, notification)
 
     async def send(options: Any, notification: Notification) -> None:
-        await fence.run(call(options, notification), f"notifier {notifier.name}", timeout_s=SEND_TIMEOUT_S)
+        key = f"notifier {notifier.name}"
+        await fence.run(call(options, notification), key, timeout_s=SEND_TIMEOUT_S, answers=(Undeliverable,))
 
     return send
 

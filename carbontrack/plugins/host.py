@@ -21,9 +21,10 @@ import structlog
 from carbontrack.config import Config
 from carbontrack.config.fields import masked, secrets_in, without_secrets
 from carbontrack.fence import Fence, HeldBack, Watch
-from carbontrack.hookspecs import FrameDecoder, NotReady, PluginState, PluginStatus, PortalView
+from carbontrack.hookspecs import FrameDecoder, NotReady, Outbound, PluginState, PluginStatus, PortalView
 from carbontrack.metrics import Metrics
 from carbontrack.model import Report
+from carbontrack.outbound import Ways
 from carbontrack.plugins.contributions import Contributions, collect, joined
 from carbontrack.plugins.finding import Found, choose, forget
 from carbontrack.plugins.loading import Loaded, LoadError, load
@@ -84,6 +85,11 @@ class Life:
     def frame_decoders(self) -> Mapping[str, FrameDecoder]:
         """The frame decoders of all plugins, by name, as they are now."""
         return self._host.contributions.frame_decoders
+
+    @property
+    def outbound(self) -> Outbound:
+        """The ways out that the core has, for notifiers."""
+        return self._host.outbound
 
     def start(self, job: Coroutine[Any, Any, None], name: str) -> None:
         """Run a coroutine beside the core until the plugin is unloaded; one that raises parks the plugin."""
@@ -253,10 +259,18 @@ class Life:
 class PluginHost:
     """All plugins of a running core. ``followers`` are called when what they bring has become another.
 
-    ``check_pages`` raises ValueError for addresses of pages that cannot be beside those of other pages.
+    ``check_pages`` raises ValueError for addresses of pages that cannot be beside those of other pages. ``outbound`` is
+    what notifiers are given.
     """
 
-    def __init__(self, metrics: Metrics, watch: Watch | None = None, check_pages: CheckPages | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        watch: Watch | None = None,
+        check_pages: CheckPages | None = None,
+        outbound: Outbound | None = None,
+    ) -> None:
+        self.outbound = outbound or Ways()
         self.watch = watch or Watch()
         self.contributions = Contributions()
         self.followers: list[Callable[[], None]] = []

@@ -20,6 +20,7 @@ from carbontrack.store.audit import audit_record, chained
 from carbontrack.store.context import RegistryError
 from carbontrack.store.ledger import ConflictError, Ledger
 from carbontrack.store.manifest import ArchiveError
+from carbontrack.store.outbox import Backlog, Entry, Outbox, OutboxState
 from carbontrack.store.people import People
 from carbontrack.store.postgres import PostgresBackend
 from carbontrack.store.quarantine import Quarantine, QuarantineState
@@ -39,7 +40,10 @@ __all__ = [
     "ADJOINING",
     "TIER_MS",
     "ArchiveError",
+    "Backlog",
     "ConflictError",
+    "Entry",
+    "OutboxState",
     "QuarantineState",
     "RegistryError",
     "SchemaMismatch",
@@ -61,7 +65,7 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(AlertNumbers, Alerts, People, Readings, Tiers, Ledger, Quarantine):
+class Store(AlertNumbers, Alerts, Outbox, People, Readings, Tiers, Ledger, Quarantine):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(

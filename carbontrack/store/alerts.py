@@ -61,7 +61,7 @@ class Alerts(Audit):
         except IntegrityError:  # the partial unique indexes: one open alert per device, or factory, and rule
             await _keep(key, rule, standing)
         row = await AlertRow.get_or_none(**key, rule=rule, cleared_at=None).prefetch_related("device")
-        return _alert(row) if row else None
+        return alert_of(row) if row else None
 
     @in_context
     async def clear_alert(self, of: Subject, rule: str, cleared_at: datetime) -> Alert | None:
@@ -134,7 +134,7 @@ class Alerts(Audit):
             cleared_told_at=cleared_at,
         )
         await row.fetch_related("device")
-        return _alert(row)
+        return alert_of(row)
 
     # --- what people do
 
@@ -151,7 +151,7 @@ class Alerts(Audit):
                 await unseen.update(acknowledged_at=now, acknowledged_by=by.name, acknowledge_comment=comment.strip())
                 after = {"rule": row.rule, "comment": comment.strip()}
                 await journal.note(AuditAction.ALERT_ACKNOWLEDGED, "alert", row.id, _factory_of(row), after=after)
-        return _alert(await _row(alert_id))
+        return alert_of(await _row(alert_id))
 
     @in_context
     async def shelve_alert(self, alert_id: int, until: datetime, comment: str, *, by: Origin = PLATFORM) -> Alert:
@@ -164,7 +164,7 @@ class Alerts(Audit):
             after = {"shelved_until": until, "comment": comment.strip()}
             factory_id = _factory_of(row)
             await journal.note(AuditAction.ALERT_SHELVED, "alert", row.id, factory_id, before=before, after=after)
-        return _alert(await _row(alert_id))
+        return alert_of(await _row(alert_id))
 
     @in_context
     async def unshelve_alert(self, alert_id: int, *, by: Origin = PLATFORM) -> Alert:
@@ -176,7 +176,7 @@ class Alerts(Audit):
             await these.update(shelved_until=None, shelved_by="", shelve_comment="")
             after = {"shelved_until": None}
             await journal.note(AuditAction.ALERT_UNSHELVED, "alert", row.id, factory_id, before=before, after=after)
-        return _alert(await _row(alert_id))
+        return alert_of(await _row(alert_id))
 
     # --- looking
 
@@ -184,7 +184,7 @@ class Alerts(Audit):
     async def alert(self, alert_id: int, factory_id: int | None = None) -> Alert | None:
         """One alert; of a factory's only, where one is named."""
         row = await _of(AlertRow.filter(id=alert_id), factory_id).prefetch_related("device").first()
-        return _alert(row) if row else None
+        return alert_of(row) if row else None
 
     @in_context
     async def unseen_alerts(self, factory_id: int | None = None) -> int:
@@ -225,7 +225,7 @@ class Alerts(Audit):
             query = query.filter(acknowledged_at__isnull=not is_acknowledged)
         if after is not None:
             query = query.filter(Q(raised_at__lt=after[0]) | Q(raised_at=after[0], id__lt=after[1]))
-        return [_alert(row) for row in await _of(query, factory_id)]
+        return [alert_of(row) for row in await _of(query, factory_id)]
 
 
 # --- rows
@@ -271,14 +271,15 @@ async def _clear(query: QuerySet[AlertRow], cleared_at: datetime) -> list[Alert]
     for row in rows:
         row.cleared_at = cleared_at
         await row.save(update_fields=["cleared_at"])
-    return [_alert(row) for row in rows]
+    return [alert_of(row) for row in rows]
 
 
 def _factory_of(row: AlertRow) -> int | None:
     return row.device.factory_id if row.device else row.factory_id
 
 
-def _alert(row: AlertRow) -> Alert:
+def alert_of(row: AlertRow) -> Alert:
+    """An alert as the program knows it; its device must have been fetched."""
     device = row.device
     return Alert(
         id=row.id,

@@ -84,7 +84,7 @@ class People(Audit):
             if await UserRow.exists(email=values["email"]):
                 raise RegistryError(f"the address {values['email']} is registered already", "email") from error
             raise RegistryError("there is no such factory", "factory_id") from error
-        return _user(row)
+        return user_of(row)
 
     @in_context
     async def change_user(
@@ -129,7 +129,7 @@ class People(Audit):
                 await OneTimeCodeRow.filter(user_id=user_id).delete()
             step = UserStatus(before["status"]), UserStatus(row.status)
             await _note(journal, _ACTIONS.get(step, AuditAction.USER_CHANGED), row, before=before, after=after)
-        return _user(row)
+        return user_of(row)
 
     @in_context
     async def remove_user(self, user_id: int, *, by: Origin = PLATFORM) -> None:
@@ -158,13 +158,13 @@ class People(Audit):
             "email": None if email is None else email.strip().lower(),
         }
         query = UserRow.filter(**{name: value for name, value in wanted.items() if value is not None})
-        return [_user(row) for row in await query.order_by("email")]
+        return [user_of(row) for row in await query.order_by("email")]
 
     @in_context
     async def user(self, user_id: int) -> User | None:
         """A person, whatever the status."""
         row = await UserRow.get_or_none(id=user_id)
-        return _user(row) if row else None
+        return user_of(row) if row else None
 
     @in_context
     async def user_by_email(self, email: str) -> tuple[User, str] | None:
@@ -173,7 +173,7 @@ class People(Audit):
         if len(email) > LONGEST_EMAIL or not email.isprintable():
             return None  # nobody has such an address
         row = await UserRow.get_or_none(email=email, status=UserStatus.ACTIVE.value)
-        return (_user(row), row.password_hash) if row else None
+        return (user_of(row), row.password_hash) if row else None
 
     @in_context
     async def set_password_hash(
@@ -226,7 +226,7 @@ class People(Audit):
         if row is None or row.user.status != UserStatus.ACTIVE:
             return None
         await _touch(row, now)
-        return _user(row.user)
+        return user_of(row.user)
 
     @in_context
     async def sessions(self, user_id: int, now: datetime | None = None) -> list[Session]:
@@ -315,7 +315,7 @@ class People(Audit):
         if row is None or row.user.status != UserStatus.ACTIVE or (row.expires_at and row.expires_at <= now):
             return None
         await _touch(row, now)
-        return _user(row.user), _token(row)
+        return user_of(row.user), _token(row)
 
     @in_context
     async def api_tokens(self, user_id: int | None = None) -> list[ApiToken]:
@@ -472,7 +472,8 @@ def _values(row: UserRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in _USER}
 
 
-def _user(row: UserRow) -> User:
+def user_of(row: UserRow) -> User:
+    """A person as the program knows one."""
     return User(
         row.id,
         row.email,

@@ -8,6 +8,7 @@ from carbontrack.testing.core import RunningCore, eventually, make_database, run
 from carbontrack.testing.examples import (
     FACTORY,
     NOON,
+    RECIPIENT,
     SITE,
     STACK,
     empty_report,
@@ -26,6 +27,7 @@ from carbontrack.testing.vectors import Vector, VectorError, check_frames, check
 __all__ = [
     "FACTORY",
     "NOON",
+    "RECIPIENT",
     "SITE",
     "STACK",
     "LoadError",

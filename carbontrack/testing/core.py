@@ -22,15 +22,16 @@ from aiohttp import web
 from carbontrack.app import books_of, follow_plugins, running_plugins
 from carbontrack.bookkeeping import Books
 from carbontrack.config import Config
+from carbontrack.configured import policy_of
 from carbontrack.device import Services as DeviceServices
 from carbontrack.factory_watch import FactoryWatch
 from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
-from carbontrack.hookspecs import ReloadResult
+from carbontrack.hookspecs import Notification, Outbound, ReloadResult
 from carbontrack.live import Live
 from carbontrack.metrics import Metrics
 from carbontrack.model import Alert, Factory, Measurement, MonitoringPlan, Payload, Quarantined, Report, Role, Site
-from carbontrack.notify import Notifications, notifications
+from carbontrack.notify import Notices
 from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
@@ -90,7 +91,7 @@ class RunningCore:
     plugins: PluginHost
     reloader: Reloader
     watch: FactoryWatch
-    notices: Notifications
+    notices: Notices
     factory: Factory
     _services: WebServices
     _stack: AsyncExitStack
@@ -149,6 +150,12 @@ class RunningCore:
             return await self.store.alerts(only_open=not everything)
 
         return await self._waited(raised, at_least, "alerts")
+
+    async def notify(self, name: str, told: Notification) -> None:
+        """Have a configured notification tell something, once. Raises what its notifier raises."""
+        instance = self.notices.instance(name)
+        assert instance is not None, f"no notification {name!r} is configured whose plugin runs"
+        await instance.notifier.send(instance.options, told)
 
     async def _waited(self, ask: Callable[[], Awaitable[list[Any]]], at_least: int, what: str) -> list[Any]:
         found: list[Any] = []
@@ -220,12 +227,14 @@ async def running_core(
     notify: Sequence[Mapping[str, Any]] = (),
     sensor: str = "ct_v1",
     watch: Watch | None = None,
+    outbound: Outbound | None = None,
 ) -> AsyncIterator[RunningCore]:
     """A core with one factory and its device ``dev-001``, which is registered with ``sensor``.
 
     ``place`` is a project with a ``pyproject.toml``, or a folder of plugins, or a whole configuration (then the other
     arguments but ``sensor`` do not count). ``names`` chooses plugins; without it, all run. ``options`` are theirs by
-    name; ``alerts`` and ``notify`` are as the sections ``alerts`` and ``notifications`` of the configuration.
+    name; ``alerts`` and ``notify`` are as the sections ``alerts`` and ``notifications`` of the configuration. Without
+    ``outbound`` the core has no way out: no mail, no live page, no commands to devices.
     """
     is_project = isinstance(place, Path) and (place / "pyproject.toml").is_file()
     with as_installed(place) if isinstance(place, Path) and is_project else nullcontext():
@@ -243,12 +252,14 @@ async def running_core(
         with tempfile.TemporaryDirectory(prefix="carbontrack-test-") as home:
             database = Path(home, "carbontrack.sqlite3")
             await make_database(database)
-            async with _core(config, f"sqlite://{database}", sensor, watch) as core:
+            async with _core(config, f"sqlite://{database}", sensor, watch, outbound) as core:
                 yield core
 
 
 @asynccontextmanager
-async def _core(config: Config, url: str, sensor: str, watch: Watch | None) -> AsyncIterator[RunningCore]:
+async def _core(
+    config: Config, url: str, sensor: str, watch: Watch | None, outbound: Outbound | None
+) -> AsyncIterator[RunningCore]:
     metrics = Metrics()
     receipts: dict[tuple[str, str], int] = {}
 
@@ -257,18 +268,18 @@ async def _core(config: Config, url: str, sensor: str, watch: Watch | None) -> A
 
     async with (
         open_store(url, metrics) as store,
-        running_plugins(config, metrics, watch) as plugins,
-        notifications(metrics) as notices,
+        running_plugins(config, metrics, watch, outbound) as plugins,
         AsyncExitStack() as stack,
     ):
         beating = asyncio.create_task(_beat(plugins.watch), name="core:beat")
         stack.push_async_callback(end, beating)
         live = Live()
-        services = DeviceServices(store, live, metrics, told, will_after_s=0.0, notify=notices.tell)
+        notices = Notices(store, metrics, policy_of(config))
+        services = DeviceServices(store, live, metrics, told, will_after_s=0.0, alert_changed=notices.alert_changed)
         fleet = Fleet(services, plugins.contributions.sensors)
         stack.push_async_callback(fleet.close)
         books = books_of(config, store)
-        factories = FactoryWatch(store, books, metrics, notices.tell)
+        factories = FactoryWatch(store, books, metrics, notices.alert_changed)
         rules = RuleBook(store, (fleet.adjust, factories.adjust))
         reloader = Reloader(config, plugins, metrics)
         reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, factories, notices, rules))

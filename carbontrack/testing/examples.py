@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from carbontrack.hookspecs import FactoryFacts, Notification, Observation
+from carbontrack.hookspecs import AlertItem, FactoryFacts, Notification, Observation, Recipient
+from carbontrack.letters import letter
 from carbontrack.model import (
     Alert,
     Device,
@@ -126,20 +127,52 @@ def empty_report() -> Report:
     return Report(FACTORY, (STACK,), NOON, NOON + timedelta(hours=1), ())
 
 
-def notification(event: Literal["raised", "cleared"] = "raised", *, of_factory: bool = False) -> Notification:
-    """An alert that was raised or cleared: of a device, or of a factory as a whole, which has no stack."""
+RECIPIENT = Recipient("Wanjiru Mwangi", "wanjiru@example.org", "+254711000001", "en")
+"""Somebody who is on duty."""
+
+
+def notification(
+    event: Literal["raised", "escalated", "repeated", "cleared", "acknowledged"] = "raised",
+    *,
+    of_factory: bool = False,
+    of_network: bool = False,
+    severity: str = "warning",
+    to: Recipient | None = None,
+) -> Notification:
+    """What is told of one alert: of a device, of a factory as a whole, which has no stack, or of the whole network.
+
+    ``to`` is for a notifier that tells people, such as :data:`RECIPIENT`.
+    """
+    of_device = not (of_factory or of_network)
     alert = Alert(
         id=7,
-        device_id=None if of_factory else "dev-001",
-        factory_id=1,
-        stack_id=None if of_factory else 1,
+        device_id="dev-001" if of_device else None,
+        factory_id=None if of_network else 1,
+        stack_id=1 if of_device else None,
         rule="co2-rate-high",
-        severity="warning",
+        severity=severity,
         message="Kangaita Tea Factory, Boiler 1: 0.61 kg/s CO2, the limit is 0.6",
         raised_at=NOON,
         cleared_at=NOON + timedelta(minutes=20) if event == "cleared" else None,
+        value=0.61,
+        limit=0.6,
+        unit="kg/s",
+        acknowledged_at=NOON + timedelta(minutes=5) if event == "acknowledged" else None,
+        acknowledged_by="wanjiru@example.org" if event == "acknowledged" else "",
     )
-    return Notification(event, alert, FACTORY, None if of_factory else STACK)
+    item = AlertItem(
+        event=event,
+        alert=alert,
+        factory=None if of_network else FACTORY,
+        stack=STACK if of_device else None,
+        title="CO2 rate is high",
+        first_steps=("Look at the fire.", "Compare the reading with the stack's history."),
+        devices=27 if of_network else 1,
+        factories=9 if of_network else 1,
+    )
+    url = "https://carbon.example.org/alerts/7/"
+    told = letter([item], 1, to.language if to else "en", NAIROBI, url)
+    return Notification("0123456789abcdef", event, (item,), 1, to, told.subject, told.text, told.html, url)
 
 
 # --- options

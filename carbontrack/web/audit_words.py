@@ -60,6 +60,7 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.ALERT_BOUND_REMOVED: "Bounds of an alert's number removed",
     AuditAction.ALERT_ADJUSTED: "Alert adjusted for a factory",
     AuditAction.ALERT_ADJUSTMENT_REMOVED: "Alert no longer adjusted for a factory",
+    AuditAction.DUTY_CHANGED: "Duty list changed",
     AuditAction.QUARANTINE_REPLAYED: "Quarantine handed in once more",
     AuditAction.QUARANTINE_DISMISSED: "Quarantine dismissed",
     AuditAction.PLUGINS_RELOADED: "Configuration reloaded",
@@ -78,6 +79,7 @@ FIELD_TITLES: Mapping[str, str] = {
 }
 KIND_TITLES: Mapping[str, str] = {
     "user": "person",
+    "duty": "duty list",
     "stack": "chimney",
     "plan": "plan",
     "token": "token",

@@ -81,6 +81,7 @@ MAKERS: Mapping[str, Maker] = {
     "/api/me/sessions/{id}/": make.session,
     "/api/me/tokens/{id}/": make.api_token,
     "/api/quarantine/{id}/": make.quarantined,
+    "/api/notifications/{id}/": make.message,
     "POST /alerts/{id}/unshelve": make.shelved_alert,
     "DELETE /api/alerts/{id}/shelve/": make.shelved_alert,
     "/alerts/{id}/": make.alert,
@@ -297,6 +298,10 @@ CALLS: Mapping[str, Call] = {
     "POST /api/alerts/{id}/ack/": Call(json={"comment": "on my way"}),
     "POST /api/alerts/{id}/shelve/": Call(json={"until": at(NOON + DAY), "comment": "it is cleaned"}),
     "DELETE /api/alerts/{id}/shelve/": Call(),
+    "PUT /api/duty/": Call(
+        json=lambda it: {"user_ids": [it.side.clerk.id]}, query=lambda it: {"factory_id": it.side.factory.id}
+    ),
+    "POST /api/notifications/{id}/retry/": Call(unaudited="It changes nothing but when a message is sent."),
     "POST /api/quarantine/{id}/replay/": Call(),
     "POST /api/quarantine/{id}/dismiss/": Call(json={"reason": "of a test"}),
     "POST /api/plugins/reload/": Call(),

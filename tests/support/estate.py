@@ -7,6 +7,7 @@ PYTEST_DONT_REWRITE, as in ``tests.support.world``.
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from carbontrack.credentials import device_password
+from carbontrack.dispatch import Plan
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
 from carbontrack.metrics import Metrics
 from carbontrack.model import (
@@ -36,7 +38,7 @@ from carbontrack.model import (
 )
 from carbontrack.passwords import RESET, code_hash, new_token, token_hash
 from carbontrack.plugins import Limits, PluginHost
-from carbontrack.store import Store, Work
+from carbontrack.store import Entry, Store, Work
 from carbontrack.web.attempts import Attempts
 from carbontrack.web.auth import API_TOKEN
 from tests.support.web import PEOPLE, Portal, password_hash, running_portal
@@ -348,6 +350,16 @@ async def alert(estate: Estate, side: Side, caller: Caller) -> str:
     raised = await estate.store.raise_alert(side.device.device_id, rule, "warning", finding, NOON)
     assert raised is not None
     return str(raised.id)
+
+
+async def message(estate: Estate, side: Side, caller: Caller) -> str:
+    """What the clerk is told of an alert, and could not be told yet."""
+    about = int(await alert(estate, side, caller))
+    told = json.dumps({"event": "raised", "subject": f"{side.word} is hot", "count": 1})
+    entry = Entry("mail", side.clerk.id, f"key {about}", told, ((about, "raised"),))
+    await estate.store.keep_messages([entry], Plan(), NOON)
+    (kept, *_) = await estate.store.messages(factory_id=side.factory.id)
+    return str(kept.id)
 
 
 async def shelved_alert(estate: Estate, side: Side, caller: Caller) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from carbontrack import FrameDecoder, Manifest
+from carbontrack import FrameDecoder, Manifest, Outbound
+from carbontrack.outbound import Ways
 
 
 @pytest.fixture
@@ -35,6 +36,7 @@ class FakePlugin:
     name: str
     options: Any = None
     frame_decoders: Mapping[str, FrameDecoder] = field(default_factory=dict)
+    outbound: Outbound = field(default_factory=Ways)
 
     @classmethod
     def of(cls, manifest: Manifest, options: Mapping[str, Any]) -> FakePlugin:

@@ -5,8 +5,9 @@
         notifier: log
         min_severity: info
 
-One line for an alert that is raised and one for its end, with the fields of the alert: whatever reads the log already
-(journald, Loki, a mail on "error") can tell people. A critical alert is logged as an error.
+One line for an alert that is raised, one when somebody acknowledges it and one for its end, with the fields of the
+alert: whatever reads the log already (journald, Loki, a mail on "error") can tell people. A critical alert is logged as
+an error.
 """
 
 from __future__ import annotations
@@ -40,22 +41,26 @@ class LogOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+EVENTS = {"cleared": "alert is over", "acknowledged": "alert acknowledged"}
+
+
 async def send(options: LogOptions, notification: Notification) -> None:  # noqa: ARG001  # a notifier takes its options
-    """Write one line."""
-    alert = notification.alert
-    is_over = notification.event == "cleared"
-    log.log(
-        logging.INFO if is_over else LEVELS.get(alert.severity, logging.WARNING),
-        "alert is over" if is_over else "alert raised",
-        alert=alert.rule,
-        severity=alert.severity,
-        factory=notification.factory.name,
-        stack=notification.stack.name if notification.stack else None,
-        device=alert.device_id,
-        message=alert.message,
-        since=alert.raised_at.isoformat(),
-        until=alert.cleared_at.isoformat() if alert.cleared_at else None,
-    )
+    """Write a line for each alert."""
+    for item in notification.items:
+        alert = item.alert
+        log.log(
+            logging.INFO if item.event in EVENTS else LEVELS.get(alert.severity, logging.WARNING),
+            EVENTS.get(item.event, "alert raised"),
+            alert=alert.rule,
+            severity=alert.severity,
+            factory=item.factory.name if item.factory else None,
+            stack=item.stack.name if item.stack else None,
+            device=alert.device_id,
+            message=alert.message,
+            since=alert.raised_at.isoformat(),
+            until=alert.cleared_at.isoformat() if alert.cleared_at else None,
+            by=alert.acknowledged_by or None,
+        )
 
 
 LOG = Notifier(name="log", title="Writes alerts into the log", options_model=LogOptions, send=send)

@@ -22,12 +22,13 @@ from carbontrack.web.api import (
     quarantine,
     readings,
     schema,
+    telling,
 )
 from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
     account, people, registry_routes, plans, devices, readings, device_intake, entries, bulk, accounting, compliance,
-    alerts, alert_rules, quarantine, plugins, audit, live, schema,
+    alerts, alert_rules, telling, quarantine, plugins, audit, live, schema,
 )  # fmt: skip
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -78,13 +79,18 @@ async def _send(
             except TimeoutError:
                 await response.write(b": still here\n\n")
             else:
-                await response.write(_event(changed))
+                alerts = b"".join(map(_alert, subscription.alerts()))
+                await response.write((_event(changed) if changed else b"") + alerts)
                 await asyncio.sleep(PAUSE_S)
             if time.monotonic() - checked_at > CHECK_SESSION_S:
                 checked_at = time.monotonic()
                 if not await goes_on():
                     break
     return response
+
+
+def _alert(event: Mapping[str, Any]) -> bytes:
+    return b"event: alert\ndata: " + _encode(event) + b"\n\n"
 
 
 def _event(snapshots: Sequence[Snapshot]) -> bytes:

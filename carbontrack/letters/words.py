@@ -1,0 +1,56 @@
+"""The words around what a rule says, in English and Swahili."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "en": {
+        "language": "en",
+        "info": "note",
+        "warning": "warning",
+        "critical": "critical",
+        "raised": "Alert",
+        "escalated": "Nobody has answered",
+        "repeated": "Still going on",
+        "cleared": "over",
+        "over": "It is over",
+        "acknowledged": "seen",
+        "network": "{0} devices at {1} factories",
+        "and_more": "and {0} more",
+        "since": "Since",
+        "until": "until",
+        "measured": "measured",
+        "limit": "limit",
+        "first": "What to do first",
+        "more": "{0} more alerts are not listed here.",
+        "see": "See it, and say that you are on it",
+        "why": "You get this because you are on the duty list of Carbon Track.",
+        "test_subject": "Test: this is no alert",
+        "test_text": "This is a test of Carbon Track. Nothing has happened, and there is nothing to do.",
+    },
+    "sw": {
+        "language": "sw",
+        "info": "taarifa",
+        "warning": "onyo",
+        "critical": "hatari",
+        "raised": "Tahadhari",
+        "escalated": "Hakuna aliyejibu",
+        "repeated": "Bado inaendelea",
+        "cleared": "imekwisha",
+        "over": "Imekwisha",
+        "acknowledged": "imeonekana",
+        "network": "vifaa {0} katika viwanda {1}",
+        "and_more": "na {0} zaidi",
+        "since": "Tangu",
+        "until": "hadi",
+        "measured": "kipimo",
+        "limit": "kikomo",
+        "first": "La kufanya kwanza",
+        "more": "Tahadhari {0} zaidi hazijaorodheshwa hapa.",
+        "see": "Itazame, na useme kwamba unaishughulikia",
+        "why": "Unapokea ujumbe huu kwa sababu uko kwenye orodha ya zamu ya Carbon Track.",
+        "test_subject": "Jaribio: hii si tahadhari",
+        "test_text": "Hili ni jaribio la Carbon Track. Hakuna kilichotokea, na hakuna la kufanya.",
+    },
+}
