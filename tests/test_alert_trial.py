@@ -13,11 +13,13 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
+from carbontrack import alert_trial
 from carbontrack.alert_trial import Bounds, LateAlerts, TrialResult, try_rule
 from carbontrack.alerts import Hours, RuleInstance, Scope
-from carbontrack.hookspecs import AlertRule, Notification, Observation, Verdict
+from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver, Verdict
 from carbontrack.metrics import Metrics
 from carbontrack.model import Payload, Reading, Site
+from carbontrack.plugins import load_plugins
 from carbontrack.plugins.alerts.silence import SILENCE
 from carbontrack.store import Store
 from tests.support.world import NAIROBI, NOON, NOON_MS, body, core, eventually, reading, register, work
@@ -178,6 +180,20 @@ async def test_a_trial_can_be_cancelled(store: Store) -> None:
         await running
 
 
+async def test_a_rule_that_flaps_is_counted_and_does_not_fill_the_memory(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = await register(store, "dev-001")
+    await keep(store, [gas(seq, 350 if seq % 2 else 200) for seq in range(1, 41)])
+    monkeypatch.setattr(alert_trial, "MOST_FIRINGS", 5)
+
+    found = await tried(store, hot(hold_s=0), sites)
+
+    assert (found.fired, len(found.firings)) == (20, 5)
+    assert all(firing.cleared_at == firing.raised_at + timedelta(seconds=20) for firing in found.firings)
+    assert "first 5 times" in found.cut
+
+
 # --- what late readings would have raised
 
 
@@ -270,3 +286,23 @@ async def test_an_outage_of_a_device_that_has_moved_is_not_looked_at(store: Stor
     await late.catch_up()
 
     assert not late._waiting
+
+
+async def test_what_comes_out_of_quarantine_is_looked_at_as_well(store: Store, metrics: Metrics) -> None:
+    """It came in time and could not be read; the rules saw nothing of it."""
+    await register(store, "dev-001", sensor="later")
+    ct_v1 = load_plugins().contributions.sensors["ct_v1"]
+    late = LateAlerts(store)
+    async with core(store, metrics, rules=(hot(),), late=late.note) as running:
+        late.rules_for = running.fleet.rules_for
+        rows = [[number, 20_000 * number, 1, 98_000 + number, 350.0, 4.0, 80.0, 0] for number in range(8)]
+        running.tell("dev-001", body(seq=1, count=8, rows=rows), received_at_ms=NOON_MS + 160_000)
+        await eventually(lambda: running.outcomes()["quarantined"] > 0)
+
+        running.fleet.follow({"later": SensorDriver("later", "as ct_v1", ct_v1.decode)}, (hot(),), ["hot"])
+        (item,) = await store.quarantined()
+        await running.fleet.replay(item, 10.0)
+        assert await late.look() == 1
+
+    ((raised_at, _, is_late),) = await kept_history(store)
+    assert (raised_at, is_late) == (NOON + timedelta(seconds=60), True)
