@@ -341,6 +341,7 @@ class LateAlerts:
         self._clock = clock
         self._waiting: deque[Span] = deque()
         self._there = asyncio.Event()
+        self._has_caught_up = False
 
     def note(self, site: Site, since: datetime, until: datetime) -> None:
         """Late readings of a device, measured in [since, until], are kept. Never waits."""
@@ -357,7 +358,9 @@ class LateAlerts:
 
     async def keep(self) -> None:
         """Look for ever, at one outage at a time. Raises :class:`~carbontrack.store.StoreUnavailable`."""
-        await self.catch_up()
+        if not self._has_caught_up:
+            await self.catch_up()
+            self._has_caught_up = True
         while True:
             await self._there.wait()
             await self.look()

@@ -22,6 +22,7 @@ from carbontrack.model import Payload, Reading, Site
 from carbontrack.plugins import load_plugins
 from carbontrack.plugins.alerts.silence import SILENCE
 from carbontrack.store import Store
+from carbontrack.tasks import end
 from tests.support.world import NAIROBI, NOON, NOON_MS, body, core, eventually, reading, register, work
 from tests.test_device_rules import Times, hotter_than, looking_often
 
@@ -225,6 +226,24 @@ async def test_an_outage_whose_readings_come_later_is_in_the_history_and_nobody_
     assert await kept_history(store) == [(NOON + timedelta(seconds=100), NOON + timedelta(seconds=140), True)]
     assert await store.alerts() == [], "it is no open one"
     assert told == []
+
+
+async def test_it_is_looked_for_beside_the_core_as_outages_come(store: Store) -> None:
+    (site,) = await register(store, "dev-001")
+    await keep(store, [gas(seq, 350, late_s=7200) for seq in range(1, 9)])
+    late = LateAlerts(store)
+    late.rules_for = lambda _: (hot(),)
+    looking = asyncio.create_task(late.keep())
+    try:
+        await eventually(lambda: late._has_caught_up)
+        late.note(site, NOON, NOON + timedelta(seconds=200))
+
+        async def is_there() -> bool:
+            return len(await kept_history(store)) == 1
+
+        await eventually(is_there)
+    finally:
+        await end(looking)
 
 
 async def test_the_same_outage_twice_is_one_alert(store: Store) -> None:
