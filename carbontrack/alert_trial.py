@@ -83,8 +83,10 @@ class TrialResult:
 
     since: datetime
     until: datetime
+    fired: int
+    """How many times it would have fired."""
     firings: tuple[Firing, ...]
-    """Oldest first."""
+    """Oldest first; of very many, the first."""
     readings: int
     """How many were looked at."""
     late_readings: int
@@ -103,6 +105,8 @@ class Run:
     instance: RuleInstance[AlertRule]
     begin: datetime
     firings: list[Firing] = field(default_factory=list)
+    """The first of them: a rule that flaps must not fill the memory."""
+    fired: int = 0
     late: int = 0
     errors: int = 0
     _standing: Standing = INACTIVE
@@ -167,8 +171,10 @@ class Run:
         self._standing = after
         fired, fires = before.state is AlertState.FIRING, after.state is AlertState.FIRING
         if fires and not fired:
-            self.firings.append(Firing(self.site, at, None, verdict.finding, is_late))
-        elif fired and not fires:
+            self.fired += 1
+            if self.fired <= MOST_FIRINGS:
+                self.firings.append(Firing(self.site, at, None, verdict.finding, is_late))
+        elif fired and not fires and self.fired <= MOST_FIRINGS:
             self.firings[-1] = replace(self.firings[-1], cleared_at=at)
 
 
@@ -255,11 +261,13 @@ class _Trial:
         """What came of one rule."""
         runs = [of_device[number] for of_device in self.runs if number in of_device]
         firings = sorted((firing for run in runs for firing in run.firings), key=lambda each: each.raised_at)
-        cut = self.cut
-        if len(firings) > MOST_FIRINGS:
-            cut = cut or f"It would have fired {len(firings)} times; the first {MOST_FIRINGS} are shown."
+        fired, cut = sum(run.fired for run in runs), self.cut
+        if fired > len(firings[:MOST_FIRINGS]):
+            cut = cut or f"Only the first {MOST_FIRINGS} times are told."
         late, errors = sum(run.late for run in runs), sum(run.errors for run in runs)
-        return TrialResult(since, until, tuple(firings[:MOST_FIRINGS]), self.readings, late, len(runs), errors, cut)
+        return TrialResult(
+            since, until, fired, tuple(firings[:MOST_FIRINGS]), self.readings, late, len(runs), errors, cut
+        )
 
 
 def _by_stack(sites: Iterable[Site]) -> list[list[Site]]:
@@ -333,6 +341,7 @@ class LateAlerts:
         self._clock = clock
         self._waiting: deque[Span] = deque()
         self._there = asyncio.Event()
+        self._has_caught_up = False
 
     def note(self, site: Site, since: datetime, until: datetime) -> None:
         """Late readings of a device, measured in [since, until], are kept. Never waits."""
@@ -349,7 +358,9 @@ class LateAlerts:
 
     async def keep(self) -> None:
         """Look for ever, at one outage at a time. Raises :class:`~carbontrack.store.StoreUnavailable`."""
-        await self.catch_up()
+        if not self._has_caught_up:
+            await self.catch_up()
+            self._has_caught_up = True
         while True:
             await self._there.wait()
             await self.look()

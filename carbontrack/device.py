@@ -431,6 +431,8 @@ class DeviceActor(Actor[Payload]):
         if batch.heard and (self._heard_at is None or self._silence_s() > LATE_FROM.total_seconds()):
             self._resumed_at = datetime.fromtimestamp(messages[0].received_at_ms / 1000, UTC)
         await self._note_late(batch.work)
+        if any(isinstance(payload, Again) for payload in messages):
+            self._note_replayed(batch.work)
         self._note_presence(batch)
         self._note_condition(batch)
         await self._update_live(batch)
@@ -554,6 +556,12 @@ class DeviceActor(Actor[Payload]):
             readings=before.readings + len(late),
             last_s=now_s,
         )
+
+    def _note_replayed(self, work: Work) -> None:
+        """What comes out of quarantine was never shown to a rule, though it may have come in time."""
+        times = [row.measured_at for row in work.readings if row.flags & _BACKLOG]
+        if times:
+            self._services.late(self.intake.site, min(times), max(times))
 
     def _silence_s(self) -> float:
         return 0.0 if self._heard_at is None else self._services.monotonic() - self._heard_at

@@ -13,13 +13,16 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
+from carbontrack import alert_trial
 from carbontrack.alert_trial import Bounds, LateAlerts, TrialResult, try_rule
 from carbontrack.alerts import Hours, RuleInstance, Scope
-from carbontrack.hookspecs import AlertRule, Observation, Verdict
+from carbontrack.hookspecs import AlertRule, Notification, Observation, SensorDriver, Verdict
 from carbontrack.metrics import Metrics
 from carbontrack.model import Payload, Reading, Site
+from carbontrack.plugins import load_plugins
 from carbontrack.plugins.alerts.silence import SILENCE
 from carbontrack.store import Store
+from carbontrack.tasks import end
 from tests.support.world import NAIROBI, NOON, NOON_MS, body, core, eventually, reading, register, work
 from tests.test_device_rules import Times, hotter_than, looking_often
 
@@ -178,6 +181,20 @@ async def test_a_trial_can_be_cancelled(store: Store) -> None:
         await running
 
 
+async def test_a_rule_that_flaps_is_counted_and_does_not_fill_the_memory(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sites = await register(store, "dev-001")
+    await keep(store, [gas(seq, 350 if seq % 2 else 200) for seq in range(1, 41)])
+    monkeypatch.setattr(alert_trial, "MOST_FIRINGS", 5)
+
+    found = await tried(store, hot(hold_s=0), sites)
+
+    assert (found.fired, len(found.firings)) == (20, 5)
+    assert all(firing.cleared_at == firing.raised_at + timedelta(seconds=20) for firing in found.firings)
+    assert "first 5 times" in found.cut
+
+
 # --- what late readings would have raised
 
 
@@ -190,8 +207,9 @@ async def test_an_outage_whose_readings_come_later_is_in_the_history_and_nobody_
 ) -> None:
     await register(store, "dev-001")
     times, late = Times(), LateAlerts(store)
+    told: list[Notification] = []
     two_hours_later = NOON_MS + 7_200_000
-    async with core(store, metrics, rules=(hot(),), **times.services(late=late.note)) as running:
+    async with core(store, metrics, rules=(hot(),), **times.services(notify=told.append, late=late.note)) as running:
         late.rules_for = running.fleet.rules_for
         for seq, value in enumerate([200, 350, 350, 350, 350, 350, 200, 200], 1):
             row = [0, 0, 1, 98_000 + seq, value, 4.0, 80.0, 0]
@@ -207,7 +225,25 @@ async def test_an_outage_whose_readings_come_later_is_in_the_history_and_nobody_
 
     assert await kept_history(store) == [(NOON + timedelta(seconds=100), NOON + timedelta(seconds=140), True)]
     assert await store.alerts() == [], "it is no open one"
-    assert times.changes == 0
+    assert told == []
+
+
+async def test_it_is_looked_for_beside_the_core_as_outages_come(store: Store) -> None:
+    (site,) = await register(store, "dev-001")
+    await keep(store, [gas(seq, 350, late_s=7200) for seq in range(1, 9)])
+    late = LateAlerts(store)
+    late.rules_for = lambda _: (hot(),)
+    looking = asyncio.create_task(late.keep())
+    try:
+        await eventually(lambda: late._has_caught_up)
+        late.note(site, NOON, NOON + timedelta(seconds=200))
+
+        async def is_there() -> bool:
+            return len(await kept_history(store)) == 1
+
+        await eventually(is_there)
+    finally:
+        await end(looking)
 
 
 async def test_the_same_outage_twice_is_one_alert(store: Store) -> None:
@@ -269,3 +305,23 @@ async def test_an_outage_of_a_device_that_has_moved_is_not_looked_at(store: Stor
     await late.catch_up()
 
     assert not late._waiting
+
+
+async def test_what_comes_out_of_quarantine_is_looked_at_as_well(store: Store, metrics: Metrics) -> None:
+    """It came in time and could not be read; the rules saw nothing of it."""
+    await register(store, "dev-001", sensor="later")
+    ct_v1 = load_plugins().contributions.sensors["ct_v1"]
+    late = LateAlerts(store)
+    async with core(store, metrics, rules=(hot(),), late=late.note) as running:
+        late.rules_for = running.fleet.rules_for
+        rows = [[number, 20_000 * number, 1, 98_000 + number, 350.0, 4.0, 80.0, 0] for number in range(8)]
+        running.tell("dev-001", body(seq=1, count=8, rows=rows), received_at_ms=NOON_MS + 160_000)
+        await eventually(lambda: running.outcomes()["quarantined"] > 0)
+
+        running.fleet.follow({"later": SensorDriver("later", "as ct_v1", ct_v1.decode)}, (hot(),), ["hot"])
+        (item,) = await store.quarantined()
+        await running.fleet.replay(item, 10.0)
+        assert await late.look() == 1
+
+    ((raised_at, _, is_late),) = await kept_history(store)
+    assert (raised_at, is_late) == (NOON + timedelta(seconds=60), True)

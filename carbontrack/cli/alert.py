@@ -95,7 +95,7 @@ def _tell(found: TrialResult, zone: ZoneInfo) -> None:
             f"{firing.raised_at.astimezone(zone):%Y-%m-%d %H:%M} to {until:16}  "
             f"{firing.site.device.device_id:16}  {firing.finding.message}{late}"
         )
-    times = "once" if len(found.firings) == 1 else f"{len(found.firings)} times"
+    times = "once" if found.fired == 1 else f"{found.fired} times"
     typer.echo(
         f"Would have fired {times}. {found.readings} readings of {found.devices} devices were looked at, "
         f"{found.late_readings} of them late."

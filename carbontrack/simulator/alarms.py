@@ -7,7 +7,7 @@ those of a running core (:mod:`carbontrack.alert_trial`). Each fault is there fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
@@ -17,7 +17,7 @@ from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.hookspecs import AlertRule
 from carbontrack.model import Device, Factory, Flag, Measurement, Site, Stack
 from carbontrack.simulator.boiler import chance
-from carbontrack.simulator.demo_fleet import DemoStack
+from carbontrack.simulator.demo_fleet import UNFIT, UNFIT_RANGE_PPM, DemoStack
 from carbontrack.simulator.faults import Fault, FaultKind, LineFault
 from carbontrack.simulator.instruments import Instruments
 from carbontrack.tiers import Measured, reading_of
@@ -38,7 +38,7 @@ class Case:
     """A fault that comes again and again, and which alerts are to find it within how long.
 
     ``by_fire``: it shows only while the boiler fires, and so long is counted. ``alerts`` empty: it is none that
-    anybody has to know of.
+    anybody has to know of. ``is_unfit``: the analyser is made for room air and its plan says so, from the first day on.
     """
 
     name: str
@@ -48,11 +48,13 @@ class Case:
     size: float = 0.0
     line: LineFault | None = None
     by_fire: bool = False
+    is_unfit: bool = False
 
 
 CASES = (
     Case("CO2 stuck", ("co2-stuck",), 600, FaultKind.CO2_STUCK, 93_400, by_fire=True),
     Case("room-air sensor, 5,000 ppm", ("co2-stuck",), 600, FaultKind.SATURATED, 5000, by_fire=True),
+    Case("analyser unfit for flue gas", ("co2-over-range",), 120, is_unfit=True),
     Case("sample pump stops", ("co2-stuck", "implausible"), 3900, FaultKind.PUMP_STOPPED, 120, by_fire=True),
     Case("per cent sent as ppm", ("co2-stuck", "implausible"), 3900, FaultKind.UNIT_SLIP, by_fire=True),
     Case("CO2 without a value", ("sensor-fault",), 300, FaultKind.NO_VALUE),
@@ -91,6 +93,8 @@ def watch(
     case: Case, stack: DemoStack, factory: Factory, rules: Rules, start: datetime, days: int, step_s: int
 ) -> Found:
     """Run one case on one chimney."""
+    if case.is_unfit:
+        stack = replace(stack, plan=replace(stack.plan, co2_range_ppm=UNFIT_RANGE_PPM), fault=UNFIT)
     spans = list(_spans(case, stack, start, days))
     site = Site(factory, Stack(1, factory.id, stack.name, (stack.plan,)), Device(1, stack.device_id, factory.id, 1))
     faults = [Fault(case.fault, _ms(since), _ms(until), case.size) for since, until in spans if case.fault is not None]
@@ -109,6 +113,8 @@ def watch(
 
 
 def _spans(case: Case, stack: DemoStack, start: datetime, days: int) -> Iterator[tuple[datetime, datetime]]:
+    if case.is_unfit:
+        yield start, start + days * DAY
     if case.fault is None and case.line is None:
         return
     for day in range(1, days - 1, EVERY_DAYS):
@@ -200,8 +206,8 @@ def _judged(
         for firing in run.firings
         if not case.alerts or not any(since <= firing.raised_at < until + AFTERWARDS for since, until in spans)
     )
-    faulty = len(spans) * (DAY + AFTERWARDS) if case.alerts else timedelta(0)
-    weeks = (days * DAY - faulty) / timedelta(weeks=1)
+    faulty = sum((until - since + AFTERWARDS for since, until in spans), timedelta(0)) if case.alerts else timedelta(0)
+    weeks = max(timedelta(0), days * DAY - faulty) / timedelta(weeks=1)
     return Found(case, injected, tuple(times), within, false_alarms, weeks, by_alert)
 
 
@@ -219,10 +225,9 @@ def table(found: Sequence[Found]) -> str:
     lines += [_row(case, [each for each in found if each.case is case]) for case in cases]
     weeks = sum(each.healthy_weeks for each in found)
     false_alarms = [firing for each in found for firing in each.false_alarms]
-    lines += [
-        "",
-        f"False alarms: {len(false_alarms)} in {weeks:.0f} device-weeks, {len(false_alarms) / weeks:.3f} a week.",
-    ]
+    if weeks:
+        rate = f"{len(false_alarms) / weeks:.3f} a week"
+        lines += ["", f"False alarms: {len(false_alarms)} in {weeks:.0f} device-weeks, {rate}."]
     return "\n".join(lines)
 
 

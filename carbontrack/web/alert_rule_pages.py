@@ -175,7 +175,7 @@ def _tried(result: TrialResult, zone: tzinfo) -> Tried:
         for each in result.firings
     ]
     days = [at(moment) for moment in _midnights(result.since, result.until, zone)]
-    return Tried(result, marks, days, max(0, len(result.firings) - LISTED))
+    return Tried(result, marks, days, max(0, result.fired - LISTED))
 
 
 def _midnights(since: datetime, until: datetime, zone: tzinfo) -> Iterator[datetime]:

@@ -209,7 +209,7 @@ class TrialOut(Output):
     would_have_fired: int
     """How many times."""
     firings: list[FiringOut]
-    """Oldest first."""
+    """Oldest first, 1000 at most."""
     readings: int
     """How many were looked at."""
     late_readings: int
@@ -226,7 +226,7 @@ class TrialOut(Output):
         return cls(
             since=found.since,
             until=found.until,
-            would_have_fired=len(found.firings),
+            would_have_fired=found.fired,
             firings=[FiringOut.of(firing) for firing in found.firings],
             readings=found.readings,
             late_readings=found.late_readings,
