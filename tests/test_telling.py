@@ -55,7 +55,7 @@ async def asked(portal: Portal, who: str, path: str, status: int = 200, **option
 async def test_headquarters_makes_duty_lists_and_a_factory_its_own(portal: Portal) -> None:
     store, own, other = portal.core.store, portal.kangaita.factory.id, portal.mungania.factory.id
     ids = {user.email.split("@")[0]: user.id for user in await store.users()}
-    made = {"method": "PUT", "json": {"user_ids": [ids["clerk"], ids["hq"]]}}
+    made: dict[str, Any] = {"method": "PUT", "json": {"user_ids": [ids["clerk"], ids["hq"]]}}
     answer = await asked(portal, "hq", f"/api/duty/?factory_id={own}", **made)
     assert [(one["email"], one["has_phone"]) for one in answer["people"]] == [
         ("clerk@example.org", False),
@@ -64,7 +64,7 @@ async def test_headquarters_makes_duty_lists_and_a_factory_its_own(portal: Porta
     assert await asked(portal, "clerk", "/api/duty/") == answer
     assert (await asked(portal, "hq", "/api/duty/"))["people"] == []
 
-    turned = {"method": "PUT", "json": {"user_ids": [ids["hq"], ids["clerk"]]}}
+    turned: dict[str, Any] = {"method": "PUT", "json": {"user_ids": [ids["hq"], ids["clerk"]]}}
     answer = await asked(portal, "manager", "/api/duty/", **turned)  # whom headquarters has put on it may stay
     assert (answer["factory_id"], answer["people"][0]["email"]) == (own, "hq@example.org")
     await asked(portal, "manager", f"/api/duty/?factory_id={other}", 404, **turned)
@@ -76,7 +76,7 @@ async def test_headquarters_makes_duty_lists_and_a_factory_its_own(portal: Porta
 @pytest.mark.parametrize("which", ["operator", "9999"])
 async def test_a_factory_learns_nothing_of_people_that_are_not_its_own(portal: Portal, which: str) -> None:
     ids = {user.email.split("@")[0]: str(user.id) for user in await portal.core.store.users()}
-    given = {"method": "PUT", "json": {"user_ids": [int(ids.get(which, which))]}}
+    given: dict[str, Any] = {"method": "PUT", "json": {"user_ids": [int(ids.get(which, which))]}}
     answer = await asked(portal, "manager", "/api/duty/", 422, **given)
     assert answer["errors"] == [{"field": "user_ids", "message": "there is no such person at your factory"}]
 
@@ -103,7 +103,7 @@ async def test_messages_are_seen_by_those_whom_they_concern_and_tried_again_by_o
     page = await asked(portal, "hq", "/api/notifications/?limit=1")
     assert (await asked(portal, "hq", f"/api/notifications/?limit=1&cursor={page['next']}"))["results"] == seen[1:]
 
-    post = {"method": "POST"}
+    post: dict[str, Any] = {"method": "POST"}
     await asked(portal, "manager", f"/api/notifications/{own['id']}/retry/", 403, **post)
     again = await asked(portal, "operator", f"/api/notifications/{own['id']}/retry/", **post)
     assert again["state"] == "waiting"
