@@ -338,7 +338,11 @@ class Notices:
         if instance is None:
             return 0
         due = await self._store.due_messages(name, self._clock(), AT_ONCE)
-        await asyncio.gather(*(self._send(instance, message) for message in due))
+        # All of them end before anything is raised: what is still on its way must not be due again.
+        ended = await asyncio.gather(*(self._send(instance, message) for message in due), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
         return len(due)
 
     async def _send(self, instance: NotifierInstance, message: OutboxMessage) -> None:

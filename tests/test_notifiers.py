@@ -135,6 +135,10 @@ async def test_a_mail_goes_encrypted_to_a_real_server_and_what_is_refused_for_ev
     html = message.get_body(("html",))
     assert html is not None
     assert "<li>Look at the fire.</li>" in html.get_content()
+    text = message.get_body(("plain",))
+    assert text is not None
+    said = "- Boiler 1: 0.61 kg/s CO2, the limit is 0.6"
+    assert said in text.get_content().splitlines(), "the place is said once"
 
 
 async def test_what_is_in_a_name_is_no_markup_and_no_header() -> None:
@@ -228,8 +232,8 @@ async def test_a_text_message_goes_to_the_gateway_as_it_wants_it(receiver: Recei
     assert headers["Content-Type"] == "application/x-www-form-urlencoded"
     form = dict(parse_qsl(body.decode()))
     assert (form["username"], form["to"], form["from"]) == ("ktda", "+254711000001", "KTDA")
-    assert form["message"].startswith("(warning) CO2 rate is high, Kangaita Tea Factory, Boiler 1")
-    assert form["message"].endswith(" https://carbon.example.org/alerts/7/")
+    found = "(warning) CO2 rate is high, Kangaita Tea Factory, Boiler 1: 0.61 kg/s CO2, the limit is 0.6"
+    assert form["message"] == f"{found} https://carbon.example.org/alerts/7/"
     assert len(form["message"]) <= LENGTHS[1]
 
 

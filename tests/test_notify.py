@@ -12,6 +12,7 @@ import pytest
 
 from carbontrack import notify
 from carbontrack.config import load_config
+from carbontrack.configured import policy_of
 from carbontrack.dispatch import decide
 from carbontrack.hookspecs import Notification, Notifier, Undeliverable
 from carbontrack.mail import mailer
@@ -516,6 +517,22 @@ async def test_what_was_sent_is_forgotten_after_90_days_but_not_of_what_goes_on(
     assert [message.id for message in await store.messages()] == [1]
     await here.round(minutes=1)
     assert len(mail.notifications) == 3  # nobody is told anew
+
+
+# --- the configuration
+
+
+def test_how_people_are_told_is_as_the_configuration_says() -> None:
+    values = {"QUIET_HOURS": "21:30-24:00", "REPEAT_EVERY_MIN": "0", "ESCALATE_AFTER_MIN": "15", "FOLD_S": "30"}
+    environment = {f"CARBONTRACK_ALERTING__{name}": value for name, value in values.items()}
+    found = policy_of(load_config(None, environment))
+    assert (found.quiet, found.repeat_every, found.escalate_after, found.fold) == (
+        (time(21, 30), time(0)),
+        None,
+        timedelta(minutes=15),
+        timedelta(seconds=30),
+    )
+    assert policy_of(load_config(None, {})) == POLICY
 
 
 # --- duty lists

@@ -97,16 +97,24 @@ def _measured(item: AlertItem, words: Mapping[str, str]) -> str:
     if item.factory is None:
         return words["network"].format(item.devices, item.factories)
     if words["language"] == "en" or alert.value is None:
-        return alert.message
+        return _without_place(alert.message, item)
     unit = f" {alert.unit}" if alert.unit else ""
     found = f"{words['measured']} {alert.value:.4g}{unit}"
     return found + (f", {words['limit']} {alert.limit:.4g}{unit}" if alert.limit is not None else "")
 
 
+def _without_place(message: str, item: AlertItem) -> str:
+    """What a rule says begins with the place, which stands above already."""
+    for name in (item.factory.name if item.factory else "", item.stack.name if item.stack else ""):
+        if name and message.startswith(name):
+            message = message[len(name) :].lstrip(",: ")
+    return message
+
+
 @cache
 def _environment() -> Environment:
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=select_autoescape(("html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -144,6 +144,7 @@ def notification(
     ``to`` is for a notifier that tells people, such as :data:`RECIPIENT`.
     """
     of_device = not (of_factory or of_network)
+    where = f"{FACTORY.name}, {STACK.name}" if of_device else FACTORY.name
     alert = Alert(
         id=7,
         device_id="dev-001" if of_device else None,
@@ -151,7 +152,7 @@ def notification(
         stack_id=1 if of_device else None,
         rule="co2-rate-high",
         severity=severity,
-        message="Kangaita Tea Factory, Boiler 1: 0.61 kg/s CO2, the limit is 0.6",
+        message="27 devices at 9 factories" if of_network else f"{where}: 0.61 kg/s CO2, the limit is 0.6",
         raised_at=NOON,
         cleared_at=NOON + timedelta(minutes=20) if event == "cleared" else None,
         value=0.61,

@@ -299,7 +299,9 @@ CALLS: Mapping[str, Call] = {
     "POST /api/alerts/{id}/shelve/": Call(json={"until": at(NOON + DAY), "comment": "it is cleaned"}),
     "DELETE /api/alerts/{id}/shelve/": Call(),
     "PUT /api/duty/": Call(
-        json=lambda it: {"user_ids": [it.side.clerk.id]}, query=lambda it: {"factory_id": it.side.factory.id}
+        json=lambda it: {"user_ids": [int(it.made)]},
+        query=lambda it: {"factory_id": it.side.factory.id},
+        made=make.user,
     ),
     "POST /api/notifications/{id}/retry/": Call(unaudited="It changes nothing but when a message is sent."),
     "POST /api/quarantine/{id}/replay/": Call(),

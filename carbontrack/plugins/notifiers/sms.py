@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from carbontrack import Kind, Manifest, Notification, Notifier, Tier, Undeliverable, __version__, hookimpl
+from carbontrack import AlertItem, Kind, Manifest, Notification, Notifier, Tier, Undeliverable, __version__, hookimpl
 
 MANIFEST = Manifest(
     name="sms",
@@ -101,13 +101,21 @@ def number_of(phone: str, country_code: str) -> str:
 
 def text_of(notification: Notification, parts: int = 1) -> str:
     """What fits: the subject, what was found, and the address, of which nothing is cut off."""
-    first = notification.items[0] if notification.items else None
-    found = f": {first.alert.message}" if first is not None and notification.count == 1 and first.alert.message else ""
+    found = _found(notification.items[0]) if notification.count == 1 and notification.items else ""
     text, url = _gsm(notification.subject + found), f" {notification.url}" if notification.url else ""
     room = LENGTHS[parts] - len(url)
     if len(text) > room:
         text = text[: max(0, room - 3)].rstrip() + "..."
     return text + url
+
+
+def _found(item: AlertItem) -> str:
+    """What a rule says, without the place that it begins with: the subject has that."""
+    text = item.alert.message if item.factory else ""
+    for name in (item.factory.name if item.factory else "", item.stack.name if item.stack else ""):
+        if name and text.startswith(name):
+            text = text[len(name) :].lstrip(",: ")
+    return f": {text}" if text else ""
 
 
 def _gsm(text: str) -> str:

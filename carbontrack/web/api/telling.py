@@ -92,11 +92,13 @@ class NotificationOut(Output):
     event: str
     """The most important of what it tells: `raised`, `escalated`, `repeated`, `cleared` or `acknowledged`."""
     subject: str
+    """Its first line, in the recipient's language."""
     alerts: int
     """Of how many alerts it tells."""
     state: OutboxState
     """`waiting` for its next attempt, `sent`, or `failed` for good."""
     attempts: int
+    """How often it was tried."""
     next_attempt_at: datetime
     last_error: str
     """Why the last attempt failed."""
