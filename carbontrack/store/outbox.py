@@ -274,10 +274,11 @@ class Outbox(Audit):
         state: OutboxState | None = None,
         channel: str | None = None,
         factory_id: int | None = None,
+        alert_id: int | None = None,
         before_id: int | None = None,
         limit: int = 50,
     ) -> list[OutboxMessage]:
-        """Messages, newest first; of a factory only those that tell of nothing else."""
+        """Messages, newest first; of a factory those that tell of nothing else, of an alert those that tell of it."""
         wanted = {"state": state, "channel": channel, "id__lt": before_id}
         query = OutboxRow.filter(**{name: value for name, value in wanted.items() if value is not None})
         if factory_id is not None:
@@ -288,6 +289,8 @@ class Outbox(Audit):
                 (Q(alert__device_id__isnull=True) | Q(alert__device__factory_id__not=factory_id)),
             ).values("outbox_id")
             query = query.filter(id__in=Subquery(told)).exclude(id__in=Subquery(of_others))
+        if alert_id is not None:
+            query = query.filter(id__in=Subquery(OutboxAlertRow.filter(alert_id=alert_id).values("outbox_id")))
         rows = await query.order_by("-id").limit(limit).prefetch_related("user")
         return [_message(row) for row in rows]
 

@@ -17,6 +17,7 @@ from carbontrack.web import alerts as rules
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, USER, allow, scope
 from carbontrack.web.alerts import ALERT_ROLES, Acknowledgement, Shelf, find_alert
 from carbontrack.web.api.alerts import after
+from carbontrack.web.api.telling import shown
 from carbontrack.web.errors import REFUSALS
 from carbontrack.web.forms import Form, refused, typed, without_blanks
 from carbontrack.web.notices import Notice, sent_on
@@ -80,11 +81,11 @@ async def alerts_page(request: web.Request) -> web.StreamResponse:
         after=after(query.cursor),
         limit=ALERTS_SHOWN + 1,
     )
-    shown = found[:ALERTS_SHOWN]
-    last = write_cursor([shown[-1].raised_at.isoformat(), shown[-1].id]) if len(found) > len(shown) else None
+    page = found[:ALERTS_SHOWN]
+    last = write_cursor([page[-1].raised_at.isoformat(), page[-1].id]) if len(found) > len(page) else None
     places = await _places(services)
     values = {
-        "alerts": [_shown(services, alert, places, user.locale) for alert in shown],
+        "alerts": [_shown(services, alert, places, user.locale) for alert in page],
         "filter": Form("filter", chosen),
         "query": query,
         "is_network": is_network,
@@ -161,6 +162,10 @@ async def _alert_page(request: web.Request, alert: Alert, form: Form) -> web.Res
         "parts_shown": PARTS_SHOWN,
         "seen": form if form.name == "acknowledge" else Form("acknowledge"),
         "shelf": form if form.name == "shelve" else Form("shelve"),
+        "told": [
+            shown(message)
+            for message in await services.store.messages(alert_id=alert.id, factory_id=scope(user), limit=20)
+        ],
         "shelves": SHELVES,
         "may_act": user.role in ALERT_ROLES,
         "series": series,

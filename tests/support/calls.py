@@ -82,6 +82,7 @@ MAKERS: Mapping[str, Maker] = {
     "/api/me/tokens/{id}/": make.api_token,
     "/api/quarantine/{id}/": make.quarantined,
     "/api/notifications/{id}/": make.message,
+    "/alerts/messages/{id}/": make.message,
     "POST /alerts/{id}/unshelve": make.shelved_alert,
     "DELETE /api/alerts/{id}/shelve/": make.shelved_alert,
     "/alerts/{id}/": make.alert,
@@ -298,6 +299,12 @@ CALLS: Mapping[str, Call] = {
     "POST /api/alerts/{id}/ack/": Call(json={"comment": "on my way"}),
     "POST /api/alerts/{id}/shelve/": Call(json={"until": at(NOON + DAY), "comment": "it is cleaned"}),
     "DELETE /api/alerts/{id}/shelve/": Call(),
+    "POST /alerts/duty": Call(
+        query=lambda it: {"factory_id": str(it.side.factory.id)},
+        form=lambda it: {f"place-{it.side.clerk.id}": str(1 + it.number % 9)},
+        unaudited="It is another list only where the places are others.",
+    ),
+    "POST /alerts/messages/{id}/retry": Call(form={}, unaudited="It changes nothing but when a message is sent."),
     "PUT /api/duty/": Call(
         json=lambda it: {"user_ids": [int(it.made)]},
         query=lambda it: {"factory_id": it.side.factory.id},

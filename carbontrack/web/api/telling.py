@@ -117,9 +117,14 @@ async def duty(request: web.Request, query: DutyQuery) -> Duty:
 @operation(Tag.ALERTS, REPORTERS, problems=(404,))
 async def set_duty(request: web.Request, query: DutyQuery, body: DutyList) -> Duty:
     """Make a duty list: managers of a factory that of their own, of their own people; headquarters every one."""
-    services, user = request.app[SERVICES], request[USER]
-    factory_id = visible(user, query.factory_id)
+    factory_id = visible(request[USER], query.factory_id)
     await _check_factory(request, factory_id)
+    return _duty(factory_id, await make_duty(request, factory_id, body))
+
+
+async def make_duty(request: web.Request, factory_id: int | None, body: DutyList) -> list[User]:
+    """Make the duty list of a factory that the caller may see; the same for the API and for pages."""
+    services, user = request.app[SERVICES], request[USER]
     if user.role in FACTORY_ROLES:
         own = {person.id for person in await services.store.users(factory_id=factory_id)}
         # Whom headquarters has put on the list may stay on it.
@@ -127,10 +132,9 @@ async def set_duty(request: web.Request, query: DutyQuery, body: DutyList) -> Du
         if not own.issuperset(body.user_ids):
             raise Problem(422, WRONG, (("user_ids", "there is no such person at your factory"),))
     try:
-        people = await services.store.set_duty(factory_id, body.user_ids, by=origin(request))
+        return await services.store.set_duty(factory_id, body.user_ids, by=origin(request))
     except RegistryError as error:
         raise Problem(422, WRONG, ((error.field, str(error)),)) from None
-    return _duty(factory_id, people)
 
 
 @operation(Tag.ALERTS, EVERYBODY, problems=(404,))
@@ -143,10 +147,8 @@ async def notifications(request: web.Request, query: NotificationQuery) -> Page[
         before_id=id_before(query.cursor),
         limit=query.limit + 1,
     )
-    shown = found[: query.limit]
-    return Page(
-        [_shown(message) for message in shown], write_cursor([shown[-1].id]) if len(found) > query.limit else None
-    )
+    page = found[: query.limit]
+    return Page([shown(message) for message in page], write_cursor([page[-1].id]) if len(found) > query.limit else None)
 
 
 @operation(Tag.ALERTS, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(404, 409))
@@ -156,7 +158,7 @@ async def retry(request: web.Request) -> NotificationOut:
     if await services.store.message(path_id(request)) is None:
         raise Problem(404, "There is no such message.")
     try:
-        return _shown(await services.store.retry_message(path_id(request), services.clock()))
+        return shown(await services.store.retry_message(path_id(request), services.clock()))
     except RegistryError as error:
         raise Problem(409, f"It cannot be tried again: {error}.") from None
 
@@ -186,7 +188,8 @@ def _duty(factory_id: int | None, people: list[User]) -> Duty:
     )
 
 
-def _shown(message: OutboxMessage) -> NotificationOut:
+def shown(message: OutboxMessage) -> NotificationOut:
+    """A message as the world sees it."""
     told: dict[str, Any] = json.loads(message.content)
     return NotificationOut(
         id=message.id,
