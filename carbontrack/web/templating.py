@@ -26,7 +26,7 @@ DEVICES = "/hq/devices"
 ALERTS = "/alerts/"
 WAITING: web.RequestKey[Mapping[str, int]] = web.RequestKey("waiting", Mapping)
 """How much waits for whoever asks, by the page where it does."""
-SET_UP = frozenset({"/hq/plugins/", FACTORIES, PEOPLE, "/hq/alert-rules", "/hq/audit/"})
+NOW_AND_THEN = frozenset({"/hq/plugins/", "/hq/quality", FACTORIES, PEOPLE, "/hq/alert-rules", "/hq/audit/"})
 """What is needed now and then: it stands together under one heading of the menu."""
 WAITING_TEXTS: Mapping[str, str] = {PEOPLE: "waiting for approval", ALERTS: "not acknowledged"}
 
@@ -138,8 +138,8 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
         {
             "title": title,
             "url": url,
-            "is_set_up": url in SET_UP,
-            "current": request.path == url or (url in SET_UP and request.path.startswith(url)),
+            "is_rare": url in NOW_AND_THEN,
+            "current": request.path == url or (url in NOW_AND_THEN and request.path.startswith(url)),
             "waiting": request.get(WAITING, {}).get(url, 0),
             "waiting_text": WAITING_TEXTS.get(url, ""),
         }
