@@ -423,6 +423,7 @@ async def test_from_asking_to_an_own_password_in_a_real_browser_without_javascri
     await hq.get_by_label("E-mail").fill("hq@example.org")
     await hq.get_by_label("Password").fill(PASSWORD)
     await hq.get_by_role("button", name="Sign in").click()
+    await hq.locator("summary", has_text="More").click()
     await hq.get_by_role("link", name="People 1 waiting for approval").click()
     request = hq.get_by_role("listitem").filter(has_text="Amina Wanjiru")
     await expect(request).to_contain_text("asks to be Factory manager at Mungania")
