@@ -495,8 +495,13 @@ def _is_for(instance: NotifierInstance, user: User) -> bool:
 
 def _dedupe_key(channel: str, seat: Seat, parts: Sequence[Part]) -> str:
     """The same for the same told to the same for the same time."""
-    times = [f"{part.case.id}:{part.event}:{sum(telling.seat == seat for telling in part.case.told)}" for part in parts]
+    times = [f"{part.case.id}:{part.event}:{_last_told(part.case, seat)}" for part in parts]
     return hashlib.sha256("\n".join([channel, str(seat), *sorted(times)]).encode()).hexdigest()
+
+
+def _last_told(case: Case, seat: Seat) -> str:
+    """When a seat was told of an alert last; empty: never."""
+    return max((telling.at.isoformat() for telling in case.told if telling.seat == seat), default="")
 
 
 async def _either(event: asyncio.Event, timeout_s: float) -> None:

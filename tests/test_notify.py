@@ -535,6 +535,25 @@ def test_how_people_are_told_is_as_the_configuration_says() -> None:
     assert policy_of(load_config(None, {})) == POLICY
 
 
+async def test_reminders_of_months_are_forgotten_and_the_next_one_comes_in_time(
+    store: Store, metrics: Metrics, mail: Told
+) -> None:
+    await register(store, "dev-001")
+    await person(store, "hq")
+    here = telling(store, metrics, [mail], repeat_every=timedelta(days=10))
+    await here.silent("dev-001")
+    await here.round(minutes=1)
+    for count in range(2, 14):
+        await here.round(days=10)
+        assert len(mail.notifications) == count, "each of them is another message"
+    (case,) = await store.cases()
+    assert [telling.event for telling in case.told] == ["raised", "repeated", "repeated"], "the first and the last"
+    await here.notices.measure()
+    assert [message.id for message in await store.messages()] == [13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 1]
+    await here.round(minutes=1)
+    assert len(mail.notifications) == 13
+
+
 # --- duty lists
 
 

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from tortoise.exceptions import IntegrityError
 from tortoise.expressions import F, Q, Subquery
-from tortoise.functions import Count, Min
+from tortoise.functions import Count, Max, Min
 from tortoise.transactions import in_transaction
 
-from carbontrack.dispatch import OF_ITS_BEING, Case, Fold, Plan, Seat, Telling
+from carbontrack.dispatch import OF_ITS_BEING, REPEATED, Case, Fold, Plan, Seat, Telling
 from carbontrack.model import (
     FACTORY_ROLES,
     PLATFORM,
@@ -258,8 +258,11 @@ class Outbox(Audit):
 
     @in_context
     async def forget_messages(self, before: datetime) -> int:
-        """Delete what was done before then, but for what tells of an alert that is open; how many were deleted."""
-        of_open = Subquery(OutboxAlertRow.filter(alert__cleared_at=None).values("outbox_id"))
+        """Delete what was done before then; how many were deleted.
+
+        Who was told first of an alert that is open is not forgotten: it would be told anew.
+        """
+        of_open = Subquery(OutboxAlertRow.filter(alert__cleared_at=None).exclude(event=REPEATED).values("outbox_id"))
         old: list[Any] = await OutboxRow.filter(done_at__lt=before).exclude(id__in=of_open).values_list("id", flat=True)
         for some in _parted(old):
             await OutboxRow.filter(id__in=some).delete()
@@ -359,14 +362,17 @@ async def _sizes(number: int) -> tuple[int, int]:
 
 
 async def _tellings(alert_ids: Iterable[int]) -> Mapping[int, list[Telling]]:
+    """When each seat was told of each alert first and last, by event: what goes on for months is told very often."""
     found: dict[int, list[Telling]] = {}
+    kinds = ("alert_id", "event", "outbox__user_id", "outbox__channel")
     for some in _parted(alert_ids):
-        rows = await OutboxAlertRow.filter(alert_id__in=some).values_list(
-            "alert_id", "event", "outbox__user_id", "outbox__channel", "outbox__created_at"
-        )
-        for alert_id, event, user_id, channel, at in rows:
+        query = OutboxAlertRow.filter(alert_id__in=some)
+        times = query.annotate(first=Min("outbox__created_at"), last=Max("outbox__created_at"))
+        for alert_id, event, user_id, channel, first, last in await times.group_by(*kinds).values_list(
+            *kinds, "first", "last"
+        ):
             seat = channel if user_id is None else user_id
-            found.setdefault(alert_id, []).append(Telling(seat, event, at))
+            found.setdefault(alert_id, []).extend(Telling(seat, event, at) for at in dict.fromkeys((first, last)))
     return found
 
 
