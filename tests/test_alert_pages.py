@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from carbontrack.dispatch import Fold
 from carbontrack.model import Alert, Finding
 from tests.support.html import page, send
 from tests.support.web import SAME_ORIGIN, Portal, running_portal
@@ -78,18 +79,10 @@ async def test_the_list_shows_what_was_chosen(portal: Portal, query: str, wanted
 
 
 async def test_an_alert_of_the_network_is_one_row_with_its_parts_on_its_page(portal: Portal) -> None:
-    from carbontrack.tables import AlertRow  # noqa: PLC0415  # the dispatcher makes these, in its own tests
-
     one, two = await fires(portal), await fires(portal, "dev-002")
+    await portal.core.store.fold_alerts(Fold("hot", "warning", one.raised_at, two.raised_at), portal.now)
 
-    async def fold() -> int:
-        row = await AlertRow.create(rule="hot", severity="warning", message="2 devices", raised_at=portal.now)
-        await AlertRow.filter(id__in=[one.id, two.id]).update(part_of=row.id)
-        return int(row.id)
-
-    import asyncio  # noqa: PLC0415
-
-    whole = await asyncio.get_running_loop().create_task(fold(), context=portal.core.store._context.copy())
+    (whole,) = [alert.id for alert in await portal.core.store.alerts(only_whole=True)]
     browser = await portal.browser("hq@example.org")
     listed, shown = await page(browser, "/alerts/"), await page(browser, f"/alerts/{whole}/")
     assert f'href="/alerts/{whole}/"' in listed
