@@ -203,6 +203,11 @@ class Fleet:
             self._disabled = wanted.keys() - active.keys()
             self._births = {name: birth for name, birth in self._births.items() if name in wanted}
             gone = [name for name in self._actors if name not in active]
+            moved = {
+                name for name in active if name in self._sites and self._sites[name].factory != active[name].factory
+            }
+            if gone or moved:
+                self._services.live.begin_anew()
             for stopped in await self._stop(gone):
                 stopped.leave()
             for name, site in active.items():

@@ -1,13 +1,15 @@
 """What changed just now, to whoever watches. In-process; a slow watcher gets the newest state, never a backlog.
 
-Of alerts a slow watcher gets the newest few.
+Of alerts a slow watcher gets the newest few. Whatever is told moves the **place** of the stream on. Who was away for a
+while says up to which place it has heard, and gets what has changed since, if it is still known.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -65,8 +67,40 @@ class Live:
 
     def __init__(self) -> None:
         self._subscriptions: set[Subscription] = set()
+        self._told = 0
+        self._changed_at: dict[str, int] = {}
+        """How much had been told when a device last changed."""
+        self._alerts: deque[tuple[int, Mapping[str, Any], int | None]] = deque(maxlen=MOST_ALERTS)
+        self._era = ""
+        self.begin_anew()
+
+    @property
+    def place(self) -> str:
+        """How far the stream is by now."""
+        return f"{self._era}-{self._told}"
+
+    def begin_anew(self) -> None:
+        """Have everybody who comes back get everything: a device is gone, or somebody else's now."""
+        self._era = secrets.token_hex(4)  # another one in each process: what one has told no other one knows
+        self._changed_at.clear()
+        self._alerts.clear()
+
+    def since(self, place: str) -> int | None:
+        """How much had been told at a place; None where that is not known any more."""
+        era, _, told = place.partition("-")
+        return int(told) if era == self._era and told.isdecimal() and len(told) < 20 else None
+
+    def changed_since(self, told: int, snapshots: Iterable[Snapshot]) -> list[Snapshot]:
+        """Those of some snapshots that have changed after so much had been told."""
+        return [it for it in snapshots if self._changed_at.get(it.device_id, 0) > told]
+
+    def alerts_since(self, told: int, factory_id: int | None) -> list[Mapping[str, Any]]:
+        """What was told of alerts after that, to watchers of one factory or (None) of all."""
+        return [event for at, event, of in self._alerts if at > told and _may_hear(factory_id, of)]
 
     def publish(self, snapshot: Snapshot) -> None:
+        self._told += 1
+        self._changed_at[snapshot.device_id] = self._told
         for subscription in self._subscriptions:
             wanted = subscription.factory_id
             if wanted == snapshot.factory_id or (wanted is None and snapshot.factory_id != CANARY_FACTORY_ID):
@@ -74,9 +108,10 @@ class Live:
 
     def publish_alert(self, event: Mapping[str, Any], factory_id: int | None) -> None:
         """Hand what is told of an alert to the watchers of its factory; None: to those of all factories."""
+        self._told += 1
+        self._alerts.append((self._told, event, factory_id))
         for subscription in self._subscriptions:
-            wanted = subscription.factory_id
-            if wanted is None or (factory_id is not None and wanted == factory_id):
+            if _may_hear(subscription.factory_id, factory_id):
                 subscription.put_alert(event)
 
     @property
@@ -97,3 +132,8 @@ class Live:
         """End every subscription that there is."""
         for subscription in self._subscriptions:
             subscription.close()
+
+
+def _may_hear(watched: int | None, factory_id: int | None) -> bool:
+    """Whether a watcher of one factory (None: of all) is told of an alert of one (None: of the whole network)."""
+    return watched is None or (factory_id is not None and watched == factory_id)

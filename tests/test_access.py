@@ -11,11 +11,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from carbontrack.model import Role
+from carbontrack.model import DeviceStatus, Role
 from carbontrack.web.access import check_access
 from carbontrack.web.services import SERVICES
 from tests.support.web import OTHER_SITE, PASSWORD, PEOPLE, SAME_ORIGIN, Portal, running_portal
-from tests.support.world import body
+from tests.support.world import NOON_MS, body, eventually
 
 PUBLIC = {
     ("GET", "/"),
@@ -273,3 +273,35 @@ async def test_a_path_out_of_the_folder_of_static_files_is_not_found(portal: Por
     client = portal.client()
     for path in ("/static/../auth.py", "/static/%2e%2e/auth.py", "/static/..%2f..%2fcli.py", "/static/"):
         assert (await client.get(path)).status == 404, path
+
+
+async def test_a_page_that_was_away_gets_what_it_has_missed_and_nothing_of_others(portal: Portal) -> None:
+    client = await portal.signed_in("clerk@example.org")
+
+    async def heard(after: str = "", header: str = "") -> tuple[bytes, str]:
+        """What comes up to the first place, and that place."""
+        headers = {"Last-Event-ID": header} if header else {}
+        async with client.get("/api/live/", params={"after": after} if after else {}, headers=headers) as stream:
+            seen = b""
+            while b"event: place" not in seen:
+                seen += await stream.content.readuntil(b"\n\n")
+        return seen, seen.rpartition(b"id: ")[2].partition(b"\n")[0].decode()
+
+    first, place = await heard()
+    assert b"event: all" in first
+    again, place = await heard(after=place)
+    assert b"event: all" not in again
+    assert b"dev-001" not in again
+
+    for device_id in ("dev-001", "dev-002"):
+        portal.core.tell(device_id, body(), received_at_ms=NOON_MS)
+    await eventually(lambda: portal.core.outcomes()["committed"] == 2)
+    missed, place = await heard(header=place)
+    assert b"event: reading" in missed
+    assert b"dev-001" in missed
+    assert b"dev-002" not in missed
+
+    await portal.core.store.change_device("dev-002", status=DeviceStatus.DISABLED)
+    await portal.core.fleet.sync(await portal.core.store.sites())
+    whole, _ = await heard(after=place)
+    assert b"event: all" in whole

@@ -103,3 +103,52 @@ def test_who_leaves_is_forgotten() -> None:
         raise RuntimeError
     assert live.watchers == 0
     live.publish(ONE)
+
+
+# --- who was away
+
+
+def test_who_comes_back_gets_what_has_changed_since_and_nothing_else() -> None:
+    live = Live()
+    live.publish(ONE)
+    live.publish(TWO)
+    place = live.place
+    live.publish(later(TWO, 5.0))
+
+    told = live.since(place)
+
+    assert told is not None
+    assert live.changed_since(told, [ONE, later(TWO, 5.0)]) == [later(TWO, 5.0)]
+    assert live.changed_since(live.since(live.place) or 0, [ONE, TWO]) == []
+
+
+@pytest.mark.parametrize("place", ["", "-", "x", "0-1", "0123456789abcdef-3", "-1", "9" * 100])
+def test_a_place_that_this_stream_has_not_given_is_not_known(place: str) -> None:
+    live = Live()
+    live.publish(ONE)
+
+    assert live.since(place) is None
+    assert live.since(f"{live.place.partition('-')[0]}-{'9' * 30}") is None
+
+
+def test_the_places_of_another_process_or_of_before_a_device_left_are_not_known() -> None:
+    live, other = Live(), Live()
+    live.publish(ONE)
+    place = live.place
+
+    assert other.since(place) is None
+    live.begin_anew()
+    assert live.since(place) is None
+
+
+def test_alerts_that_were_missed_are_told_to_who_may_hear_them() -> None:
+    live = Live()
+    live.publish_alert({"id": 1}, 1)
+    told = live.since(live.place)
+    assert told is not None
+    live.publish_alert({"id": 2}, 1)
+    live.publish_alert({"id": 3}, 2)
+    live.publish_alert({"id": 4}, None)
+
+    assert [it["id"] for it in live.alerts_since(told, 1)] == [2]
+    assert [it["id"] for it in live.alerts_since(told, None)] == [2, 3, 4]

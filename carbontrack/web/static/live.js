@@ -22,7 +22,7 @@ export function follow(show, { pauseMs = 0 } = {}) {
   const changed = new Set();
   const badge = document.querySelector("[data-live-badge]");
   let source = null;
-  let isFirst = true; // the first message of a connection has all rows: who is not in it is gone
+  let place = ""; // how far this page has heard: who comes back gets what has changed since
   let retryMs = FIRST_PAUSE_MS;
   let lostAt = Date.now();
   let lastAt = null;
@@ -54,10 +54,9 @@ export function follow(show, { pauseMs = 0 } = {}) {
   }
 
   function receive(event) {
-    if (isFirst) {
-      for (const id of rows.keys()) changed.add(id);
+    if (event.type === "all") {
+      for (const id of rows.keys()) changed.add(id); // who is not in it is gone
       rows.clear();
-      isFirst = false;
     }
     for (const row of JSON.parse(event.data)) {
       rows.set(row.device_id, row);
@@ -90,13 +89,11 @@ export function follow(show, { pauseMs = 0 } = {}) {
   function connect() {
     stop();
     lost();
-    isFirst = true;
-    const opened = new EventSource(STREAM);
+    const opened = new EventSource(place ? `${STREAM}?after=${encodeURIComponent(place)}` : STREAM);
     source = opened;
-    opened.addEventListener("open", () => {
-      isFirst = true; // the browser reconnects by itself, with the same EventSource
-      connected();
-    });
+    opened.addEventListener("open", connected);
+    opened.addEventListener("place", (event) => (place = event.lastEventId));
+    opened.addEventListener("all", receive);
     opened.addEventListener("reading", receive);
     opened.addEventListener("alert", () => dispatchEvent(new Event("carbontrack-alert")));
     hear(opened);
