@@ -37,6 +37,14 @@ SELECT t.device_id, t.sid, r.seq FROM device_record r JOIN stream t ON t.id = r.
 STREAMS = "SELECT device_id, sid, watermark FROM stream WHERE sid <> 'canary'"
 
 
+def ctest(folder: Path) -> str:
+    """Run the firmware's own tests in the folder in which they were built; what it printed."""
+    command = [needs("ctest", package="cmake"), "--output-on-failure"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
 def test_its_own_tests_pass_with_every_memory_access_checked() -> None:
     folder = build("sanitized", "-DSANITIZE=ON", "-DCMAKE_BUILD_TYPE=Debug", needs_headers=("doctest-dev",))
 
@@ -120,7 +128,7 @@ class Estate:
             return all(len(now[node.device_id]) >= len(before[node.device_id]) + records for node in nodes)
 
         async with asyncio.timeout(30):
-            while not await is_there():
+            while not await is_there():  # noqa: ASYNC110  # the database rings no bell
                 await asyncio.sleep(0.2)
 
 
@@ -203,4 +211,4 @@ async def test_whatever_is_cut_and_killed_the_accounts_of_twenty_nodes_close(
     for row in flags:
         told |= row["flags"]
     assert not told & INVALIDATING, "the boiler fires and every sensor works, so every reading has a rate"
-    assert not told & (Flag.DEVICE_DISAGREES | Flag.TIME_ESTIMATED | Flag.CLOCK_FUTURE)
+    assert not told & (Flag.DEVICE_DISAGREES | Flag.CLOCK_FUTURE)

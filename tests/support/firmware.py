@@ -67,7 +67,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @dataclass
 class NodeProcess:
-    """One ``carbontrack-node``. What it keeps is in its file of flash, so a new process goes on where one was killed."""
+    """One ``carbontrack-node``. What it keeps is in its file of flash: a new process goes on where one was killed."""
 
     program: Path
     device_id: str

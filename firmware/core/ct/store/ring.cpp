@@ -12,6 +12,7 @@ constexpr std::uint32_t watermark_note_every = 512;  // records that are sent ag
 constexpr std::uint32_t connections_ahead = 16;
 constexpr unsigned most_tries = 4;
 constexpr std::size_t crc_at = 30;
+constexpr std::uint32_t last_seq = 0xFFFFFFFE;  // 680 years at one record every 5 s
 
 bool has_right_crc(const Slot& slot) {
     return get_le<std::uint16_t>(slot.data() + crc_at) == crc16({slot.data(), crc_at});
@@ -148,9 +149,13 @@ bool Ring::scan_newest() {
             reserved_ = get_le<std::uint32_t>(bytes.data() + 16);
             watermark_ = get_le<std::uint32_t>(bytes.data() + 20);
             boot_ = get_le<std::uint16_t>(bytes.data() + 12);
-        } else if (unpack(bytes, record) && record.seq >= next_seq_) {
+        } else if (unpack(bytes, record) && record.seq >= next_seq_ && record.seq <= last_seq) {
             next_seq_ = record.seq + 1;
         }
+    }
+    if (watermark_ >= next_seq_) {  // what was receipted cannot be read any more; its numbers are used all the same
+        watermark_ = watermark_ < last_seq ? watermark_ : last_seq;
+        next_seq_ = watermark_ + 1;
     }
     return true;
 }
@@ -203,7 +208,7 @@ bool Ring::write_slot(const Slot& bytes) {
 }
 
 bool Ring::append(Record& record) {
-    if (next_seq_ == 0xFFFFFFFF) {
+    if (next_seq_ > last_seq) {
         return false;
     }
     record.seq = next_seq_;
