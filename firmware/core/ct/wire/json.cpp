@@ -76,6 +76,12 @@ Writer& Writer::text(std::string_view text) {
 
 namespace {
 
+// As substr, which would throw where `at` is beyond the end: here it is empty.
+std::string_view part(std::string_view text, std::size_t at, std::size_t count) {
+    at = at < text.size() ? at : text.size();
+    return {text.data() + at, count < text.size() - at ? count : text.size() - at};
+}
+
 constexpr std::size_t wrong = std::numeric_limits<std::size_t>::max();
 
 bool is_space(char letter) { return letter == ' ' || letter == '\t' || letter == '\n' || letter == '\r'; }
@@ -203,7 +209,7 @@ std::size_t skip_number(std::string_view text, std::size_t at) {
 }
 
 std::size_t skip_word(std::string_view text, std::size_t at, std::string_view word) {
-    return text.substr(at, word.size()) == word ? at + word.size() : wrong;
+    return part(text, at, word.size()) == word ? at + word.size() : wrong;
 }
 
 std::size_t skip_value(std::string_view text, std::size_t at, unsigned deeper);
@@ -314,7 +320,7 @@ std::optional<Value> parse(std::string_view text, unsigned deepest) {
         return std::nullopt;
     }
     const std::size_t begin = skip_space(text, 0);
-    return Value(text.substr(begin, end - begin));
+    return Value(part(text, begin, end - begin));
 }
 
 Kind Value::kind() const {
@@ -344,12 +350,12 @@ bool Value::Walk::next() {
     }
     if (is_object_) {
         const std::size_t end = skip_text(text_, at_);
-        name_ = text_.substr(at_ + 1, end - at_ - 2);
+        name_ = part(text_, at_ + 1, end - at_ - 2);
         at_ = skip_space(text_, end) + 1;
     }
     at_ = skip_space(text_, at_);
     const std::size_t end = skip_value(text_, at_, any_depth);
-    value_ = text_.substr(at_, end - at_);
+    value_ = part(text_, at_, end - at_);
     at_ = end;
     return true;
 }
@@ -382,7 +388,7 @@ std::optional<std::int64_t> Value::integer() const {
     }
     const bool is_negative = text_[0] == '-';
     std::int64_t value = 0;
-    for (const char letter : text_.substr(is_negative ? 1 : 0)) {
+    for (const char letter : part(text_, is_negative ? 1 : 0, text_.size())) {
         if (!is_digit(letter) || value > (std::numeric_limits<std::int64_t>::max() - 9) / 10) {
             return std::nullopt;
         }
@@ -436,14 +442,14 @@ std::optional<std::string_view> Value::plain_text() const {
     if (kind() != Kind::text || text_.find('\\') != std::string_view::npos) {
         return std::nullopt;
     }
-    return text_.substr(1, text_.size() - 2);
+    return part(text_, 1, text_.size() - 2);
 }
 
 std::optional<std::string_view> Value::copy_text(char* buffer, std::size_t capacity) const {
     if (kind() != Kind::text) {
         return std::nullopt;
     }
-    const std::string_view inner = text_.substr(1, text_.size() - 2);
+    const std::string_view inner = part(text_, 1, text_.size() - 2);
     char* to = buffer;
     const char* const end = buffer + capacity;
     for (std::size_t at = 0; at < inner.size();) {
