@@ -39,7 +39,7 @@ format: dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 
 firmware: ## Build the node's firmware for this machine and run its tests, plainly and with sanitizers
-	cmake -S firmware -B firmware/build/release -DCMAKE_BUILD_TYPE=Release
+	cmake -S firmware -B firmware/build/release -DCMAKE_BUILD_TYPE=MinSizeRel
 	cmake --build firmware/build/release --parallel 2
 	ctest --test-dir firmware/build/release --output-on-failure
 	cmake -S firmware -B firmware/build/sanitized -DCMAKE_BUILD_TYPE=Debug -DSANITIZE=ON

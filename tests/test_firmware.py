@@ -61,7 +61,7 @@ def test_its_own_tests_pass_with_every_memory_access_checked() -> None:
 
 
 def test_as_it_is_built_for_use_it_passes_them_too_and_needs_no_heap() -> None:
-    folder = build("release", "-DCMAKE_BUILD_TYPE=Release")
+    folder = build("release", "-DCMAKE_BUILD_TYPE=MinSizeRel")
 
     done = subprocess.run(
         [needs("ctest", package="cmake"), "--output-on-failure"],
@@ -78,7 +78,7 @@ def test_as_it_is_built_for_use_it_passes_them_too_and_needs_no_heap() -> None:
 class TestCommandLine:
     @pytest.fixture
     def program(self) -> Path:
-        return build("release", "-DCMAKE_BUILD_TYPE=Release") / "carbontrack-node"
+        return build("release", "-DCMAKE_BUILD_TYPE=MinSizeRel") / "carbontrack-node"
 
     def test_help_says_how_to_use_it(self, program: Path) -> None:
         done = subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
@@ -134,7 +134,7 @@ class Estate:
 
 @asynccontextmanager
 async def estate(broker: Broker, database_url: str, folder: Path) -> AsyncIterator[Estate]:
-    program = build("release", "-DCMAKE_BUILD_TYPE=Release") / "carbontrack-node"
+    program = build("release", "-DCMAKE_BUILD_TYPE=MinSizeRel") / "carbontrack-node"
     config = core_config(broker, database_url, DEVICES__REGISTRY_POLL_S="0.2")
     await migrate(config.database.url)
     async with run_core(config) as core, cables(broker.port, len(NODES)) as links:

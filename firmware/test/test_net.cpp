@@ -267,6 +267,9 @@ TEST_CASE("a store that ran over says so once, by a gap record and by the first 
     CHECK(gap->member("rows")->as_written() == row);
     auto numbers = world.mqtt.numbers_on("up/backlog");
     CHECK(numbers == from_to(birth.number("first"), 200));
+    world.pass(100000);
+    CHECK_MESSAGE(world.session->counts().resends == 1, "nobody has receipted anything");
+    CHECK(world.session->counts().gaps == 1);
 }
 
 TEST_CASE("a receipt that goes back is noted, and everything that is still here is sent again") {

@@ -187,8 +187,12 @@ void Session::land(int id) {
 // --- receipts
 
 void Session::take_receipt(const hal::MqttEvent& event, std::uint64_t now_ms) {
-    const auto receipt = event.topic == topic("dn/ack") && !event.is_retained ? wire::read_receipt(event.payload)
-                                                                             : std::nullopt;
+    const bool is_for_us = event.topic == topic("dn/ack") && !event.is_retained;
+    if (!is_for_us) {
+        ++counts_.refused_receipts;
+        return;
+    }
+    const auto receipt = wire::read_receipt(event.payload);
     if (!receipt || receipt->sid != ring_.sid() || receipt->seq > sent_) {
         ++counts_.refused_receipts;
         return;
