@@ -40,7 +40,7 @@ public:
         if (is_off_ || reads_fail) {
             return false;
         }
-        std::copy_n(bytes_.begin() + address, size, to);
+        std::copy_n(bytes_.data() + address, size, to);
         return true;
     }
 
