@@ -69,6 +69,7 @@ wire::Site site_of(const Options& options) {
 app::Settings settings_of(const Options& options) {
     app::Settings settings;
     settings.sample_ms = options.sample_ms;
+    settings.readings_per_sample = options.readings;
     settings.meter_ms = settings.health_ms = options.records_ms;
     settings.warm_up_ms = options.warm_up_s * 1000;
     return settings;

@@ -21,6 +21,7 @@ struct Options {
     bool is_help = false;
     std::uint32_t flash_kib = 9216;
     std::uint32_t sample_ms = 5000;
+    std::uint32_t readings = 5;         // of each sensor for one sample
     std::uint32_t warm_up_s = 180;
     std::uint32_t records_ms = 60000;   // between two meter or health records
     std::uint32_t patience_ms = 60000;

@@ -76,12 +76,14 @@ class NodeProcess:
     process: asyncio.subprocess.Process | None = field(default=None, init=False)
     starts: int = field(default=0, init=False)
 
-    async def start(self) -> None:
+    async def start(self, *more: str) -> None:
+        """Start a process; of what is said twice in its arguments, the last counts."""
         self.starts += 1
         self.process = await asyncio.create_subprocess_exec(
             self.program,
             *("--id", self.device_id, "--flash", self.folder / f"{self.device_id}.flash"),
             *self.arguments,
+            *more,
             stdout=subprocess.PIPE,
             env=environment(CARBONTRACK_NODE_PASSWORD=password_of(self.device_id)),
         )
@@ -96,6 +98,11 @@ class NodeProcess:
         """Ask it to send what is left and to go; its own account."""
         assert self.process is not None
         self.process.terminate()
+        return await self.ended()
+
+    async def ended(self) -> dict[str, Any]:
+        """Return when it has ended by itself; its own account."""
+        assert self.process is not None
         output, _ = await asyncio.wait_for(self.process.communicate(), STOP_S)
         assert self.process.returncode == 0, f"{self.device_id} ended with {self.process.returncode}"
         account: dict[str, Any] = json.loads(output)

@@ -118,6 +118,8 @@ void Session::lose(std::uint64_t now_ms) {
 }
 
 void Session::say_birth(std::uint64_t now_ms) {
+    hole_why_ = store::Why::overwritten;
+    declare_hole(ring_.watermark() + 1, ring_.first_unreceipted() - 1, now_ms);
     wire::Birth birth;
     birth.connection = connection_;
     birth.boot = ring_.boot();
@@ -143,7 +145,6 @@ void Session::say_birth(std::uint64_t now_ms) {
     backlog_.seq = ring_.watermark() + 1;
     backlog_due_ms_ = now_ms + settings_.birth_answer_ms;
     awaits_answer_ = true;
-    hole_why_ = store::Why::overwritten;
     is_waiting_ = false;
     patience_ms_ = settings_.patience_ms;
 }
