@@ -96,8 +96,10 @@ void MosquittoClient::run() {
 
 // One connection, until it is lost or nobody wants it any more. The lock is given back wherever it may take time.
 void MosquittoClient::run_connection(std::unique_lock<std::mutex>& lock) {
-    mosquitto* const client = make_client(will_topic_, will_);
-    lock.unlock();
+    const std::string will_topic = will_topic_;
+    const std::string will = will_;
+    lock.unlock();  // also while the client is made: libmosquitto holds its own locks while it calls us
+    mosquitto* const client = make_client(will_topic, will);
     int result = client == nullptr
                      ? MOSQ_ERR_NOMEM
                      : mosquitto_connect(client, access_.host.c_str(), access_.port, access_.keepalive_s);
