@@ -41,8 +41,8 @@ STREAMS = "SELECT device_id, sid, watermark FROM stream WHERE sid <> 'canary'"
 
 def ctest(folder: Path) -> str:
     """Run the firmware's own tests in the folder in which they were built; what it printed."""
-    command = [needs("ctest", package="cmake"), "--output-on-failure"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    program = needs("ctest", package="cmake")
+    done = subprocess.run([program, "--output-on-failure"], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout
 
