@@ -287,6 +287,21 @@ TEST_CASE("a receipt that goes back is noted, and everything that is still here 
     CHECK(live[0].body.find(R"("ack_regressed","warning",1,20,50)") != std::string::npos);
 }
 
+TEST_CASE("a platform that has lost the whole stream has no receipt to give, and gets everything again") {
+    World world;
+    world.add(50);
+    world.pass(5000);
+    world.receipt(50);
+    world.add(2);
+    world.pass(210000);
+    CHECK_MESSAGE(world.mqtt.numbers_on("up/backlog").back() == 52, "at first only what has no receipt");
+    world.mqtt.sent.clear();
+    world.pass(10 * 60000);
+    CHECK(world.mqtt.numbers_on("up/backlog") == from_to(1, 52));
+    world.receipt(10);
+    CHECK(world.ring->watermark() == 10);
+}
+
 TEST_CASE("what a boot measured before it knew the time is sent with its true time once that is known") {
     World world;
     world.clock.emplace();

@@ -12,6 +12,7 @@ constexpr std::uint64_t stalled_ms = 60000;  // without a PUBACK for so long, th
 constexpr std::uint32_t first_backoff_ms = 1000;
 constexpr std::uint32_t most_patience = 10;  // times the patience that it begins with
 constexpr std::uint32_t far_behind = 60;     // live records; then they are backlog
+constexpr unsigned deaf_after = 3;           // resends without any receipt
 
 }  // namespace
 
@@ -124,7 +125,7 @@ void Session::say_birth(std::uint64_t now_ms) {
     birth.connection = connection_;
     birth.boot = ring_.boot();
     birth.sid = ring_.sid();
-    birth.first = ring_.first_unreceipted();
+    birth.first = ring_.first();  // what is receipted can still be had, should the platform have lost it
     birth.next = ring_.next_seq();
     birth.capacity = ring_.capacity();
     birth.time_ms = clock_.time_ms(now_ms);
@@ -199,6 +200,7 @@ void Session::take_receipt(const hal::MqttEvent& event, std::uint64_t now_ms) {
         return;
     }
     ++counts_.receipts;
+    ignored_ = 0;
     credit_ = receipt->credit;
     if (clock_.set(receipt->now_ms, now_ms, Clock::Source::receipt)) {
         add(store::Anchor{receipt->now_ms, now_ms}, now_ms);
@@ -243,7 +245,8 @@ void Session::send_again_if_ignored(std::uint64_t now_ms) {
         return;
     }
     backlog_ = {};
-    backlog_.seq = ring_.watermark() + 1;
+    // A platform that has lost the whole stream has no receipt to give: it gets all that is here.
+    backlog_.seq = ++ignored_ < deaf_after ? ring_.watermark() + 1 : ring_.first();
     backlog_end_ = live_.seq;
     is_waiting_ = false;
     const std::uint32_t most_ms = most_patience * settings_.patience_ms;

@@ -115,6 +115,7 @@ private:
     bool is_waiting_ = false;         // for a receipt
     std::uint64_t waiting_since_ms_ = 0;
     std::uint32_t patience_ms_ = 0;
+    unsigned ignored_ = 0;            // times that it began again since the last receipt
 
     Counts counts_;
     std::array<store::Record, wire::most_records> batch_ = {};

@@ -304,9 +304,13 @@ bool Ring::next(Cursor& cursor, Record& record) {
     }
 }
 
-std::uint32_t Ring::first_unreceipted() {
+std::uint32_t Ring::first() { return first_from(1); }
+
+std::uint32_t Ring::first_unreceipted() { return first_from(watermark_ + 1); }
+
+std::uint32_t Ring::first_from(std::uint32_t seq) {
     Cursor cursor;
-    cursor.seq = watermark_ + 1;
+    cursor.seq = seq;
     Record record;
     return next(cursor, record) ? record.seq : next_seq_;
 }

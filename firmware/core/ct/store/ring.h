@@ -46,7 +46,9 @@ public:
     // The record with the smallest number from cursor.seq on; false where there is none (yet).
     bool next(Cursor& cursor, Record& record);
 
-    // Number of the oldest record beyond the watermark that can be read; where there is none, the next number.
+    // Number of the oldest record that can be read, receipted or not; where there is none, the next number.
+    std::uint32_t first();
+    // The same beyond the watermark.
     std::uint32_t first_unreceipted();
 
     // The newest record of a kind (its index in Content) in the two newest sectors.
@@ -80,6 +82,7 @@ private:
     bool open_sector();
     bool write_slot(const Slot& bytes);
     void write_note();
+    std::uint32_t first_from(std::uint32_t seq);
     void seek(Cursor& cursor);
 
     hal::Flash& flash_;
