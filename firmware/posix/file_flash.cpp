@@ -12,31 +12,30 @@
 namespace ct::posix {
 
 FileFlash::FileFlash(const std::string& path, std::uint32_t sectors) : geometry_{4096, sectors} {
-    const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    file_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     struct stat info = {};
-    if (file < 0 || ::fstat(file, &info) != 0) {
+    if (file_ < 0 || ::fstat(file_, &info) != 0) {
         problem_ = path + ": " + std::strerror(errno);
         return;
     }
     const bool is_new = info.st_size == 0;
-    if (::flock(file, LOCK_EX | LOCK_NB) != 0) {
+    if (::flock(file_, LOCK_EX | LOCK_NB) != 0) {
         problem_ = path + ": another node uses it";
     } else if (!is_new && static_cast<std::size_t>(info.st_size) != size()) {
         problem_ = path + ": it has " + std::to_string(info.st_size / 1024) + " KiB; say so with --flash-kib";
-    } else if (is_new && ::ftruncate(file, static_cast<off_t>(size())) != 0) {
+    } else if (is_new && ::ftruncate(file_, static_cast<off_t>(size())) != 0) {
         problem_ = path + ": " + std::strerror(errno);
+    } else {
+        map(path, is_new);
     }
-    if (!problem_.empty()) {
-        ::close(file);
-        return;
-    }
-    void* const mapped = ::mmap(nullptr, size(), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+}
+
+void FileFlash::map(const std::string& path, bool is_new) {
+    void* const mapped = ::mmap(nullptr, size(), PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
     if (mapped == MAP_FAILED) {
         problem_ = path + ": " + std::strerror(errno);
-        ::close(file);
         return;
     }
-    // The file stays open, and with it the lock, until the process ends.
     bytes_ = static_cast<std::uint8_t*>(mapped);
     if (is_new) {
         std::memset(bytes_, 0xFF, size());
@@ -46,6 +45,9 @@ FileFlash::FileFlash(const std::string& path, std::uint32_t sectors) : geometry_
 FileFlash::~FileFlash() {
     if (bytes_ != nullptr) {
         ::munmap(bytes_, size());
+    }
+    if (file_ >= 0) {
+        ::close(file_);
     }
 }
 

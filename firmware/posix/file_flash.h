@@ -24,9 +24,11 @@ public:
     bool erase(std::uint32_t sector) override;
 
 private:
+    void map(const std::string& path, bool is_new);
     std::size_t size() const { return std::size_t{geometry_.sector_size} * geometry_.sectors; }
 
     hal::FlashGeometry geometry_;
+    int file_ = -1;  // open, and with it the lock, as long as this lives
     std::uint8_t* bytes_ = nullptr;
     std::string problem_;
 };

@@ -38,6 +38,12 @@ TEST_CASE("a file stands for flash: what was written is there when it is opened 
         CHECK(second.problem().find("another node uses it") != std::string::npos);
     }
     CHECK(std::filesystem::file_size(file.path) == 4 * 4096);
+    posix::FileFlash flash(file.path, 4);
+    REQUIRE(flash.is_open());
+    store::Ring ring(flash);
+    REQUIRE(ring.open(0x1234));
+    CHECK(ring.sid() == 0xABCD);
+    CHECK(ring.next_seq() == 2);
 }
 
 TEST_CASE("a file of another size is not taken") {

@@ -68,7 +68,7 @@ TEST_CASE("a record of every kind comes out of its 32 bytes as it went in") {
     event.value = 1048577.5;
     event.limit = 350.0F;
     for (const Content& content :
-         {Content(sample), Content(meter), Content(health), Content(event), Content(Gap{5, 900, Why::unreadable}),
+         {Content(sample), Content(meter), Content(health), Content(event), Content(Gap{5, 900, Why::ack_regressed}),
           Content(Anchor{1795433047123, 86400000})}) {
         Record record;
         record.seq = 1048577;

@@ -51,7 +51,7 @@ struct Health {
     std::uint16_t heap_free_kib = 0;  // 0: not known
 };
 
-enum class EventCode : std::uint8_t { ack_regressed = 1, store_failed = 2, sensor_fault = 3 };
+enum class EventCode : std::uint8_t { ack_regressed = 1 };
 
 struct Event {
     EventCode code = EventCode::ack_regressed;
@@ -61,7 +61,7 @@ struct Event {
     float limit = missing;
 };
 
-enum class Why : std::uint8_t { overwritten = 1, ack_regressed = 2, unreadable = 3 };
+enum class Why : std::uint8_t { overwritten = 1, ack_regressed = 2 };
 
 struct Gap {
     std::uint32_t from = 0;

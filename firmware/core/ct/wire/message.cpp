@@ -94,17 +94,14 @@ void write_values(Writer& out, const store::Record&, const store::Health& health
 std::string_view name_of(store::EventCode code) {
     switch (code) {
         case store::EventCode::ack_regressed: return "ack_regressed";
-        case store::EventCode::store_failed: return "store_failed";
-        case store::EventCode::sensor_fault: return "sensor_fault";
     }
-    return "unknown";
+    return "unknown";  // another firmware's
 }
 
 std::string_view name_of(store::Why why) {
     switch (why) {
         case store::Why::overwritten: return "overwritten";
         case store::Why::ack_regressed: return "ack_regressed";
-        case store::Why::unreadable: return "unreadable";
     }
     return "unknown";
 }
