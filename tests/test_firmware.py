@@ -19,6 +19,7 @@ from carbontrack.store import migrate
 from tests.chaos.network import Cable, cables
 from tests.support.firmware import NodeProcess, build
 from tests.support.mosquitto import DEVICES, Broker, core_config
+from tests.support.postgres import Postgres
 from tests.support.system import needs
 from tests.support.world import eventually, register
 
@@ -238,3 +239,25 @@ async def test_a_store_that_ran_over_says_what_is_lost_and_the_account_closes_wi
     assert len(lost) > 20
     assert account["watermark"] == account["next"] - 1
     assert found == Counter(set(range(1, account["next"])) - lost)
+
+
+async def test_a_platform_that_has_lost_everything_gets_all_that_the_node_still_has(
+    mosquitto: Broker, postgres: Postgres, tmp_path: Path
+) -> None:
+    async with estate(mosquitto, postgres.new_url(), tmp_path, NODES[0]) as running:
+        (node,) = running.nodes
+        await node.start()
+        await running.more([node], 10)
+        before = await node.stop()
+        assert before["watermark"] == before["next"] - 1 > 0
+
+    async with estate(mosquitto, postgres.new_url(), tmp_path, NODES[0]) as running:
+        (node,) = running.nodes
+        await node.start("--patience-ms", "300")
+        await running.more([node], 5)
+        account = await node.stop()
+        found = (await running.numbers())[node.device_id]
+
+    assert account["sid"] == before["sid"]
+    assert account["watermark"] == account["next"] - 1
+    assert found == Counter(range(1, account["next"])), "what was receipted long ago was still in its flash"
