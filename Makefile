@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo test check chaos explore format bench lock audit clean
+.PHONY: help install dev demo test check firmware chaos explore format bench lock audit clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,14 @@ format: dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+firmware: ## Build the node's firmware for this machine and run its tests, plainly and with sanitizers
+	cmake -S firmware -B firmware/build/release -DCMAKE_BUILD_TYPE=MinSizeRel
+	cmake --build firmware/build/release --parallel 2
+	ctest --test-dir firmware/build/release --output-on-failure
+	cmake -S firmware -B firmware/build/sanitized -DCMAKE_BUILD_TYPE=Debug -DSANITIZE=ON
+	cmake --build firmware/build/sanitized --parallel 2
+	ctest --test-dir firmware/build/sanitized --output-on-failure
+
 chaos: dev ## Kill, cut and fill up everything, and count what is lost (ARGS="--short", ARGS="--seed 7", ...)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
@@ -56,7 +64,7 @@ audit: dev ## Ask the advisory database about every locked package (needs the in
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 clean: ## Remove .venv and everything that tools left behind
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) firmware/build build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip is the last thing that arrives in a new environment: where it is, the environment is whole.

@@ -1,0 +1,269 @@
+#include "ct/app/node.h"
+
+#include <cmath>
+
+namespace ct::app {
+
+namespace {
+
+constexpr std::size_t meter_kind = 1;
+constexpr float stuck_above_ppm = 10000.0F;  // below 1 % the boiler is off, and a constant value is normal
+
+// Steps below which readings of a value never differ by more than noise.
+constexpr float co2_spread_ppm = 100.0F;
+constexpr float temperature_spread_c = 0.5F;
+constexpr float velocity_spread_ms = 0.1F;
+constexpr float difference_spread_pa = 0.2F;
+
+// Bits that one frame is enough for: a mean over a moment at full scale is no mean.
+constexpr Flags from_any_frame = flag::co2_over_range | flag::velocity_fault;
+// Bits that count only where the window has no value in the end.
+constexpr Flags without_value = flag::temperature_open | flag::temperature_fault;
+
+std::uint32_t rounded(double total, double steps_per_unit, std::uint32_t none) {
+    const double steps = total * steps_per_unit;
+    return std::isnan(steps) || steps >= static_cast<double>(none) ? none : static_cast<std::uint32_t>(steps + 0.5);
+}
+
+std::uint16_t at_most_16(std::uint32_t value) { return static_cast<std::uint16_t>(value < 0xFFFF ? value : 0xFFFF); }
+
+}  // namespace
+
+Node::Node(hal::Flash& flash, hal::Mqtt& mqtt, hal::Random& random, hal::WallClock& wall, hal::Machine& machine,
+           const wire::Site& site, const Settings& settings, const net::Settings& net)
+    : wall_(wall),
+      machine_(machine),
+      site_(site),
+      settings_(settings),
+      random_(random),
+      ring_(flash),
+      session_(ring_, mqtt, random, clock_, site, net) {}
+
+bool Node::add_sensor(const Sensor& sensor) {
+    if (sensor_count_ == most_sensors) {
+        return false;
+    }
+    sensor_names_[sensor_count_] = sensors::name_of(sensor.driver);
+    sensors_[sensor_count_++] = sensor;
+    return true;
+}
+
+bool Node::begin(std::uint64_t now_ms) {
+    if (!ring_.open(random_.next())) {
+        return false;
+    }
+    store::Record record;
+    if (ring_.newest_of(meter_kind, record)) {
+        const auto& meter = *std::get_if<store::Meter>(&record.content);
+        run_s_ = meter.run_s;
+        resets_ = meter.resets;
+    } else if (ring_.next_seq() > 1) {
+        resets_ = 1;  // there was a total, and it is gone
+    }
+    next_reading_ms_ = now_ms;
+    next_meter_ms_ = now_ms + settings_.meter_ms;
+    next_health_ms_ = now_ms;
+    next_clock_ms_ = now_ms;
+    run_counted_ms_ = now_ms;
+    session_.set_sensors(sensor_names_.data(), sensor_count_);
+    session_.begin(now_ms);
+    return true;
+}
+
+bool Node::has(sensors::Channel channel) const {
+    for (std::size_t which = 0; which < sensor_count_; ++which) {
+        if (sensors::channel_of(sensors_[which].driver) == channel) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// --- what is due
+
+void Node::sample(std::uint64_t now_ms) {
+    tell_clock(now_ms);
+    if (!is_sampling_) {
+        return;
+    }
+    const std::uint32_t step_ms = settings_.sample_ms / settings_.readings_per_sample;
+    if (now_ms >= next_reading_ms_) {
+        read_sensors();
+        next_reading_ms_ += step_ms;
+        if (now_ms >= next_reading_ms_ + settings_.sample_ms) {  // somebody slept: what was missed is not made up
+            const auto missed = (now_ms - next_reading_ms_) / settings_.sample_ms;
+            tally_.late_samples += static_cast<std::uint32_t>(missed);
+            next_reading_ms_ = now_ms + step_ms;
+        }
+        if (++readings_ >= settings_.readings_per_sample) {
+            finish_window(now_ms);
+        }
+    }
+    if (now_ms >= next_meter_ms_) {
+        next_meter_ms_ = now_ms + settings_.meter_ms;
+        add_meters(now_ms);
+    }
+    if (now_ms >= next_health_ms_) {
+        next_health_ms_ = now_ms + settings_.health_ms;
+        add_health(now_ms);
+    }
+}
+
+void Node::tell_clock(std::uint64_t now_ms) {
+    if (now_ms < next_clock_ms_) {
+        return;
+    }
+    const std::uint64_t utc_ms = wall_.utc_ms();
+    if (utc_ms == 0) {
+        next_clock_ms_ = now_ms + 1000;
+        return;
+    }
+    next_clock_ms_ = now_ms + settings_.clock_ms;
+    if (clock_.set(utc_ms, now_ms, net::Clock::Source::sntp)) {
+        add(store::Anchor{utc_ms, now_ms}, now_ms);
+    }
+}
+
+// --- from frames to a sample
+
+void Node::read_sensors() {
+    for (std::size_t which = 0; which < sensor_count_; ++which) {
+        std::array<std::uint8_t, 300> bytes;
+        const std::size_t size = sensors_[which].source->read(bytes.data(), bytes.size());
+        const sensors::Frame frame = sensors::decode(sensors_[which].driver, {bytes.data(), size});
+        take(frame, sensors::channel_of(sensors_[which].driver));
+    }
+}
+
+void Node::take(const sensors::Frame& frame, sensors::Channel channel) {
+    if (frame.cause != sensors::Cause::none) {
+        ++tally_.frame_errors;
+        return;
+    }
+    window_status_ |= frame.status;
+    const auto add_known = [](signal::Window& window, float value) {
+        if (is_known(value)) {
+            window.add(value);
+        }
+    };
+    add_known(co2_, frame.co2_ppm);
+    add_known(temperature_, frame.temperature_c);
+    add_known(velocity_, frame.velocity_ms);
+    add_known(difference_, frame.pressure_difference_pa);
+    if (channel == sensors::Channel::meter) {
+        for (std::size_t total = 0; total < sensors::totals; ++total) {
+            totals_[total] = std::isnan(frame.meter[total]) ? totals_[total] : frame.meter[total];
+        }
+    }
+}
+
+float Node::settled(signal::Window& window, float least_spread) {
+    const signal::Window::Settled found = window.settle(least_spread);
+    tally_.outliers += found.outliers;
+    return found.value;
+}
+
+void Node::finish_window(std::uint64_t now_ms) {
+    const float co2_ppm = settled(co2_, co2_spread_ppm);
+    const float temperature_c = settled(temperature_, temperature_spread_c);
+    const float velocity_ms = settled(velocity_, velocity_spread_ms);
+    const float difference_pa = settled(difference_, difference_spread_pa);
+    Flags status = faults_of(co2_ppm, temperature_c, is_known(velocity_ms) || is_known(difference_pa));
+    status |= flag::pressure_default;  // none of our boards has a barometer yet
+    status |= difference_pa < 0.0F && !is_known(velocity_ms) ? flag::pressure_difference_negative : 0;
+    status |= now_ms < settings_.warm_up_ms ? flag::warm_up : 0;
+    status |= stuck(co2_ppm, now_ms);
+    status |= clock_.has_jumped() ? flag::clock_jump : 0;
+    store::Sample sample;
+    sample.co2_tenth_ppm = store::quantised(co2_ppm, 10.0F);
+    sample.temperature_16th_c = store::quantised(temperature_c, 16.0F);
+    sample.velocity_mm_s = store::quantised(velocity_ms, 1000.0F);
+    sample.pressure_difference_50th_pa = store::quantised(difference_pa, 50.0F);
+    sample.status = static_cast<std::uint16_t>(status & flag::on_the_wire);
+    rate_ = wire::rate_of(sample, site_);
+    if (rate_.boiler == emission::Boiler::off || rate_.boiler == emission::Boiler::off_without_co2) {
+        sample.status = static_cast<std::uint16_t>(sample.status | flag::boiler_off);
+    }
+    count_run_time(now_ms);
+    window_status_ = 0;
+    readings_ = 0;
+    ++tally_.samples;
+    add(sample, now_ms);
+}
+
+// Why a channel that has a sensor gave nothing.
+Flags Node::faults_of(float co2_ppm, float temperature_c, bool has_velocity) const {
+    Flags status = window_status_ & from_any_frame;
+    if (has(sensors::Channel::co2) && !is_known(co2_ppm)) {
+        status |= flag::co2_fault;
+    }
+    if (has(sensors::Channel::temperature) && !is_known(temperature_c)) {
+        const Flags told = window_status_ & without_value;
+        status |= told != 0 ? told : flag::temperature_fault;
+    }
+    if (has(sensors::Channel::velocity) && !has_velocity) {
+        status |= flag::velocity_fault;
+    }
+    return status;
+}
+
+Flags Node::stuck(float co2_ppm, std::uint64_t now_ms) {
+    if (!(co2_ppm >= stuck_above_ppm) || co2_ppm < last_co2_ppm_ || co2_ppm > last_co2_ppm_ ||
+        !is_known(last_co2_ppm_)) {
+        last_co2_ppm_ = co2_ppm;
+        same_co2_since_ms_ = now_ms;
+    }
+    return now_ms - same_co2_since_ms_ >= settings_.stuck_ms ? flag::stuck : 0;
+}
+
+// --- the other records
+
+void Node::count_run_time(std::uint64_t now_ms) {
+    if (rate_.boiler != emission::Boiler::unknown) {
+        runs_ = rate_.boiler == emission::Boiler::runs;  // where nobody can say, it is what it was
+    }
+    run_ms_ += runs_ ? now_ms - run_counted_ms_ : 0;
+    run_counted_ms_ = now_ms;
+    run_s_ += static_cast<std::uint32_t>(run_ms_ / 1000);
+    run_ms_ %= 1000;
+}
+
+void Node::add_meters(std::uint64_t now_ms) {
+    store::Meter meter;
+    const double run_s = totals_[static_cast<std::size_t>(sensors::Total::run_s)];
+    meter.run_s = std::isnan(run_s) ? run_s_ : static_cast<std::uint32_t>(run_s);
+    meter.kwh_hundredth = rounded(totals_[static_cast<std::size_t>(sensors::Total::kwh)], 100.0, store::Meter::none);
+    meter.litres_tenth =
+        rounded(totals_[static_cast<std::size_t>(sensors::Total::litres)], 10.0, store::Meter::none_24);
+    meter.genset_kwh_tenth =
+        rounded(totals_[static_cast<std::size_t>(sensors::Total::genset_kwh)], 10.0, store::Meter::none_24);
+    meter.resets = resets_;
+    add(meter, now_ms);
+}
+
+void Node::add_health(std::uint64_t now_ms) {
+    const hal::MachineHealth machine = machine_.health();
+    const float drift_ppm = std::round(clock_.drift_ppm());
+    store::Health health;
+    health.rssi_dbm = machine.rssi_dbm;
+    health.heap_free_kib = machine.heap_free_kib;
+    health.drift_ppm = static_cast<std::int8_t>(drift_ppm < -127.0F ? -127.0F : drift_ppm > 127.0F ? 127.0F : drift_ppm);
+    health.ring_used = ring_.unreceipted();
+    health.reconnects = at_most_16(session_.counts().connections);
+    health.uptime_s = static_cast<std::uint32_t>(now_ms / 1000);
+    health.frame_errors = at_most_16(tally_.frame_errors);
+    add(health, now_ms);
+}
+
+void Node::add(const store::Content& content, std::uint64_t now_ms) {
+    store::Record record;
+    record.time_ms = clock_.time_ms(now_ms);
+    record.clock = clock_.quality(now_ms);
+    record.cfg = site_.cfg;
+    record.content = content;
+    if (!ring_.append(record)) {
+        ++tally_.store_failures;
+    }
+}
+
+}  // namespace ct::app

@@ -1,0 +1,279 @@
+// Rubbish for everything that reads bytes from outside: golden inputs, changed at random, for a bounded time.
+//
+//     ct_fuzz [--seconds N] [--seed N]
+//
+// The same seed gives the same inputs. A crash, a sanitizer's complaint or a broken rule ends it with the input's number.
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "ct/crc.h"
+#include "ct/net/session.h"
+#include "ct/sensors/driver.h"
+#include "fake_flash.h"
+#include "fakes.h"
+
+namespace {
+
+using namespace ct;
+using namespace ct::test;
+
+using Input = std::vector<std::uint8_t>;
+
+struct Dice {
+    std::uint64_t state;
+    std::uint32_t next() {
+        state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+        return static_cast<std::uint32_t>(state >> 32);
+    }
+    std::uint32_t below(std::size_t end) { return next() % static_cast<std::uint32_t>(end); }
+};
+
+[[noreturn]] void broken(const char* rule) {
+    std::fprintf(stderr, "broken: %s\n", rule);
+    std::abort();
+}
+
+void must(bool holds, const char* rule) {
+    if (!holds) {
+        broken(rule);
+    }
+}
+
+Input bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
+
+// Changes some bytes, takes some away, puts some in, or repeats a part.
+Input mutated(Input input, Dice& dice) {
+    for (std::uint32_t times = 1 + dice.below(4); times > 0; --times) {
+        const std::size_t at = input.empty() ? 0 : dice.below(input.size());
+        switch (dice.below(6)) {
+            case 0:
+                if (!input.empty()) {
+                    input[at] = static_cast<std::uint8_t>(input[at] ^ (1U << dice.below(8)));
+                }
+                break;
+            case 1:
+                if (!input.empty()) {
+                    input[at] = static_cast<std::uint8_t>(dice.next());
+                }
+                break;
+            case 2:
+                if (!input.empty()) {
+                    input.erase(input.begin() + static_cast<std::ptrdiff_t>(at));
+                }
+                break;
+            case 3: input.insert(input.begin() + static_cast<std::ptrdiff_t>(at), static_cast<std::uint8_t>(dice.next())); break;
+            case 4: input.resize(at); break;
+            default: {
+                const Input copy(input.begin() + static_cast<std::ptrdiff_t>(at), input.end());
+                if (input.size() + copy.size() < 2000) {
+                    input.insert(input.end(), copy.begin(), copy.end());
+                }
+            }
+        }
+    }
+    return input;
+}
+
+// --- what reads
+
+unsigned visit(const json::Value& value, unsigned depth) {
+    must(depth <= 8, "a document is not deeper than was asked for");
+    unsigned count = 1;
+    std::vector<char> buffer(value.as_written().size());
+    value.copy_text(buffer.data(), buffer.size());
+    value.number();
+    value.integer();
+    for (json::Value::Walk walk(value); walk.next();) {
+        count += visit(walk.value(), depth + 1);
+    }
+    return count;
+}
+
+void try_json(const Input& input) {
+    const std::string_view text(reinterpret_cast<const char*>(input.data()), input.size());
+    if (const auto value = json::parse(text)) {
+        visit(*value, 0);
+    }
+    if (const auto receipt = wire::read_receipt(text)) {
+        must(receipt->seq <= (std::uint64_t{1} << 53), "a receipt's number is a whole number everywhere");
+        must(receipt->credit >= 0.0 && std::isfinite(receipt->credit), "a credit is a number");
+    }
+}
+
+bool is_empty_frame(const sensors::Frame& frame) {
+    bool is_empty = frame.status == 0;
+    for (const float value : {frame.co2_ppm, frame.temperature_c, frame.velocity_ms, frame.pressure_difference_pa}) {
+        is_empty = is_empty && !is_known(value);
+        must(!std::isinf(value), "no value is infinite");
+    }
+    for (const double total : frame.meter) {
+        is_empty = is_empty && std::isnan(total);
+        must(!std::isinf(total), "no total is infinite");
+    }
+    return is_empty;
+}
+
+void try_frames(const Input& input) {
+    const Bytes bytes{input.data(), input.size()};
+    sensors::PulseAnemometer pulses;
+    pulses.ms_per_hz = 0.1F;
+    sensors::ModbusMeter meter;
+    meter.add(sensors::ModbusMeter::sdm(1)).add(sensors::ModbusMeter::pzem004t(2));
+    for (const sensors::Driver& driver :
+         {sensors::Driver(sensors::Mhz19{}), sensors::Driver(sensors::Ndir20{}), sensors::Driver(sensors::Max31855{}),
+          sensors::Driver(sensors::Max31856{}), sensors::Driver(sensors::Max6675{}), sensors::Driver(sensors::Sdp8xx{}),
+          sensors::Driver(pulses), sensors::Driver(meter)}) {
+        const sensors::Frame frame = sensors::decode(driver, bytes);
+        must(is_empty_frame(frame) || frame.cause == sensors::Cause::none, "what is refused gives no value");
+    }
+    if (sensors::decode_sdp8xx(bytes).cause == sensors::Cause::none) {
+        must(crc8({input.data(), 2}) == input[2], "no pressure without its checksum");
+    }
+    if (sensors::decode_modbus_meter(bytes, meter).cause == sensors::Cause::none) {
+        must(crc16({input.data(), 8}) == 0, "no total without the checksum of its request");
+        must(crc16({input.data() + 8, input.size() - 8}) == 0 || input.size() > 17, "nor without that of its answer");
+    }
+}
+
+void try_slot(const Input& input, Dice& dice) {
+    store::Slot slot = {};
+    std::copy_n(input.begin(), std::min(input.size(), slot.size()), slot.begin());
+    if (dice.below(2) == 0) {
+        put_le(slot.data() + 30, crc16({slot.data(), 30}));  // rubbish that looks whole
+    }
+    store::Record record;
+    if (!store::unpack(slot, record)) {
+        return;
+    }
+    store::Record again;
+    must(store::unpack(store::pack(record), again), "what was read can be written");
+    static char buffer[wire::largest_message];
+    json::Writer out(buffer, sizeof buffer);
+    wire::write_records(out, 1, {}, &record, 1);
+    must(out.is_whole() && json::parse(out.written()), "what is sent is JSON");
+}
+
+// A ring that was damaged anywhere opens or says that it cannot, and goes on.
+void try_ring(Dice& dice) {
+    FakeFlash flash(512, 4);
+    store::Record record;
+    {
+        store::Ring ring(flash);
+        must(ring.open(1), "empty flash opens");
+        for (std::uint32_t count = dice.below(150); count > 0; --count) {
+            ring.append(record);
+        }
+    }
+    for (std::uint32_t times = dice.below(6); times > 0; --times) {
+        const std::size_t at = dice.below(flash.bytes().size());
+        flash.bytes()[at] = static_cast<std::uint8_t>(dice.next());
+        if (dice.below(2) == 0) {
+            std::uint8_t* const slot = flash.bytes().data() + at / 32 * 32;
+            put_le(slot + 30, crc16({slot, 30}));
+        }
+    }
+    store::Ring ring(flash);
+    if (!ring.open(2)) {
+        return;
+    }
+    const std::uint32_t next = ring.next_seq();
+    must(ring.append(record) ? record.seq == next : next == 0xFFFFFFFF, "the next number is given");
+    must(ring.first_unreceipted() <= ring.next_seq(), "what is left is not beyond what was given");
+    store::Ring::Cursor cursor;
+    std::uint32_t count = 0;
+    for (std::uint32_t last = 0; ring.next(cursor, record); last = record.seq) {
+        must(record.seq > last, "numbers only go up");
+        must(++count <= 4 * 15, "a ring has an end");
+    }
+}
+
+// Whatever a broker says, the node stays alive and never forgets what it was not told to.
+void try_session(const Input& input, Dice& dice) {
+    FakeFlash flash(512, 6);
+    FakeMqtt mqtt;
+    FakeRandom random;
+    wire::Site site;
+    store::Ring ring(flash);
+    must(ring.open(0x9F3C21AA), "empty flash opens");
+    net::Clock clock;
+    net::Settings settings;
+    settings.device_id = "dev-001";
+    net::Session session(ring, mqtt, random, clock, site, settings);
+    session.begin(0);
+    std::uint64_t now_ms = 0;
+    for (unsigned step = 0; step < 60; ++step) {
+        now_ms += 100 + dice.below(3000);
+        store::Record record;
+        ring.append(record);
+        const std::uint32_t before = ring.watermark();
+        mqtt.acknowledges = dice.below(8) != 0;
+        if (dice.below(20) == 0) {
+            mqtt.cut();
+        }
+        mqtt.say(dice.below(4) == 0 ? "x" : "ct/v1/dev-001/dn/ack", std::string(input.begin(), input.end()),
+                 dice.below(4) == 0);
+        session.step(now_ms);
+        must(ring.watermark() < ring.next_seq(), "nothing is receipted that was not given");
+        const std::string_view text(reinterpret_cast<const char*>(input.data()), input.size());
+        must(ring.watermark() == before || wire::read_receipt(text), "the tail moves by receipts only");
+        mqtt.sent.clear();
+    }
+}
+
+std::vector<Input> golden_frames() {
+    std::vector<Input> found;
+    for (const char* name : {"max31855", "max31856", "max6675", "mhz19", "modbus_meter", "ndir20", "pulse_anemometer",
+                             "sdp8xx"}) {
+        const Golden golden(std::string("frames/") + name + ".json");
+        for (json::Value::Walk walk(golden.root()); walk.next();) {
+            found.push_back(bytes_of_hex(text(walk.value(), "hex")));
+        }
+    }
+    return found;
+}
+
+std::vector<Input> golden_texts() {
+    std::vector<Input> found;
+    found.push_back(bytes_of(R"({"sid":"9f3c21aa","seq":5,"now":1795433047456,"credit":5.0})"));
+    found.push_back(bytes_of(R"({"sid":"9f3c21aa","seq":12,"credit":2.5e-1,"more":[true,null,{"a":"\u00e9\ud83d\ude00"}]})"));
+    const Golden golden("ct_v1/messages.json");
+    for (json::Value::Walk walk(golden.root()); walk.next();) {
+        found.push_back(bytes_of(text(walk.value(), "body")));
+    }
+    return found;
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+    double seconds = 5.0;
+    Dice dice{1};
+    for (int at = 1; at + 1 < count; at += 2) {
+        if (std::strcmp(words[at], "--seconds") == 0) {
+            seconds = std::atof(words[at + 1]);
+        } else if (std::strcmp(words[at], "--seed") == 0) {
+            dice.state = std::strtoull(words[at + 1], nullptr, 10);
+        }
+    }
+    const auto frames = golden_frames();
+    const auto texts = golden_texts();
+    const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+    unsigned long long inputs = 0;
+    while (std::chrono::steady_clock::now() < end) {
+        for (unsigned times = 0; times < 100; ++times) {
+            const Input frame = mutated(frames[dice.below(frames.size())], dice);
+            const Input words_of = mutated(texts[dice.below(texts.size())], dice);
+            try_frames(frame);
+            try_json(words_of);
+            try_slot(frame, dice);
+            inputs += 3;
+        }
+        try_ring(dice);
+        try_session(mutated(texts[dice.below(2)], dice), dice);
+        inputs += 2;
+    }
+    std::printf("%llu inputs, nothing found\n", inputs);
+    return 0;
+}
