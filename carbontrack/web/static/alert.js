@@ -1,8 +1,9 @@
 // The chart on an alert's page: what was measured, the limit, and the time in which the alert fired.
 
-import { TIME_ZONE, localDateTime, localMinute, localTime, number } from "./format.js";
+import { localDateTime, localTime, number } from "./format.js";
+import { addTip, coloursOf, commonOptions, fit, moveTip, sizeOf, timeLabel } from "./plot.js";
 
-const NARROW_PX = 560;
+const TALL_PX = 300;
 
 class AlertChart {
   #figure;
@@ -17,7 +18,7 @@ class AlertChart {
     this.#plot.setAttribute("role", "img");
     this.#plot.setAttribute("aria-label", `${this.#told()} The table below has the numbers.`);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
-    new ResizeObserver(() => this.#resize()).observe(this.#plot);
+    new ResizeObserver(() => fit(this.#chart, this.#plot, TALL_PX)).observe(this.#plot);
     this.#draw();
   }
 
@@ -30,20 +31,6 @@ class AlertChart {
     return `${title}: ${range}${against}. The alert fired from ${localDateTime(new Date(raised_at * 1000))} ${until}.`;
   }
 
-  #width() {
-    return Math.max(200, Math.floor(this.#plot.clientWidth));
-  }
-
-  #height() {
-    return this.#width() < NARROW_PX ? 220 : 300;
-  }
-
-  #resize() {
-    if (this.#chart && this.#chart.width !== this.#width()) {
-      this.#chart.setSize({ width: this.#width(), height: this.#height() });
-    }
-  }
-
   #draw() {
     const { points } = this.#found;
     this.#chart?.destroy();
@@ -53,37 +40,27 @@ class AlertChart {
 
   #options() {
     const { digits, limit, from, to, title } = this.#found;
-    const style = getComputedStyle(this.#figure);
-    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-    const axis = {
-      stroke: colour("ct-muted"),
-      grid: { stroke: colour("ct-line"), width: 1 },
-      ticks: { show: false },
-      font: `12px ${style.fontFamily}`,
-    };
+    const colour = coloursOf(this.#figure);
+    const { axis, options } = commonOptions(this.#figure);
     const room = (least, most) => {
       const [low, high] = [Math.min(least ?? 0, limit ?? Infinity), Math.max(most ?? 1, limit ?? -Infinity)];
       const margin = (high - low || Math.abs(high) || 1) * 0.1;
       return [Math.max(0, low - margin), high + margin];
     };
     return {
-      width: this.#width(),
-      height: this.#height(),
-      padding: [12, 12, 0, 0],
-      tzDate: (seconds) => globalThis.uPlot.tzDate(new Date(seconds * 1000), TIME_ZONE),
-      legend: { show: false },
-      cursor: { y: false, drag: { x: false, y: false }, points: { size: 8 } },
+      ...options,
+      ...sizeOf(this.#plot, TALL_PX),
       scales: { x: { range: () => [from, to] }, y: { range: (_, least, most) => room(least, most) } },
       series: [{}, { label: title, stroke: colour("series-1"), width: 2, points: { show: false } }],
       axes: [
-        { ...axis, grid: { show: false }, size: 28, space: 64, values: (_, at) => at.map((it) => localMinute(new Date(it * 1000))) },
+        { ...axis, grid: { show: false }, size: 28, space: 64, values: (_, splits) => splits.map((at) => timeLabel(at)) },
         { ...axis, size: 64, space: 44, values: (_, splits) => splits.map((value) => number(value, Math.min(digits, 2))) },
       ],
       hooks: {
         drawClear: [(chart) => this.#shade(chart, colour("ct-ember-soft"))],
         draw: [(chart) => this.#limit(chart, colour("ct-ember"))],
-        ready: [(chart) => this.#addTip(chart)],
-        setCursor: [(chart) => this.#moveTip(chart)],
+        ready: [addTip],
+        setCursor: [(chart) => moveTip(chart, (index) => this.#tipOf(chart, index))],
       },
     };
   }
@@ -115,28 +92,11 @@ class AlertChart {
     chart.ctx.restore();
   }
 
-  #addTip(chart) {
-    const tip = Object.assign(document.createElement("div"), { className: "tip", hidden: true });
-    chart.over.append(tip);
-    chart.over.addEventListener("pointermove", (event) => {
-      if (event.pointerType !== "touch") return; // a finger that slides along the chart reads it
-      const frame = chart.over.getBoundingClientRect();
-      chart.setCursor({ left: event.clientX - frame.left, top: event.clientY - frame.top });
-    });
-  }
-
-  #moveTip(chart) {
-    const tip = chart.over.querySelector(".tip");
-    if (!tip) return;
-    const { idx, left } = chart.cursor;
-    const value = idx === null || idx === undefined ? null : chart.data[1][idx];
-    tip.hidden = value === null || value === undefined || left < 0;
-    if (tip.hidden) return;
+  #tipOf(chart, index) {
+    const value = chart.data[1][index];
+    if (value === null || value === undefined) return null;
     const { digits, unit } = this.#found;
-    tip.textContent = `${localTime(new Date(chart.data[0][idx] * 1000))}: ${number(value, digits)} ${unit}`;
-    const room = chart.over.clientWidth - tip.offsetWidth;
-    const beside = left > chart.over.clientWidth / 2 ? left - tip.offsetWidth - 12 : left + 12;
-    tip.style.left = `${Math.max(0, Math.min(beside, room))}px`;
+    return [`${localTime(new Date(chart.data[0][index] * 1000))}: ${number(value, digits)} ${unit}`];
   }
 }
 

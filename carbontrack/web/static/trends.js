@@ -1,11 +1,10 @@
 // The trends of a factory: any period, zoomed and moved, compared with the time before it, as a picture or as CSV.
 // uPlot draws; the platform chooses the tier, so that there are never more points than a screen shows.
 
-import { TIME_ZONE, localDateTime, localDay, localMinute, number } from "./format.js";
+import { localDateTime, number } from "./format.js";
+import { COLOURS, DASHES, addTip, alone, coloursOf, commonOptions, fit, legendItem, moveTip, sizeOf, timeLabel } from "./plot.js";
 
-const COLOURS = 6;
-const DASHES = [[], [8, 4], [2, 3], [10, 3, 2, 3], [5, 5], [14, 4]]; // colour is not the only difference
-const NARROW_PX = 560;
+const TALL_PX = 380;
 const WELL_MEASURED = 0.8;
 const SHORTEST_S = 1800;
 const LONGEST_S = 6 * 366 * 86_400;
@@ -34,7 +33,7 @@ class Trends {
     this.#part("[data-tools]").addEventListener("click", (event) => this.#do(event.target.closest("[data-do]")?.dataset.do));
     this.#plot.addEventListener("keydown", (event) => this.#key(event));
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
-    new ResizeObserver(() => this.#resize()).observe(this.#plot);
+    new ResizeObserver(() => fit(this.#chart, this.#plot, TALL_PX)).observe(this.#plot);
     this.#load();
   }
 
@@ -178,18 +177,6 @@ class Trends {
 
   // --- drawing
 
-  #width() {
-    return Math.max(200, Math.floor(this.#plot.clientWidth));
-  }
-
-  #height() {
-    return this.#width() < NARROW_PX ? 260 : 380;
-  }
-
-  #resize() {
-    if (this.#chart && this.#chart.width !== this.#width()) this.#chart.setSize({ width: this.#width(), height: this.#height() });
-  }
-
   /** Of each chimney: mean, most, least, and what was substituted; then all together of the time before. */
   #columns() {
     const times = this.#times();
@@ -234,33 +221,17 @@ class Trends {
       const mean = means.length ? means.reduce((sum, value) => sum + value) / means.length : null;
       const filled = columns[4 + place * 4].filter((value) => value !== null).length;
       const text = mean === null ? "not measured" : `mean ${number(mean, 1)} ${unit}`;
-      return this.#legendItem(stack.name, `${text}${filled ? `, ${filled} substituted` : ""}`, `series-${(place % COLOURS) + 1}`, DASHES[place % DASHES.length]);
+      return legendItem(stack.name, `${text}${filled ? `, ${filled} substituted` : ""}`, `series-${(place % COLOURS) + 1}`, DASHES[place % DASHES.length]);
     });
-    if (this.#before) items.push(this.#legendItem("The time before", "all chimneys", "before", [3, 3]));
+    if (this.#before) items.push(legendItem("The time before", "all chimneys", "before", [3, 3]));
     this.#part("[data-chart-legend]").replaceChildren(...items);
     this.#plot.setAttribute("role", "img");
     this.#plot.setAttribute("aria-label", `${this.#part("[data-period]").textContent}. ${items.map((item) => item.textContent.trim()).join("; ")}`);
   }
 
-  #legendItem(name, text, colour, dash) {
-    const space = "http://www.w3.org/2000/svg";
-    const picture = document.createElementNS(space, "svg");
-    picture.setAttribute("viewBox", "0 0 28 8");
-    picture.setAttribute("class", `swatch ${colour}`);
-    picture.setAttribute("aria-hidden", "true");
-    const line = document.createElementNS(space, "path");
-    line.setAttribute("d", "M0 4h28");
-    line.setAttribute("stroke-dasharray", dash.join(" ") || "none");
-    picture.append(line);
-    const item = document.createElement("li");
-    item.append(picture, Object.assign(document.createElement("strong"), { textContent: name }), ` ${text}`);
-    return item;
-  }
-
   #options(times) {
-    const style = getComputedStyle(this.#figure);
-    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-    const axis = { stroke: colour("ct-muted"), grid: { stroke: colour("ct-line"), width: 1 }, ticks: { show: false }, font: `12px ${style.fontFamily}` };
+    const colour = coloursOf(this.#figure);
+    const { axis, options } = commonOptions(this.#figure);
     const series = [{}];
     const bands = [];
     this.#data.stacks.forEach((stack, place) => {
@@ -278,12 +249,9 @@ class Trends {
     if (this.#before) series.push({ label: "before", stroke: colour("ct-muted"), width: 1.5, dash: [3, 3], points: { show: false } });
     const isLong = this.#data.step_s >= 86_400;
     return {
-      width: this.#width(),
-      height: this.#height(),
-      padding: [12, 12, 0, 0],
-      tzDate: (seconds) => globalThis.uPlot.tzDate(new Date(seconds * 1000), TIME_ZONE),
-      legend: { show: false },
-      cursor: { y: false, drag: { x: true, y: false, setScale: false }, points: { size: 8 } },
+      ...options,
+      ...sizeOf(this.#plot, TALL_PX),
+      cursor: { ...options.cursor, drag: { x: true, y: false, setScale: false } },
       scales: { x: { range: () => [this.#from, this.#to] }, y: { range: (_, least, most) => [0, Math.max(isLong ? 0.1 : 10, (most ?? 0) * 1.1)] } },
       series,
       bands,
@@ -294,8 +262,8 @@ class Trends {
       hooks: {
         drawClear: [(chart) => this.#shade(chart, times, colour("ct-warn-soft"))],
         setSelect: [(chart) => this.#select(chart)],
-        ready: [(chart) => this.#addTip(chart)],
-        setCursor: [(chart) => this.#moveTip(chart)],
+        ready: [addTip],
+        setCursor: [(chart) => moveTip(chart, (index) => this.#tipOf(chart, index))],
       },
     };
   }
@@ -325,37 +293,20 @@ class Trends {
     this.#show(chart.posToVal(left, "x"), chart.posToVal(left + width, "x"));
   }
 
-  #addTip(chart) {
-    chart.over.append(Object.assign(document.createElement("div"), { className: "tip", hidden: true }));
-    chart.over.addEventListener("pointermove", (event) => {
-      if (event.pointerType !== "touch") return; // a finger that slides along the chart reads it
-      const frame = chart.over.getBoundingClientRect();
-      chart.setCursor({ left: event.clientX - frame.left, top: event.clientY - frame.top });
-    });
-  }
-
-  #moveTip(chart) {
-    const tip = chart.over.querySelector(".tip");
-    if (!tip) return;
-    const { idx, left } = chart.cursor;
-    tip.hidden = idx === null || idx === undefined || left < 0;
-    if (tip.hidden) return;
+  #tipOf(chart, index) {
     const head = document.createElement("strong");
-    head.textContent = when(chart.data[0][idx]);
+    head.textContent = when(chart.data[0][index]);
     const lines = this.#data.stacks.map((stack, place) => {
-      const [mean, most, least, substituted] = [0, 1, 2, 3].map((offset) => chart.data[1 + place * 4 + offset][idx]);
+      const [mean, most, least, substituted] = [0, 1, 2, 3].map((offset) => chart.data[1 + place * 4 + offset][index]);
       const range = mean === null || least === null ? "" : ` (${number(least, 1)}–${number(most, 1)})`;
       const text = mean !== null ? `${number(mean, 1)}${range}` : substituted !== null ? `substituted by ${number(substituted, 1)}` : "not measured";
       return Object.assign(document.createElement("span"), { textContent: `${stack.name}: ${text}` });
     });
     if (this.#before) {
-      const value = chart.data.at(-1)[idx];
+      const value = chart.data.at(-1)[index];
       lines.push(Object.assign(document.createElement("span"), { textContent: `All, the time before: ${number(value, 1)}` }));
     }
-    tip.replaceChildren(head, ...lines);
-    const room = chart.over.clientWidth - tip.offsetWidth;
-    const beside = left > chart.over.clientWidth / 2 ? left - tip.offsetWidth - 12 : left + 12;
-    tip.style.left = `${Math.max(0, Math.min(beside, room))}px`;
+    return [head, ...lines];
   }
 }
 
@@ -365,23 +316,6 @@ function iso(seconds) {
 
 function when(seconds) {
   return localDateTime(new Date(seconds * 1000));
-}
-
-/** "14:00", and the day where one begins or where days are drawn. */
-function timeLabel(seconds, isLong) {
-  const at = new Date(seconds * 1000);
-  const minute = localMinute(at);
-  return isLong || minute === "00:00" ? localDay(at) : minute;
-}
-
-/** uPlot asks which points to draw beside the line: those between two gaps, which have no line. */
-function alone(chart, place) {
-  const values = chart.data[place];
-  const found = [];
-  values.forEach((value, index) => {
-    if (value !== null && (values[index - 1] ?? null) === null && (values[index + 1] ?? null) === null) found.push(index);
-  });
-  return found;
 }
 
 const figure = document.querySelector("[data-trends]");
