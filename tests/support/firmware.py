@@ -75,6 +75,7 @@ class NodeProcess:
     arguments: tuple[str, ...]
     process: asyncio.subprocess.Process | None = field(default=None, init=False)
     starts: int = field(default=0, init=False)
+    outlives_its_platform: bool = field(default=False, init=False)
 
     async def start(self, *more: str) -> None:
         """Start a process; of what is said twice in its arguments, the last counts."""

@@ -201,6 +201,7 @@ void Session::take_receipt(const hal::MqttEvent& event, std::uint64_t now_ms) {
     }
     ++counts_.receipts;
     ignored_ = 0;
+    is_probe_due_ = false;
     credit_ = receipt->credit;
     if (clock_.set(receipt->now_ms, now_ms, Clock::Source::receipt)) {
         add(store::Anchor{receipt->now_ms, now_ms}, now_ms);
@@ -245,8 +246,8 @@ void Session::send_again_if_ignored(std::uint64_t now_ms) {
         return;
     }
     backlog_ = {};
-    // A platform that has lost the whole stream has no receipt to give: it gets all that is here.
-    backlog_.seq = ++ignored_ < deaf_after ? ring_.watermark() + 1 : ring_.first();
+    backlog_.seq = ring_.watermark() + 1;
+    is_probe_due_ = ++ignored_ >= deaf_after;
     backlog_end_ = live_.seq;
     is_waiting_ = false;
     const std::uint32_t most_ms = most_patience * settings_.patience_ms;
@@ -283,23 +284,44 @@ void Session::send_live(std::uint64_t now_ms) {
 }
 
 void Session::send_backlog(std::uint64_t now_ms) {
-    if (backlog_flight_.id != 0 || now_ms < backlog_due_ms_ || credit_ <= 0.0 || backlog_.seq >= backlog_end_) {
+    if (backlog_flight_.id != 0 || now_ms < backlog_due_ms_ || credit_ <= 0.0) {
         return;
     }
-    const store::Ring::Cursor before = backlog_;
-    const std::size_t count = read_batch(now_ms);
+    if (is_probe_due_) {
+        send_probe(now_ms);
+    } else if (backlog_.seq < backlog_end_) {
+        const store::Ring::Cursor before = backlog_;
+        if (!send_batch(read_batch(now_ms), now_ms)) {
+            backlog_ = before;
+        }
+    }
+}
+
+// A platform that has lost the whole stream has no receipt to give. One message of the oldest records finds that out:
+// it stores them and receipts them, and that is a receipt that goes back.
+void Session::send_probe(std::uint64_t now_ms) {
+    const store::Ring::Cursor resume = backlog_;
+    const std::uint32_t end = backlog_end_;
+    backlog_ = {};
+    backlog_.seq = ring_.first();
+    backlog_end_ = ring_.watermark() + 1;
+    send_batch(read_batch(now_ms), now_ms);
+    backlog_ = resume;
+    backlog_end_ = end;
+    is_probe_due_ = false;
+}
+
+// False where there was something to send, and the connection did not take it.
+bool Session::send_batch(std::size_t count, std::uint64_t now_ms) {
+    constexpr double longest_ms = 60000.0;
     if (count == 0) {
-        return;
+        return true;
     }
     backlog_flight_ = {send("up/backlog", count, now_ms), now_ms};
-    if (backlog_flight_.id == 0) {
-        backlog_ = before;
-    } else {
-        ++counts_.backlog;
-    }
-    constexpr double longest_ms = 60000.0;
+    counts_.backlog += backlog_flight_.id != 0 ? 1 : 0;
     const double pause_ms = 1000.0 / credit_;
     backlog_due_ms_ = now_ms + static_cast<std::uint64_t>(pause_ms < longest_ms ? pause_ms : longest_ms);
+    return backlog_flight_.id != 0;
 }
 
 // The longest beginning of the backlog that fits into one message. What is missing in between is said to be lost.

@@ -77,6 +77,8 @@ private:
     bool is_stalled(std::uint64_t now_ms) const;
     void send_live(std::uint64_t now_ms);
     void send_backlog(std::uint64_t now_ms);
+    void send_probe(std::uint64_t now_ms);
+    bool send_batch(std::size_t count, std::uint64_t now_ms);
     std::size_t read_batch(std::uint64_t now_ms);
     void declare_hole(std::uint32_t from, std::uint32_t to, std::uint64_t now_ms);
     int send(std::string_view lane, std::size_t count, std::uint64_t now_ms);
@@ -116,6 +118,7 @@ private:
     std::uint64_t waiting_since_ms_ = 0;
     std::uint32_t patience_ms_ = 0;
     unsigned ignored_ = 0;            // times that it began again since the last receipt
+    bool is_probe_due_ = false;       // whether the oldest records are sent once more, receipted as they are
 
     Counts counts_;
     std::array<store::Record, wire::most_records> batch_ = {};
