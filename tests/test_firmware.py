@@ -249,6 +249,7 @@ async def test_a_platform_that_has_lost_everything_gets_all_that_the_node_still_
         (node,) = running.nodes
         await node.start("--patience-ms", "300", "--port", str(mosquitto.port))
         await running.more([node], 10)
+        await running.more([node], 10)  # and so the first ten have been receipted
         node.outlives_its_platform = True
 
     try:
