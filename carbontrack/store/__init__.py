@@ -20,7 +20,7 @@ from carbontrack.store.audit import audit_record, chained
 from carbontrack.store.context import RegistryError
 from carbontrack.store.ledger import ConflictError, Ledger
 from carbontrack.store.manifest import ArchiveError
-from carbontrack.store.outbox import Backlog, Entry, Outbox, OutboxState
+from carbontrack.store.outbox import MOST_ON_DUTY, Backlog, Entry, Outbox, OutboxState
 from carbontrack.store.people import People
 from carbontrack.store.postgres import PostgresBackend
 from carbontrack.store.quarantine import Quarantine, QuarantineState
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADJOINING",
+    "MOST_ON_DUTY",
     "TIER_MS",
     "ArchiveError",
     "Backlog",

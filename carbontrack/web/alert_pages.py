@@ -25,6 +25,7 @@ from carbontrack.web.present import LOCALE_TITLES, filters
 from carbontrack.web.rest import Id, Input, write_cursor
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import ALERTS, render
+from carbontrack.web.trend_pages import MOST_POINTS
 
 ALERT = ALERTS + "{id:\\d{1,9}}/"
 ALERTS_SHOWN = 50
@@ -33,7 +34,6 @@ BEFORE, AFTER, LONGEST = timedelta(minutes=30), timedelta(minutes=30), timedelta
 """What the chart shows: from half an hour before an alert to half an hour after its end, and no more than this."""
 GAP_S = 30.0
 """Readings come every 5 s; after so long without one there was none, and the line has a gap."""
-MOST_POINTS = 2000
 SHELVES = (("1", "1 hour"), ("4", "4 hours"), ("12", "12 hours"), ("24", "a day"), ("168", "a week"))
 SEVERITIES = (("critical", "Critical"), ("warning", "Warning"), ("info", "Note"))
 

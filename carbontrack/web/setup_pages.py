@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from carbontrack.emissions.rate import plan_in_force, site_pressure_kpa
-from carbontrack.model import DeviceStatus, Factory, Site, Stack
+from carbontrack.model import DeviceStatus, Factory, Site, Snapshot, Stack
 from carbontrack.web.access import REGISTRY_ROLES, allow, origin
 from carbontrack.web.api.devices import Credentials, NewDevice, make_device
 from carbontrack.web.api.registry import FactoryChange, NewFactory, NewStack, make_factory, make_stack, registry_changed
@@ -62,26 +62,26 @@ async def factories_page(request: web.Request) -> web.StreamResponse:
     devices: dict[int, list[Site]] = {}
     for site in await services.store.sites():
         devices.setdefault(site.factory.id, []).append(site)
-    heard = {name for name, it in services.fleet.snapshots().items() if it.measured_at is not None}
+    snapshots = services.fleet.snapshots()
     rows = [
         {
             "factory": factory,
             "stacks": stacks.get(factory.id, 0),
             "devices": len(devices.get(factory.id, ())),
-            "missing": _missing(stacks.get(factory.id, 0), devices.get(factory.id, ()), heard),
+            "missing": _missing(stacks.get(factory.id, 0), devices.get(factory.id, ()), snapshots),
         }
         for factory in await services.store.factories()
     ]
     return render(request, "factories.html", {"rows": rows, "ready": sum(not row["missing"] for row in rows)})
 
 
-def _missing(stacks: int, devices: Sequence[Site], heard: set[str]) -> str:
+def _missing(stacks: int, devices: Sequence[Site], snapshots: Mapping[str, Snapshot]) -> str:
     """The next thing to do; empty where all is there."""
     if not stacks:
         return "Add its first chimney"
     if not devices:
         return "Add a device"
-    silent = sum(it.device.device_id not in heard for it in devices if it.device.status is DeviceStatus.ACTIVE)
+    silent = sum(not _is_heard(snapshots, it) for it in devices if it.device.status is DeviceStatus.ACTIVE)
     return f"{silent} of {len(devices)} devices have not sent yet" if silent else ""
 
 
@@ -158,7 +158,9 @@ def _free_name(factory: Factory, sites: Sequence[Site]) -> str:
     return name[:64]
 
 
-def _of_stack(services: Services, stack: Stack, sites: Sequence[Site], snapshots: Mapping[str, Any]) -> dict[str, Any]:
+def _of_stack(
+    services: Services, stack: Stack, sites: Sequence[Site], snapshots: Mapping[str, Snapshot]
+) -> dict[str, Any]:
     return {
         "stack": stack,
         "plan": plan_in_force(stack.plans, services.clock().timestamp()),
@@ -174,7 +176,7 @@ def _of_stack(services: Services, stack: Stack, sites: Sequence[Site], snapshots
     }
 
 
-def _is_heard(snapshots: Mapping[str, Any], site: Site) -> bool:
+def _is_heard(snapshots: Mapping[str, Snapshot], site: Site) -> bool:
     found = snapshots.get(site.device.device_id)
     return found is not None and found.measured_at is not None
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
-from carbontrack.bookkeeping import month
+from carbontrack.bookkeeping import month, whole_hours
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.ledger import Day, Method
 from carbontrack.model import Factory, Stack, TrendPoint
@@ -26,10 +26,9 @@ from carbontrack.web.templating import render
 
 MOST_POINTS = 2000
 """Of one chimney: more than a screen has pixels."""
-HOUR = timedelta(hours=1)
 STEPS: Mapping[str, timedelta] = {
     "5min": timedelta(minutes=5),
-    "hour": HOUR,
+    "hour": timedelta(hours=1),
     "day": timedelta(days=1),
     "month": timedelta(days=31),
 }
@@ -221,11 +220,12 @@ def _per_hour(kg_per_s: float | None) -> float | None:
 
 async def _hours(services: Services, factory: Factory, since: datetime, until: datetime) -> Series:
     """Hours with what an account puts in place of those that are not valid; without a factor as they are."""
-    whole = until - timedelta(minutes=until.minute, seconds=until.second, microseconds=until.microsecond)
-    if whole - since < HOUR:
+    try:
+        begin, end = whole_hours(since, until)
+    except ValueError:
         return {}
     try:
-        _, taken = await services.books.account_with_hours(factory, since, whole)
+        _, taken = await services.books.account_with_hours(factory, begin, end)
     except FactorMissing:
         taken = []
     found: Series = {}

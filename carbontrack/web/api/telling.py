@@ -10,7 +10,7 @@ from aiohttp import web
 from pydantic import Field
 
 from carbontrack.model import FACTORY_ROLES, OutboxMessage, Role, Scope, User
-from carbontrack.store import OutboxState, RegistryError
+from carbontrack.store import MOST_ON_DUTY, OutboxState, RegistryError
 from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, REPORTERS, USER, may_see, origin
 from carbontrack.web.api.entries import visible
 from carbontrack.web.contract import Tag, operation
@@ -28,8 +28,6 @@ from carbontrack.web.rest import (
     write_cursor,
 )
 from carbontrack.web.services import SERVICES
-
-MOST_ON_DUTY = 20
 
 
 def add_routes(app: web.Application) -> None:
