@@ -14,34 +14,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, time, timedelta, tzinfo
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from carbontrack.hookspecs import AlertRule, FactoryFacts, FactoryRule, Observation, RuleWords, Verdict
+from carbontrack.hours_of_day import Hours
 from carbontrack.model import INACTIVE, AlertSettings, AlertState, Factory, Site, Standing
 
 R = TypeVar("R", AlertRule, FactoryRule)
 
 
 # --- where and when a rule is asked
-
-
-@dataclass(frozen=True, slots=True)
-class Hours:
-    """A part of every local day from ``begin`` to before ``end``; where the end is earlier, over midnight."""
-
-    begin: time
-    end: time
-    zone: tzinfo
-
-    def has(self, at: datetime) -> bool:
-        """Whether a moment lies in these hours."""
-        now = at.astimezone(self.zone).time()
-        if self.begin < self.end:
-            return self.begin <= now < self.end
-        return now >= self.begin or now < self.end
 
 
 @dataclass(frozen=True, slots=True)

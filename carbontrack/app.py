@@ -26,7 +26,7 @@ from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor, Trust
 from carbontrack.config import Config, Http
-from carbontrack.configured import all_instances, notifier_instances, policy_of, rule_instances
+from carbontrack.configured import all_instances, notifier_instances, policy_of, watching
 from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
 from carbontrack.factory_watch import FactoryWatch
@@ -423,8 +423,8 @@ def follow_plugins(
     """Let everybody use what the plugins bring now; what of the configuration cannot be used."""
     brought = plugins.contributions
     configured = frozenset(entry.name for entry in config.alerts if entry.enabled)
-    rules, factory_rules, problems = rule_instances(config, brought)
-    every, _ = all_instances(config, brought)
+    every, problems = all_instances(config, brought)
+    rules, factory_rules = watching(every)
     book.follow(every)
     fleet.follow(brought.sensors, rules, configured)
     watch.follow(factory_rules, configured)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import time, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from carbontrack.alerts import Hours, RuleInstance, Scope
+from carbontrack.alerts import RuleInstance, Scope
 from carbontrack.config import AlertEntry, Config, ConfigError, Problem, check_options
 from carbontrack.device import Rules
 from carbontrack.dispatch import Policy
 from carbontrack.factory_watch import FactoryRules
 from carbontrack.hookspecs import AlertRule, FactoryRule, Notifier
+from carbontrack.hours_of_day import Hours, read_hours
 from carbontrack.notify import NotifierInstance
 from carbontrack.plugins import Contributions, load_plugins
 from carbontrack.tls import problems_of as tls_problems
@@ -35,15 +36,19 @@ def problems_of(config: Config) -> list[str]:
 def rule_instances(config: Config, brought: Contributions) -> tuple[Rules, FactoryRules, tuple[str, ...]]:
     """The alerts of devices and of factories that watch, with their rules, and why some are left out."""
     every, problems = all_instances(config, brought)
+    return (*watching(every), problems)
+
+
+AnyRule = RuleInstance[AlertRule] | RuleInstance[FactoryRule]
+
+
+def watching(every: Iterable[AnyRule]) -> tuple[Rules, FactoryRules]:
+    """Those of some alerts that watch: devices, and factories."""
     enabled = [instance for instance in every if instance.is_enabled]
     return (
         tuple(instance for instance in enabled if isinstance(instance.rule, AlertRule)),
         tuple(instance for instance in enabled if isinstance(instance.rule, FactoryRule)),
-        problems,
     )
-
-
-AnyRule = RuleInstance[AlertRule] | RuleInstance[FactoryRule]
 
 
 def all_instances(config: Config, brought: Contributions) -> tuple[tuple[AnyRule, ...], tuple[str, ...]]:
@@ -69,20 +74,13 @@ def all_instances(config: Config, brought: Contributions) -> tuple[tuple[AnyRule
 
 
 def _scope(config: Config, entry: AlertEntry) -> Scope:
-    hours = None
-    if entry.hours is not None:
-        begin, end = entry.hours.replace("24:00", "00:00").split("-")
-        hours = Hours(time.fromisoformat(begin), time.fromisoformat(end), ZoneInfo(config.site.time_zone))
+    hours = Hours(*read_hours(entry.hours), ZoneInfo(config.site.time_zone)) if entry.hours is not None else None
     return Scope(frozenset(entry.factories), frozenset(entry.stacks), frozenset(entry.devices), hours)
 
 
 def policy_of(config: Config) -> Policy:
     """How people are told, as the configuration says it."""
     told = config.alerting
-    quiet = None
-    if told.quiet_hours is not None:
-        begins, ends = (time.fromisoformat(text) for text in told.quiet_hours.replace("24:00", "00:00").split("-"))
-        quiet = begins, ends
     return Policy(
         zone=ZoneInfo(config.site.time_zone),
         fold=timedelta(seconds=told.fold_s),
@@ -90,7 +88,7 @@ def policy_of(config: Config) -> Policy:
         network_from=told.network_from,
         repeat_every=timedelta(minutes=told.repeat_every_min) if told.repeat_every_min else None,
         escalate_after=timedelta(minutes=told.escalate_after_min) if told.escalate_after_min else None,
-        quiet=quiet,
+        quiet=read_hours(told.quiet_hours) if told.quiet_hours is not None else None,
         quiet_severities=frozenset(told.quiet_severities),
     )
 

@@ -493,6 +493,11 @@ class DeviceActor(Actor[Payload]):
         if self._node_record is None or record.measured_at >= self._node_record.measured_at:
             self._node_record = record
 
+    @property
+    def birth(self) -> Birth | None:
+        """What it said of itself last; None: nothing since the core began."""
+        return self._birth
+
     def facts(self) -> Facts:
         """All that is known of the device now, for its health."""
         found, streams = self._recovering, self.intake.streams

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta, tzinfo
 
+from carbontrack.hours_of_day import Hours
 from carbontrack.model import SEVERITIES
 
 Seat = int | str
@@ -46,9 +47,7 @@ class Policy:
         """Whether people are left alone with what is so severe."""
         if self.quiet is None or severity not in self.quiet_severities:
             return False
-        begins, ends = self.quiet
-        at = now.astimezone(self.zone).time()
-        return begins <= at < ends if begins <= ends else at >= begins or at < ends
+        return Hours(*self.quiet, self.zone).has(now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -322,15 +322,15 @@ class Fleet:
         states.update((name, actor.state.value) for name, actor in self._actors.items())
         return states
 
-    def health(self, now: datetime) -> dict[str, DeviceHealth]:
-        """How every registered device is doing, by device id."""
-        facts = {name: actor.facts() for name, actor in self._actors.items()}
-        fleet = FleetFirmware.of(it.birth.firmware for it in facts.values() if it.birth is not None)
+    def health(self, now: datetime, names: Iterable[str] | None = None) -> dict[str, DeviceHealth]:
+        """How registered devices are doing, by device id: these, or all of them (None)."""
+        fleet = FleetFirmware.of(it.birth.firmware for it in self._actors.values() if it.birth is not None)
         return {
-            name: health_of(facts[name], now, fleet)
-            if name in facts
+            name: health_of(self._actors[name].facts(), now, fleet)
+            if name in self._actors
             else health_of_absent(name, DISABLED if name in self._disabled else NOT_STARTED)
-            for name in self._sites
+            for name in (self._sites if names is None else names)
+            if name in self._sites
         }
 
     def errors(self) -> dict[str, str]:

@@ -15,8 +15,9 @@ from pydantic import BaseModel
 
 from carbontrack import alert_trial
 from carbontrack.alert_trial import Bounds, LateAlerts, TrialResult, try_rule
-from carbontrack.alerts import Hours, RuleInstance, Scope
+from carbontrack.alerts import RuleInstance, Scope
 from carbontrack.hookspecs import AlertRule, Observation, SensorDriver, Verdict
+from carbontrack.hours_of_day import Hours
 from carbontrack.metrics import Metrics
 from carbontrack.model import Payload, Reading, Site
 from carbontrack.plugins import load_plugins

@@ -12,7 +12,6 @@ from pydantic import BaseModel, Field
 
 from carbontrack.alerts import (
     EVERYWHERE,
-    Hours,
     RuleInstance,
     Scope,
     Unfit,
@@ -27,6 +26,7 @@ from carbontrack.app import _follow_registry
 from carbontrack.config import Config
 from carbontrack.configured import all_instances, problems_of, rule_instances
 from carbontrack.hookspecs import AlertRule, Observation, Verdict
+from carbontrack.hours_of_day import Hours
 from carbontrack.metrics import Metrics
 from carbontrack.model import (
     INACTIVE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -66,9 +66,10 @@ class Row:
     """When its newest reading came."""
 
     @classmethod
-    def all_of(cls, sites: Iterable[Site], services: Services) -> list[Row]:
+    def all_of(cls, sites: Sequence[Site], services: Services) -> list[Row]:
         fleet = services.fleet
-        health, snapshots = fleet.health(services.clock()), fleet.snapshots()
+        health = fleet.health(services.clock(), [site.device.device_id for site in sites])
+        snapshots = fleet.snapshots()
         found = []
         for site in sites:
             name = site.device.device_id
