@@ -729,6 +729,10 @@ class AlertSettings:
         """The bound of a number; None where factories choose nothing."""
         return next((it for it in self.bounds if (it.rule, it.option) == (rule, option)), None)
 
+    def choices(self, rule: str, option: str) -> tuple[AlertAdjustment, ...]:
+        """What factories have chosen for one number of an alert."""
+        return tuple(it for it in self.adjustments if (it.rule, it.option) == (rule, option))
+
     def adjustments_of(self, factory_id: int, rule: str) -> tuple[AlertAdjustment, ...]:
         """What a factory has chosen for an alert."""
         return tuple(it for it in self.adjustments if (it.factory_id, it.rule) == (factory_id, rule))

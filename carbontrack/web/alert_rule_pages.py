@@ -17,8 +17,8 @@ from carbontrack.web import alert_rules as rules
 from carbontrack.web.access import EVERYBODY, HQ_ONLY, NETWORK_ROLES, USER, allow
 from carbontrack.web.errors import REFUSALS, Problem, refusal
 from carbontrack.web.forms import Form, refused, typed, without_blanks
+from carbontrack.web.ledger_pages import page_factory
 from carbontrack.web.notices import Notice, sent_on
-from carbontrack.web.reader import Reader
 from carbontrack.web.services import SERVICES
 from carbontrack.web.templating import render
 
@@ -231,8 +231,7 @@ def _hq_numbers(
                 each.value,
                 adjusted(instance, settings, each.factory_id).notes.get(option, ""),
             )
-            for each in settings.adjustments
-            if (each.rule, each.option) == (instance.name, option)
+            for each in settings.choices(instance.name, option)
         ]
         form = given.form if given.form.name == name else Form(name, shown)
         found.append(Number(option, *labels[option], configured, bound, form, of_factories=chosen))
@@ -295,17 +294,10 @@ def _flattened(error: Exception) -> Exception:
 # --- a factory
 
 
-async def _factory(request: web.Request) -> Factory:
-    factory = await Reader(request.app[SERVICES], request[USER]).factory(request.match_info["slug"])
-    if factory is None:
-        raise web.HTTPNotFound(text="There is no such factory for you.")
-    return factory
-
-
 @allow(EVERYBODY)
 async def own_page(request: web.Request) -> web.StreamResponse:
     """The alerts that watch a factory, with its own numbers."""
-    return await _own_page(request, await _factory(request), Given())
+    return await _own_page(request, await page_factory(request), Given())
 
 
 async def _own_page(request: web.Request, factory: Factory, given: Given) -> web.Response:
@@ -364,7 +356,7 @@ def _own_numbers(instance: RuleInstance[Any], settings: AlertSettings, factory: 
 @allow(rules.ADJUSTERS)
 async def own_adjust(request: web.Request) -> web.StreamResponse:
     """Choose a number for a factory."""
-    factory, values, instance = await _factory(request), await typed(request), rules.known_rule(request)
+    factory, values, instance = await page_factory(request), await typed(request), rules.known_rule(request)
     option = rules.known_option(request, instance)
     try:
         chosen = await rules.adjust(request, factory.id, rules.AdjustmentInput.model_validate(values))
@@ -378,7 +370,7 @@ async def own_adjust(request: web.Request) -> web.StreamResponse:
 @allow(rules.ADJUSTERS)
 async def own_remove(request: web.Request) -> web.StreamResponse:
     """Go back to the configured number."""
-    factory, instance = await _factory(request), rules.known_rule(request)
+    factory, instance = await page_factory(request), rules.known_rule(request)
     option = rules.known_option(request, instance)
     await rules.remove_adjustment(request, factory.id)
     text = f"{_label(option)} of {instance.name} is for {factory.name} what it is for everybody."
@@ -388,5 +380,5 @@ async def own_remove(request: web.Request) -> web.StreamResponse:
 @allow(rules.TRIERS)
 async def own_try(request: web.Request) -> web.StreamResponse:
     """Try an alert against what is kept of a factory."""
-    factory = await _factory(request)
+    factory = await page_factory(request)
     return await _own_page(request, factory, await _trial(request, factory))

@@ -95,7 +95,7 @@ async def set_bound(request: web.Request, given: BoundInput) -> tuple[AlertBound
         _check(instance, {option: getattr(given, field)}, field, only=option)
     bound = await services.store.set_alert_bound(instance.name, option, given.low, given.high, by=origin(request))
     await services.rules.renew()
-    chosen = [each for each in services.rules.settings.adjustments if (each.rule, each.option) == (bound.rule, option)]
+    chosen = services.rules.settings.choices(bound.rule, option)
     return bound, sum(not bound.low <= each.value <= bound.high for each in chosen)
 
 

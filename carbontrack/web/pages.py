@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from carbontrack.model import AuditAction, Factory, TrendPoint, User
+from carbontrack.model import AuditAction, TrendPoint, User
 from carbontrack.passwords import token_hash
 from carbontrack.plugins import RenderError
 from carbontrack.reports import ReportTooLarge, gather
@@ -20,7 +20,7 @@ from carbontrack.web.attempts import TooManyAttempts
 from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, session_token, set_cookie
 from carbontrack.web.errors import Problem
 from carbontrack.web.forms import posted
-from carbontrack.web.reader import Reader
+from carbontrack.web.ledger_pages import page_factory
 from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
@@ -121,18 +121,11 @@ async def logout(request: web.Request) -> web.StreamResponse:
 # --- what the pages ask for
 
 
-async def _factory(request: web.Request) -> Factory:
-    factory = await Reader(request.app[SERVICES], request[USER]).factory(request.match_info["slug"])
-    if factory is None:
-        raise web.HTTPNotFound(text="There is no such factory for you.")
-    return factory
-
-
 @allow(EVERYBODY)
 async def trend(request: web.Request) -> web.StreamResponse:
     """The last hours of a factory in 5-minute means, one series a stack; null where nothing was measured."""
     services = request.app[SERVICES]
-    factory = await _factory(request)
+    factory = await page_factory(request)
     try:
         hours = int(request.query.get("hours", "24"))
     except ValueError:
@@ -170,7 +163,7 @@ def _point(at: int, point: TrendPoint | None) -> tuple[Any, ...]:
 async def report(request: web.Request) -> web.StreamResponse:
     """One local day of a factory as a file, in the format that was chosen."""
     services = request.app[SERVICES]
-    factory = await _factory(request)
+    factory = await page_factory(request)
     name = request.query.get("format", "csv")
     formats = services.plugins.contributions.report_formats
     chosen = formats.get(name)

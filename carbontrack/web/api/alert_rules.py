@@ -131,9 +131,7 @@ class AlertRuleOut(Output):
                     configured=value,
                     bound=_bound(settings.bound(instance.name, option)),
                     adjustments=[
-                        adjustment_out(instance, settings, each)
-                        for each in settings.adjustments
-                        if (each.rule, each.option) == (instance.name, option)
+                        adjustment_out(instance, settings, each) for each in settings.choices(instance.name, option)
                     ],
                 )
                 for option, value in numbers_of(instance).items()
