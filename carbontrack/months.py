@@ -86,10 +86,12 @@ class MonthBook:
         if self._task is not None:
             await end_tasks(self._task)
 
-    async def ask(self, factories: Sequence[Factory], months: Sequence[date]) -> Months:
+    async def ask(
+        self, factories: Sequence[Factory], months: Sequence[date], *, patience_s: float = PATIENCE_S
+    ) -> Months:
         """The accounts of these factories in these months (by their first days), as far as they are known.
 
-        What is missing or old is worked out from now on; who asks waits for :data:`PATIENCE_S` at most.
+        What is missing or old is worked out from now on; who asks waits for ``patience_s`` at most.
         """
         now = self.monotonic()
         begun = [first for first in sorted(set(months), reverse=True) if self._until(first) is not None]
@@ -104,7 +106,7 @@ class MonthBook:
         if self._due and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._work(), name="months:work")
         if self._task is not None and any(key not in self._kept for key in keys):
-            await asyncio.wait([self._task], timeout=PATIENCE_S)
+            await asyncio.wait([self._task], timeout=patience_s)
         found = {key: self._kept[key] for key in keys if key in self._kept}
         return Months(found, len(keys) - len(found), len(keys))
 
@@ -137,7 +139,9 @@ class MonthBook:
                 return
             except Exception:  # one factory's trouble must not keep the others' months from being known
                 log.exception("month failed", factory=factory.slug, month=key[1].isoformat())
-                self._kept[key] = FactoryMonth(None, problem=N_("It could not be worked out."), made_at=self.monotonic())
+                self._kept[key] = FactoryMonth(
+                    None, problem=N_("It could not be worked out."), made_at=self.monotonic()
+                )
 
     async def _of(self, factory: Factory, first: date) -> FactoryMonth:
         made_at, span = self.monotonic(), self._until(first)

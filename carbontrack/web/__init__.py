@@ -15,9 +15,13 @@ from carbontrack.web import (
     alert_rule_pages,
     api,
     audit_pages,
+    compare_pages,
     device_pages,
     edge,
+    leaderboard_pages,
     ledger_pages,
+    network_map,
+    network_pages,
     ops,
     pages,
     people_pages,
@@ -62,6 +66,7 @@ def create_app(services: Services) -> web.Application:
     app[TRIALS] = asyncio.Semaphore(1)
     app[WORKBOOKS] = asyncio.Semaphore(WORKBOOKS_AT_ONCE)
     templating.set_up(app, services)
+    network_pages.keep_months(app, services)
     app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
     _add_routes(app)
     app.on_response_prepare.append(edge.add_headers)
@@ -84,7 +89,8 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 def _add_routes(app: web.Application) -> None:
     of_people = (pages, telling_pages, alert_pages, alert_rule_pages, account_pages, people_pages, audit_pages)
     of_factories = (ledger_pages, quality_pages, trend_pages, setup_pages, device_pages, upload_pages)
-    for part in (*of_people, api, *of_factories, ops):
+    of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages)
+    for part in (*of_people, api, *of_factories, *of_the_network, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import date, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -20,10 +20,12 @@ from carbontrack.months import FactoryMonth, MonthBook, Months, Together, has_su
 from carbontrack.web.access import NETWORK_ROLES, allow
 from carbontrack.web.answers import csv_text
 from carbontrack.web.ledger_pages import page_month
+from carbontrack.web.present import NO_VALUE
 from carbontrack.web.rest import YEARS, Input
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
-from carbontrack.words import N_, date_text, gettext as _
+from carbontrack.words import N_
+from carbontrack.words import gettext as _
 
 MONTH_BOOK = web.AppKey("month_book", MonthBook)
 SHOWN_MONTHS = 12
@@ -132,7 +134,9 @@ def _charts(rows: Sequence[tuple[date, Together]]) -> list[Bars]:
         _bars(_("CH4 and N2O, as CO2e"), "t", 1, [(at, tonnes(it.ch4_n2o.kg)) for at, it in rows]),
         _bars(_("Grid electricity, as CO2e"), "t", 1, [(at, tonnes(it.grid.kg)) for at, it in rows]),
         _bars(_("Firewood for a kg of tea"), "kg/kg", 2, [(at, it.wood_per_tea) for at, it in rows]),
-        _bars(_("Chimney hours known"), "%", 0, [(at, None if it.known is None else 100 * it.known) for at, it in rows]),
+        _bars(
+            _("Chimney hours known"), "%", 0, [(at, None if it.known is None else 100 * it.known) for at, it in rows]
+        ),
     ]
 
 
@@ -243,10 +247,12 @@ CELL_SYMBOLS: Mapping[CellState, str] = {
     CellState.PROBLEM: "!",
     CellState.RUNNING: "…",
     CellState.UNKNOWN: "?",
-    CellState.NOT_MONITORED: "–",
+    CellState.NOT_MONITORED: NO_VALUE,
     CellState.FUTURE: "·",
 }
 """No letter of these is a word's: they are the same in every language, and the legend says what they mean."""
+TO_LOOK_AT = frozenset({CellState.ENTRIES, CellState.COVERAGE, CellState.CORROBORATION, CellState.TARGET})
+"""What is worth a word also when the month is reported."""
 LINKED = frozenset(CellState) - {CellState.NOT_MONITORED, CellState.FUTURE}
 
 
@@ -282,29 +288,27 @@ def due_on(first: date) -> date:
 
 def calendar_cell(first: date, found: FactoryMonth | None, version: int | None, today: date) -> CalendarCell:
     """What a factory's month comes to. ``version``: of what was reported of it; None: nothing was. Pure."""
-    if first > today:
-        return CalendarCell(first, CellState.FUTURE)
-    if first == today.replace(day=1):
-        return CalendarCell(first, CellState.RUNNING)
-    if found is None:
-        return CalendarCell(first, CellState.UNKNOWN if version is None else CellState.REPORTED, version=version)
-    overdue = version is None and today > due_on(first)
-    if found.problem:
-        return CalendarCell(first, CellState.PROBLEM, (found.problem,), version, overdue)
-    if found.account is None:
-        return CalendarCell(first, CellState.NOT_MONITORED)
+    if first >= today.replace(day=1):
+        return CalendarCell(first, CellState.FUTURE if first > today else CellState.RUNNING)
     issues = _issues(found)
     if version is not None:
-        notes = tuple(CELL_TITLES[it] for it in issues)
+        notes = tuple(CELL_TITLES[it] for it in issues if it in TO_LOOK_AT)
         return CalendarCell(first, CellState.REPORTED, notes, version)
     state, *others = issues or [CellState.COMPLETE]
-    return CalendarCell(first, state, tuple(CELL_TITLES[it] for it in others), overdue=overdue)
+    notes = tuple(CELL_TITLES[it] for it in others)
+    if state is CellState.PROBLEM and found is not None:
+        notes = (found.problem,)
+    is_due = state not in {CellState.UNKNOWN, CellState.NOT_MONITORED}
+    return CalendarCell(first, state, notes, overdue=is_due and today > due_on(first))
 
 
-def _issues(found: FactoryMonth) -> list[CellState]:
+def _issues(found: FactoryMonth | None) -> list[CellState]:
     """What an account lacks, what is to be done first before the rest."""
+    if found is None:
+        return [CellState.UNKNOWN]
     account = found.account
-    assert account is not None
+    if account is None:
+        return [CellState.PROBLEM if found.problem else CellState.NOT_MONITORED]
     tests = {
         CellState.ENTRIES: not has_submitted(account),
         CellState.COVERAGE: account.availability is None or account.availability < LEAST_AVAILABILITY,
@@ -422,8 +426,3 @@ def _reported(keys: Sequence[StatementKey], zone: tzinfo) -> dict[tuple[int, dat
             place = key.factory_id, first
             found[place] = max(found.get(place, 0), key.version)
     return found
-
-
-def month_title(moment: date | datetime) -> str:
-    """A month as people say it."""
-    return date_text(moment, "MMMM y")

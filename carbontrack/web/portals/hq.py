@@ -66,6 +66,7 @@ async def show(request: PortalRequest) -> Page:
     factories = {day.factory.id: day.factory for day in days}
     rows = _rows(days, sites, snapshots)
     values = {
+        "section": "table",
         "tiles": {
             "kg_per_h": _per_hour(snapshots),
             "today_kg": sum(day.co2_kg for day in days),
