@@ -54,12 +54,12 @@ class Comparison {
     const colour = coloursOf(this.#figure);
     const { axis, options } = commonOptions(this.#figure);
     const { series, digits, times, step } = this.#data;
-    const lone = times.length === 1 ? 86_400 : 0; // a single step has room around it
+    const room = Math.max(43_200, (times.at(-1) - times[0]) * 0.03); // around the outermost points, and their labels
     return {
       ...options,
       ...sizeOf(this.#plot, TALL_PX),
       scales: {
-        x: { range: () => [times[0] - lone, times.at(-1) + lone] },
+        x: { range: () => [times[0] - room, times.at(-1) + room] },
         y: { range: (_, least, most) => [0, (most ?? 0) > 0 ? most * 1.1 : 1] },
       },
       series: [

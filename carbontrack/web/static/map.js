@@ -112,7 +112,7 @@ class MapView {
     const frame = this.#map.getBoundingClientRect();
     if (!frame.width) return;
     const unit = Math.max(width / frame.width, height / frame.height); // what of the map a pixel is
-    const onPhone = frame.width < 480 ? 0.75 : 1;
+    const onPhone = frame.width < 480 ? 0.6 : 1;
     for (const part of this.#map.querySelectorAll(".fixed")) {
       part.setAttribute("transform", `translate(${part.dataset.x} ${part.dataset.y}) scale(${(unit * onPhone).toFixed(4)})`);
     }
