@@ -86,6 +86,11 @@ class MonthBook:
         if self._task is not None:
             await end_tasks(self._task)
 
+    async def finished(self) -> None:
+        """Return when nothing is being worked out any more."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     async def ask(
         self, factories: Sequence[Factory], months: Sequence[date], *, patience_s: float = PATIENCE_S
     ) -> Months:

@@ -113,7 +113,7 @@ async def compare_page(request: web.Request) -> web.StreamResponse:
         "found": found,
         "known": found.known if found is not None else None,
         "chart": None if found is None else _chart(found, services),
-        "csv_url": str(request.rel_url.with_path("/hq/compare.csv")),
+        "csv_url": str(request.rel_url.with_path("/hq/compare.csv").with_query(request.rel_url.query)),
         "most": MOST,
         "fewest": FEWEST,
     }
