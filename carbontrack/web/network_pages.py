@@ -129,10 +129,10 @@ def _charts(rows: Sequence[tuple[date, Together]]) -> list[Bars]:
         return None if kg is None else kg / 1000
 
     return [
-        _bars(_("Biogenic CO2"), "t", 1, [(at, tonnes(it.biogenic.kg)) for at, it in rows]),
-        _bars(_("Fossil CO2"), "t", 1, [(at, tonnes(it.fossil.kg)) for at, it in rows]),
-        _bars(_("CH4 and N2O, as CO2e"), "t", 1, [(at, tonnes(it.ch4_n2o.kg)) for at, it in rows]),
-        _bars(_("Grid electricity, as CO2e"), "t", 1, [(at, tonnes(it.grid.kg)) for at, it in rows]),
+        _bars(_("Biogenic CO₂"), "t", 1, [(at, tonnes(it.biogenic.kg)) for at, it in rows]),
+        _bars(_("Fossil CO₂"), "t", 1, [(at, tonnes(it.fossil.kg)) for at, it in rows]),
+        _bars(_("CH₄ and N₂O, as CO₂e"), "t", 1, [(at, tonnes(it.ch4_n2o.kg)) for at, it in rows]),
+        _bars(_("Grid electricity, as CO₂e"), "t", 1, [(at, tonnes(it.grid.kg)) for at, it in rows]),
         _bars(_("Firewood for a kg of tea"), "kg/kg", 2, [(at, it.wood_per_tea) for at, it in rows]),
         _bars(
             _("Chimney hours known"), "%", 0, [(at, None if it.known is None else 100 * it.known) for at, it in rows]
