@@ -27,6 +27,7 @@ from carbontrack.web import (
     people_pages,
     plugin_pages,
     quality_pages,
+    report_pages,
     setup_pages,
     telling_pages,
     templating,
@@ -88,7 +89,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 def _add_routes(app: web.Application) -> None:
     of_people = (pages, telling_pages, alert_pages, alert_rule_pages, account_pages, people_pages, audit_pages)
-    of_factories = (ledger_pages, quality_pages, trend_pages, setup_pages, device_pages, upload_pages)
+    of_factories = (ledger_pages, report_pages, quality_pages, trend_pages, setup_pages, device_pages, upload_pages)
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages)
     for part in (*of_people, api, *of_factories, *of_the_network, ops):
         part.add_routes(app)

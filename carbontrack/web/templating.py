@@ -185,6 +185,7 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     items.insert(1, (N_("Alerts"), ALERTS))
     if user.role in NETWORK_ROLES:
         items.insert(2, (N_("Devices"), DEVICES))
+    items.append((N_("Reports"), "/reports/"))
     if user.role in REGISTRY_ROLES:
         items.append((N_("Factories"), FACTORIES))
     if user.role in HQ_ONLY:
