@@ -97,6 +97,7 @@ class MapView {
     for (const end of ["pointerup", "pointercancel"]) map.addEventListener(end, () => this.#end());
     map.addEventListener("click", (event) => this.#click(event), true);
     map.addEventListener("dragstart", (event) => event.preventDefault());
+    map.addEventListener("focusin", (event) => event.target.closest("a.factory") && this.#bringIntoView(event.target.closest("a.factory")));
     for (const type of ["pointerover", "focusin"]) map.addEventListener(type, (event) => this.#point(event.target.closest("a.factory")));
     for (const type of ["pointerleave", "focusout"]) map.addEventListener(type, () => this.#point(null));
     for (const row of document.querySelectorAll("[data-row]")) {
@@ -113,15 +114,34 @@ class MapView {
     if (!frame.width) return;
     const unit = Math.max(width / frame.width, height / frame.height); // what of the map a pixel is
     const onPhone = frame.width < 480 ? 0.6 : 1;
-    for (const part of this.#map.querySelectorAll(".fixed")) {
-      part.setAttribute("transform", `translate(${part.dataset.x} ${part.dataset.y}) scale(${(unit * onPhone).toFixed(4)})`);
-    }
     const closeness = this.#first[2] / width;
+    for (const part of this.#map.querySelectorAll(".fixed")) {
+      const [px, py] = this.#placeOf(part);
+      part.setAttribute("transform", `translate(${px.toFixed(2)} ${py.toFixed(2)}) scale(${(unit * onPhone).toFixed(4)})`);
+      const leash = part.parentElement.dataset.factoryId && this.#map.querySelector(`[data-leash="${part.parentElement.dataset.factoryId}"]`);
+      leash?.setAttribute("d", `M${part.dataset.x} ${part.dataset.y}L${px.toFixed(2)} ${py.toFixed(2)}`);
+    }
     this.#map.toggleAttribute("data-close", closeness >= NAMED_FROM);
     this.#map.toggleAttribute("data-zoomed", closeness > 1.05);
     this.#map.dataset.closeness = closeness.toFixed(2);
     this.#map.dataset.centre = `${Math.round(x + width / 2)} ${Math.round(y + height / 2)}`;
     this.#tip.hidden = true;
+  }
+
+  /** Where something is drawn: the closer one looks, the less it has to give way to its neighbours. */
+  #placeOf(part) {
+    const { x, y, dx = 0, dy = 0 } = part.dataset;
+    const closeness = Math.max(1, this.#first[2] / this.#box[2]);
+    return [Number(x) + dx / closeness, Number(y) + dy / closeness];
+  }
+
+  /** Who goes from factory to factory by keyboard sees each. */
+  #bringIntoView(marker) {
+    const [px, py] = this.#placeOf(marker.querySelector(".fixed"));
+    const [x, y, width, height] = this.#box;
+    if (px >= x && px <= x + width && py >= y && py <= y + height) return;
+    this.#box = [px - width / 2, py - height / 2, width, height];
+    this.#draw();
   }
 
   #do(what) {
