@@ -111,6 +111,7 @@ CALLS: Mapping[str, Call] = {
     "POST /preferences": Call(form={"rate_unit": "kg/h"}, unaudited="it is a cookie"),
     "POST /hq/unpark/": Call(form=lambda it: {"device_id": it.side.device.device_id}),
     "POST /hq/plugins/reload": Call(form={}),
+    "GET /hq/compare.csv": Call(query={"factory": ["kangaita", "mungania"]}),
     "POST /register": Call(
         form=lambda it: {
             "email": f"page-{it.number}@example.org", "password": PASSWORD, "first_name": "Wanjiru",
