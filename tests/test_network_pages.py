@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 from carbontrack.emissions.accounts import Account, Corroboration, CorroborationStatus
+from carbontrack.emissions.factors import FactorSet
 from carbontrack.ledger import Day, Metric, Target, TargetStatus
 from carbontrack.model import Factory, Origin
-from carbontrack.months import FRESH_S, FactoryMonth, MonthBook, together
+from carbontrack.months import FORGET_S, FRESH_S, FactoryMonth, MonthBook, together
 from carbontrack.web.compare_pages import part_value
 from carbontrack.web.leaderboard_pages import spark_of, trend_of
 from carbontrack.web.network_map import Marker, apart, factory_state, first_view, marker_size, place
@@ -123,6 +125,31 @@ async def test_who_asks_for_much_is_told_how_much_is_still_to_come(filled: Porta
     assert months.missing > 0
     assert months.done == months.total - months.missing
     assert (later.missing, later.done) == (0, 24)
+    await book.close()
+
+
+async def test_what_nobody_asks_for_is_forgotten(filled: Portal) -> None:
+    clock = Clock()
+    book = MonthBook(filled.services.books, filled.services.clock, clock)
+    await book.ask([filled.kangaita.factory], [JANUARY])
+    clock.now += FORGET_S
+    await book.ask([filled.kangaita.factory], [FEBRUARY])
+
+    january = await book.ask([filled.kangaita.factory], [JANUARY], patience_s=0.0)
+
+    assert january.missing == 1
+    await book.close()
+
+
+async def test_one_factorys_missing_factor_is_said_and_keeps_no_other_from_its_account(filled: Portal) -> None:
+    without = replace(filled.services.books, factors=FactorSet.of([]))
+    book = MonthBook(without, filled.services.clock, Clock())
+
+    months = await book.ask([filled.kangaita.factory, factory("Nowhere", id=99)], [FEBRUARY])
+
+    assert months.missing == 0
+    assert months.found[1, FEBRUARY].problem
+    assert months.found[99, FEBRUARY] == replace(months.found[99, FEBRUARY], account=None, problem="")
     await book.close()
 
 
