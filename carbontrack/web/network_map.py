@@ -31,8 +31,8 @@ WEST, NORTH = 31.5, 7.0
 WIDTH, HEIGHT = 1300.0, 1350.0
 """The whole map, in its own units; a degree is as wide as it is high, which so near the equator is true to 1 %."""
 ASPECT = 4 / 3
-NARROWEST = 60.0
-"""The view is never closer than this at first: 66 km."""
+NARROWEST = 260.0
+"""The view is never closer than this at first: 290 km, so that a town is in it."""
 MARGIN = 35.0
 SHOWN_PX = 720.0
 """About how wide the map is on a screen: markers are as large as if it were so, until the page knows better."""
