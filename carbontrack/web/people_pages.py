@@ -167,12 +167,13 @@ def _url(user: User) -> str:
 def _code_notice(request: web.Request, user: User, text: str, code: str, expires_at: datetime) -> Notice:
     services = request.app[SERVICES]
     where = services.public_url or f"{request.scheme}://{request.host}"
+    page = f"{where}/reset-password"
     until = filters(services.time_zone)["local_datetime"](expires_at)
     advice = gettext(
         "Hand it over in person or by telephone. It is shown this once, and good once, until %(until)s. They open "
         "%(page)s and enter their address %(email)s, this code, and a password of their own.",
         until=until,
-        page=f"{where}/reset-password",
+        page=page,
         email=user.email,
     )
     return Notice(text, code, advice)
