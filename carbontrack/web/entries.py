@@ -17,6 +17,7 @@ from carbontrack.tiers import local_day
 from carbontrack.web.errors import Problem, field_errors
 from carbontrack.web.rest import WRONG, Id, Input, Output, Reason, zoned
 from carbontrack.web.services import Services
+from carbontrack.words import gettext
 
 USUAL_DAYS = 400
 """What is usual is looked for so far back: a year, and the same weeks of the year before."""
@@ -132,7 +133,7 @@ def factory_to_write(user: User, wanted: int | None) -> int:
     """Whose entry it is: people of a factory write for their own. Raises :class:`Problem` for another's."""
     if user.factory_id is not None:
         if wanted not in {None, user.factory_id}:
-            raise Problem(404, "There is no such factory for you.")
+            raise Problem(404, gettext("There is no such factory for you."))
         return user.factory_id
     if wanted is None:
         raise Problem(422, WRONG, (("factory_id", "is needed: you may write for every factory"),))

@@ -122,7 +122,8 @@ async def _place(request: web.Request, user: User) -> str:
     factory: Factory | None = None
     if user.factory_id is not None:
         factory = next((it for it in await request.app[SERVICES].store.factories() if it.id == user.factory_id), None)
-    return f"{gettext(ROLE_TITLES[user.role])}, {factory.name if factory else gettext('all factories')}"
+    where = factory.name if factory else gettext("all factories")
+    return f"{gettext(ROLE_TITLES[user.role])}, {where}"
 
 
 @allow(HQ_ONLY)

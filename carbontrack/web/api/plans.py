@@ -162,7 +162,7 @@ async def _stack(request: web.Request) -> Stack:
     for stack in await request.app[SERVICES].store.stacks(scope(request[USER])):
         if stack.id == wanted:
             return stack
-    raise Problem(404, "There is no such stack for you.")
+    raise Problem(404, gettext("There is no such stack for you."))
 
 
 @operation(Tag.REGISTRY, EVERYBODY)
