@@ -23,6 +23,7 @@ from carbontrack.web import (
     people_pages,
     plugin_pages,
     quality_pages,
+    report_pages,
     setup_pages,
     telling_pages,
     templating,
@@ -84,7 +85,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 def _add_routes(app: web.Application) -> None:
     of_people = (pages, telling_pages, alert_pages, alert_rule_pages, account_pages, people_pages, audit_pages)
-    of_factories = (ledger_pages, quality_pages, trend_pages, setup_pages, device_pages, upload_pages)
+    of_factories = (ledger_pages, report_pages, quality_pages, trend_pages, setup_pages, device_pages, upload_pages)
     for part in (*of_people, api, *of_factories, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
