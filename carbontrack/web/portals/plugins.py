@@ -88,7 +88,7 @@ def _row(status: PluginStatus) -> dict[str, Any]:
         "state_title": gettext(STATE_TITLES[status.state]),
         "brings": status.brings,
         "error": status.error,
-        "advice": status.advice,
+        "advice": status.advice and gettext(status.advice),
         "retry_at": status.retry_at,
         "notes": status.notes,
         "errors": status.errors,
