@@ -22,6 +22,8 @@ PUBLIC = {
     ("GET", "/login"),
     ("POST", "/login"),
     ("POST", "/logout"),
+    ("POST", "/preferences"),
+    ("GET", "/reports/key.pem"),
     ("GET", "/register"),
     ("POST", "/register"),
     ("GET", "/registered"),
