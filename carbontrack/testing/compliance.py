@@ -91,8 +91,9 @@ def _tables() -> tuple[Table, ...]:
         _table(
             "results_by_fuel",
             "Energy, and CO2 calculated from it",
-            "factory|Factory; energy|Energy; amount|Amount; unit|Unit; energy_gj|Energy|GJ; biogenic_co2|Biogenic CO2|kg;"
-            " fossil_co2|Fossil CO2|kg; ch4|CH4|kg; n2o|N2O|kg; grid_co2e|Grid, as CO2e|kg",
+            "factory|Factory; energy|Energy; amount|Amount; unit|Unit; energy_gj|Energy|GJ;"
+            " biogenic_co2|Biogenic CO2|kg; fossil_co2|Fossil CO2|kg;"
+            " ch4|CH4|kg; n2o|N2O|kg; grid_co2e|Grid, as CO2e|kg",
             ("kangaita", "firewood", 210_000.0, "kg", 2785.5, 311_975.2, 0.0, 83.6, 11.1, 0.0),
         ),
         _table(
