@@ -65,9 +65,12 @@ async def measure(count: int) -> None:
             month, took_s = await gathered(books, factories[:1], *MONTH)
             made_s, size = await made(plugins, config, "pdf", month)
             print(f"a month of one factory as PDF: {took_s + made_s:.2f} s (limit {MONTH_LIMIT_S:g}), {size:,} bytes")
+            used_s = time.process_time()
             year, took_s = await gathered(books, factories, START, START + DAYS * DAY)
+            used_s = time.process_time() - used_s
             print(
-                f"a year of {count} factories, {_hours(count):,} hours: gathered in {took_s:.1f} s, {_peak(0)} MB here"
+                f"a year of {count} factories, {_hours(count):,} hours: gathered in {took_s:.1f} s "
+                f"({used_s:.1f} s of CPU), {_peak(0)} MB here"
             )
             for name in sorted(plugins.contributions.compliance_formats):
                 made_s, size = await made(plugins, config, name, year)
