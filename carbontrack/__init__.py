@@ -10,6 +10,7 @@ from carbontrack.compliance import (
     Table,
     canonical,
     compliance_dataset,
+    rows_of,
 )
 from carbontrack.emissions.rate import co2_wet_fraction, plan_in_force
 from carbontrack.hookspecs import (
@@ -134,6 +135,7 @@ __all__ = [
     "json_object",
     "number_in",
     "plan_in_force",
+    "rows_of",
     "timestamp_ms",
     "unreadable",
 ]

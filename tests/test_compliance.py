@@ -26,6 +26,7 @@ from tortoise.backends.base.executor import EXECUTOR_CACHE
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.compliance import (
     VOLUNTARY,
+    Cell,
     Check,
     ComplianceReport,
     ReportStatus,
@@ -107,8 +108,9 @@ def named(report: ComplianceReport) -> dict[str, Severity]:
 
 # --- the data set
 
-CELLS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-CELLS = CELLS | st.text(st.characters(codec="utf-8"), max_size=20)
+NUMBERS = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
+CELLS: st.SearchStrategy[Cell] = st.one_of(NUMBERS, TEXTS)
 
 
 @given(rows=st.lists(st.tuples(*[CELLS] * 5), max_size=5), title=st.text(st.characters(codec="utf-8"), max_size=30))
@@ -204,7 +206,7 @@ async def test_the_figures_are_those_of_the_account(store: Store) -> None:
         agrees(report, site.factory.slug, found)
     (target,) = report.table("targets").rows
     assert target[0] == "kangaita"
-    assert target[-2:] == (pytest.approx(4 * 540 / 600), "met")
+    assert (target[-2], target[-1]) == (pytest.approx(4 * 540 / 600), "met")
 
 
 def agrees(report: ComplianceReport, slug: str, found: Account) -> None:
@@ -224,8 +226,8 @@ def agrees(report: ComplianceReport, slug: str, found: Account) -> None:
     quality = rows_of(report.table("data_quality"), factory=slug)
     assert [row["availability"] for row in quality] == [line.period.availability for line in found.stacks]
     for name in ("days", "hours"):
-        masses = [float(row["co2"]) for row in rows_of(report.table(name), factory=slug) if row["co2"] is not None]
-        assert fsum(masses) == pytest.approx(found.stack_co2.value_kg), name
+        masses = [row["co2"] for row in rows_of(report.table(name), factory=slug)]
+        assert fsum(mass for mass in masses if isinstance(mass, float)) == pytest.approx(found.stack_co2.value_kg), name
 
 
 async def test_there_is_no_grand_total_anywhere(store: Store) -> None:
@@ -233,7 +235,9 @@ async def test_there_is_no_grand_total_anywhere(store: Store) -> None:
     site = await complete(store)
     report = await reported(store, site.factory)
 
-    masses = [float(row["mass"]) for row in rows_of(report.table("results")) if row["figure"] in {it[0] for it in FOUR}]
+    four = {name for name, *_ in FOUR}
+    results = rows_of(report.table("results"))
+    masses = [it["mass"] for it in results if it["figure"] in four and isinstance(it["mass"], float)]
     assert len(masses) == 4
     numbers = [cell for table in report.tables for row in table.rows for cell in row if isinstance(cell, float)]
     assert not [number for number in numbers if number == pytest.approx(fsum(masses), rel=1e-9)]
@@ -471,7 +475,7 @@ def test_the_report_is_within_its_uncertainty_of_what_left_the_chimneys(golden: 
         assert abs(float(row["co2"] or 0) - true_kg) <= float(row["u_expanded"] or 0) * true_kg
     assert golden.wood_co2_kg == pytest.approx(truth, rel=0.1), "a clerk's weights and moisture are rounded"
     (corroboration,) = rows_of(golden.report.table("corroboration"))
-    assert corroboration["status"] == "agrees"
+    assert corroboration["status"] == "inside"
     assert not blocking(golden.report.checks)
 
 
@@ -516,7 +520,7 @@ def test_the_workbook_has_every_number_of_the_report(golden: Golden) -> None:
     book = CalamineWorkbook.from_filelike(io.BytesIO(golden.files["xlsx"]))
 
     for table in golden.report.tables:
-        _, _, *rows = book.get_sheet_by_name(table.name[:31]).to_python()
+        rows = book.get_sheet_by_name(table.name[:31]).to_python()[2:]
         for row, cells in zip(table.rows, rows, strict=False):
             padded = [*cells, *[""] * (len(row) - len(cells))]
             assert [as_read(cell) for cell in padded[: len(row)]] == [workbook(value) for value in row], table.name
