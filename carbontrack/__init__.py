@@ -1,6 +1,7 @@
 """Carbon Track: continuous CO2 measurement for tea factories. This is what a plugin author imports."""
 
 from carbontrack.compliance import (
+    Cell,
     Check,
     Column,
     ComplianceReport,
@@ -75,6 +76,7 @@ __all__ = [
     "Alert",
     "AlertItem",
     "AlertRule",
+    "Cell",
     "Check",
     "ClockQuality",
     "Column",
