@@ -17,7 +17,7 @@ from carbontrack.plugins import Plugins as Loaded
 
 pytest_plugins = ["tests.support.plugins"]
 
-OURS = ["ct_v1", "flat_json", "limit", "csv"]
+OURS = ["ct_v1", "flat_json", "limit", "csv", "compliance_csv", "compliance_json", "compliance_pdf", "compliance_xlsx"]
 
 HEAD = """
     from carbontrack import Kind, Manifest

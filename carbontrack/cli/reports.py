@@ -204,7 +204,7 @@ def formats(config: ConfigOption = None) -> None:
 def key(config: ConfigOption = None) -> None:
     """Print the public key that reports are signed with: whoever checks them needs it, and may have it.
 
-    Example: carbontrack report key > carbontrack-public-key.pem
+    Example: carbontrack report key
     """
     from carbontrack.seal import SealError, key_at, public_pem  # noqa: PLC0415  # see run
 
