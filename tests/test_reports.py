@@ -72,9 +72,8 @@ class TestMaking:
         kept, desk = await made(estate), estate.portal.services.desk
         assert not await desk.is_outdated(kept, [estate.own.factory])
 
-        await estate.store.raise_alert(
-            estate.own.factory.id, "new", "info", Finding("something new"), NOON + timedelta(minutes=5)
-        )
+        at = NOON + timedelta(minutes=5)
+        await estate.store.raise_alert(estate.own.factory.id, "new", "info", Finding("something new"), at)
 
         assert await desk.is_outdated(kept, [estate.own.factory])
 
@@ -190,7 +189,7 @@ class TestFiles:
         body = await estate.portal.services.desk.file(final, "csv")
         with zipfile.ZipFile(BytesIO(body)) as archive:
             head = archive.read("report.csv").decode("utf-8-sig")
-        assert "signature.approved,"Ours-approve" in head
+        assert 'signature.approved,"Ours-approve' in head
         assert f"reference,{final.reference}" in head
 
 
@@ -220,10 +219,8 @@ class TestPages:
         browser = await estate.portal.browser("auditor@example.org")
         final = await _kept(estate, int(await final_report(estate, estate.own, estate.callers[0])))
         body = await estate.portal.services.desk.file(final, "json")
-        for sent, told in (
-            (body, f"Genuine: it is {final.reference}"),
-            (body.replace(b"1250.5", b"1150.5"), "ALTERED"),
-        ):
+        altered = body.replace(b"1250.5", b"1150.5")
+        for sent, told in ((body, f"Genuine: it is {final.reference}"), (altered, "ALTERED")):
             answer = await browser.post("/reports/check", data={"file": BytesIO(sent)}, headers=SAME_ORIGIN)
             assert told in await answer.text()
 

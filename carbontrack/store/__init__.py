@@ -33,6 +33,7 @@ from carbontrack.store.telemetry import ADJOINING, Engine
 from carbontrack.store.tiers import Tiers
 from carbontrack.store.work import TIER_MS, StoreBusy, StoreFull, StoreUnavailable, StreamState, Work
 from carbontrack.store.writer import GroupCommit
+from carbontrack.words import gettext
 
 if TYPE_CHECKING:
     from carbontrack.store.archive import Archive
@@ -100,7 +101,7 @@ class Store(AlertNumbers, Alerts, Outbox, People, Readings, Tiers, Ledger, Quara
         Raises :class:`RegistryError` for any other: what was measured stays.
         """
         if await self.was_measured(stack_id):
-            raise RegistryError("there are readings of this stack: it stays, so that they do")
+            raise RegistryError(gettext("there are readings of this stack: it stays, so that they do"))
         await Registry.remove_stack(self, stack_id, by=by)
 
     async def save(self, work: Work) -> None:

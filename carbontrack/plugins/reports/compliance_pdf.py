@@ -186,9 +186,9 @@ def _pivot(table: Table, by: str, unit: str, value: str, relative: bool) -> Tabl
         heading = str(row[by])
         headings.setdefault(heading, f"{_text(heading)}, {row.get(unit, unit)}")
         text, u = _text(row[value]), row["u_expanded"]
-        if row[value] is not None and u is not None:
+        if row[value] is not None and isinstance(u, float):
             text += (
-                f" \N{PLUS-MINUS SIGN} {100 * float(u):.{0 if u >= 0.1 else 1}f} %"
+                f" \N{PLUS-MINUS SIGN} {100 * u:.{0 if u >= 0.1 else 1}f} %"
                 if relative
                 else f" \N{PLUS-MINUS SIGN} {_text(u)}"
             )
