@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from benchmarks import alerts, api, growth, ingest, over_http, peers, plugins, recompute, score
+from benchmarks import alerts, api, growth, ingest, over_http, peers, plugins, recompute, reports, score
 
 BENCHMARKS = {
     "alerts": alerts.main,
@@ -14,6 +14,7 @@ BENCHMARKS = {
     "peers": peers.main,
     "plugins": plugins.main,
     "recompute": recompute.main,
+    "reports": reports.main,
     "score": score.main,
 }
 

@@ -1,6 +1,7 @@
 """Carbon Track: continuous CO2 measurement for tea factories. This is what a plugin author imports."""
 
 from carbontrack.compliance import (
+    Cell,
     Check,
     Column,
     ComplianceReport,
@@ -10,6 +11,7 @@ from carbontrack.compliance import (
     Table,
     canonical,
     compliance_dataset,
+    rows_of,
 )
 from carbontrack.emissions.rate import co2_wet_fraction, plan_in_force
 from carbontrack.hookspecs import (
@@ -74,6 +76,7 @@ __all__ = [
     "Alert",
     "AlertItem",
     "AlertRule",
+    "Cell",
     "Check",
     "ClockQuality",
     "Column",
@@ -134,6 +137,7 @@ __all__ = [
     "json_object",
     "number_in",
     "plan_in_force",
+    "rows_of",
     "timestamp_ms",
     "unreadable",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
@@ -266,8 +267,8 @@ class Books:
         Wood of an entry was burned in the operating hours of the entry's period, by all stacks that it was for alike.
         """
         running = {
-            part[0].stack_id: dict(
-                zip((hour.start for hour in part), operating_fractions(part, self._offset_s(start)), strict=True)
+            part[0].stack_id: _Operating(
+                [hour.start for hour in part], operating_fractions(part, self._offset_s(start))
             )
             for part in hours
             if part
@@ -282,14 +283,11 @@ class Books:
             wanted = [entry.stack_id] if entry.stack_id is not None else list(running)
             known = [running[stack_id] for stack_id in wanted if stack_id in running]
             operating = fsum(
-                fraction
-                for part in known
-                for at, fraction in part.items()
-                if entry.period_start <= at < entry.period_end
+                fraction for part in known for fraction in part.between(entry.period_start, entry.period_end)
             )
             if operating:
                 # Only what burned while the stacks were monitored is shared over the hours that are known of them.
-                begin = max(start, min(min(part) for part in known))
+                begin = max(start, min(part.starts[0] for part in known))
                 share = part_in_period(entry.period_start, entry.period_end, begin, end)
                 emission = entry_emissions(entry, self.factors, share)
                 rate = (emission.biogenic_co2_kg + emission.fossil_co2_kg) / operating
@@ -444,9 +442,26 @@ def _potential_kg_per_s(plan: MonitoringPlan, hours: Sequence[Hour]) -> float:
     return POTENTIAL_CO2_WET * (max(flows) if flows else fallback) * CO2_KG_PER_NM3
 
 
+@dataclass(frozen=True, slots=True)
+class _Operating:
+    """A stack's hours, oldest first, and the share of each in which it ran."""
+
+    starts: Sequence[datetime]
+    fractions: Sequence[float]
+
+    def between(self, start: datetime, end: datetime) -> Sequence[float]:
+        """Those of the hours that begin in [start, end)."""
+        return self.fractions[bisect_left(self.starts, start) : bisect_left(self.starts, end)]
+
+
 def _lookup(spans: Sequence[tuple[datetime, datetime, float]]) -> Balance:
+    ordered = sorted(spans)
+    begins = [begin for begin, _, _ in ordered]
+    longest = max((end - begin for begin, end, _ in ordered), default=timedelta(0))
+
     def kg_per_h(at: datetime) -> float | None:
-        rates = [rate for begin, end, rate in spans if begin <= at < end]
+        near = ordered[bisect_left(begins, at - longest) : bisect_right(begins, at)]
+        rates = [rate for begin, end, rate in near if begin <= at < end]
         return fsum(rates) if rates else None
 
     return kg_per_h

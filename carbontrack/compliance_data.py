@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from math import fsum
 
@@ -30,6 +30,7 @@ from carbontrack.ledger import (
     EnergyEntry,
     EnergyType,
     Factor,
+    Method,
     ProductionEntry,
     Sustainability,
     Target,
@@ -72,6 +73,13 @@ class FactoryPart:
     targets: tuple[tuple[Target, float | None, TargetStatus], ...]
     alerts: tuple[Alert, ...]
     """Those that were raised in the period."""
+    days: tuple[tuple[Cell, ...], ...]
+    """The rows of the table of days: they stay where the hours are let go."""
+    hour_count: int
+
+    def without_hours(self) -> FactoryPart:
+        """The same without the hours of its stacks, which are most of what it takes."""
+        return replace(self, stacks=tuple(replace(it, hours=()) for it in self.stacks))
 
 
 async def gather(
@@ -97,9 +105,11 @@ async def gather(
         raise ValueError(f"a report spans {LONGEST.days} days at most")
     if not factories:
         raise ValueError("a report has at least one factory")
-    parts = []
+    parts: list[FactoryPart] = []
     for count, factory in enumerate(factories, 1):
         parts.append(await _part(books, factory, start, end))
+        if sum(part.hour_count for part in parts) > HOURLY_UP_TO:  # a network's year would not fit into memory
+            parts = [part.without_hours() for part in parts]
         progress(count)
     return await asyncio.to_thread(
         assemble, parts, books, start, end, title=title, software=software, is_over=end <= now
@@ -110,6 +120,7 @@ async def _part(books: Books, factory: Factory, start: datetime, end: datetime) 
     store = books.store
     found, inputs = await books.account_with_hours(factory, start, end)
     stacks = await store.stacks(factory.id)
+    days = await asyncio.to_thread(_days_of, factory, inputs, books)
     return FactoryPart(
         factory,
         found,
@@ -118,6 +129,8 @@ async def _part(books: Books, factory: Factory, start: datetime, end: datetime) 
         tuple(await store.production_entries(factory.id, start, end)),
         tuple(await books.targets_met(found)),
         tuple(await store.alerts_raised(factory.id, start, end)),
+        days,
+        sum(len(item.hours) for item in inputs),
     )
 
 
@@ -132,7 +145,7 @@ def assemble(
     is_over: bool = True,
 ) -> ComplianceReport:
     """The tables and checks of what was gathered."""
-    hours = sum(len(item.hours) for part in parts for item in part.stacks)
+    hours = sum(part.hour_count for part in parts)
     tables = [
         _identity(parts),
         _emission_points(parts),
@@ -148,7 +161,7 @@ def assemble(
         _biomass(parts),
         _targets(parts),
         _alerts(parts),
-        _days(parts, books),
+        _days(parts),
         *([_hours(parts)] if hours <= HOURLY_UP_TO else []),
         _factors(parts),
         _table("glossary", "Glossary", "term|Term; meaning|Meaning", GLOSSARY),
@@ -432,24 +445,27 @@ def _alerts(parts: Sequence[FactoryPart]) -> Table:
     )
 
 
-def _days(parts: Sequence[FactoryPart], books: Books) -> Table:
-    rows: list[Sequence[Cell]] = []
-    for part in parts:
-        for item in part.stacks:
-            days: dict[date, list[tuple[bool, float | None]]] = {}
-            for hour in item.hours:
-                day = hour.hour.start.astimezone(books.zone).date()
-                days.setdefault(day, []).append((hour.method.value == "measured", hour.co2_kg))
-            rows += [
-                (
-                    part.factory.slug, item.stack.name, day.isoformat(),
-                    None if any(mass is None for _, mass in found) else fsum(mass or 0.0 for _, mass in found),
-                    fsum(mass or 0.0 for is_measured, mass in found if is_measured), len(found),
-                )
-                for day, found in days.items()
-            ]  # fmt: skip
+def _days(parts: Sequence[FactoryPart]) -> Table:
     columns = "factory|Factory; stack|Chimney; day|Local day; co2|CO2|kg; measured|Of it measured|kg; hours|Hours|h"
-    return _table("days", "Days", columns, rows)
+    return _table("days", "Days", columns, (row for part in parts for row in part.days))
+
+
+def _days_of(factory: Factory, stacks: Iterable[StackInput], books: Books) -> tuple[tuple[Cell, ...], ...]:
+    rows: list[tuple[Cell, ...]] = []
+    for item in stacks:
+        days: dict[date, list[tuple[bool, float | None]]] = {}
+        for hour in item.hours:
+            day = hour.hour.start.astimezone(books.zone).date()
+            days.setdefault(day, []).append((hour.method is Method.MEASURED, hour.co2_kg))
+        rows += [
+            (
+                factory.slug, item.stack.name, day.isoformat(),
+                None if any(mass is None for _, mass in found) else fsum(mass or 0.0 for _, mass in found),
+                fsum(mass or 0.0 for is_measured, mass in found if is_measured), len(found),
+            )
+            for day, found in days.items()
+        ]  # fmt: skip
+    return tuple(rows)
 
 
 def _hours(parts: Sequence[FactoryPart]) -> Table:

@@ -550,6 +550,19 @@ class TestJudge:
 
         assert "other bytes" in found.detail
 
+    async def test_a_compliance_format_is_tried_as_well_and_a_missing_seal_is_said_and_no_failure(
+        self, folder: Path
+    ) -> None:
+        source = REPORT.replace("ReportFormat", "ComplianceFormat")
+
+        with_seal = await seen("renders", subject_of(folder, "REPORT", source, render="report.seal.encode()"))
+        assert (with_seal.outcome, with_seal.detail.endswith("with its seal")) == (Outcome.PASSED, True)
+        without = subject_of(folder, "REPORT", source, render="report.title.encode()")
+        assert (await seen("renders", without)).outcome is Outcome.PASSED
+        assert "without the seal: nobody can verify this file" in (await seen("renders", without)).detail
+        first_row = subject_of(folder, "REPORT", source, render="str(report.tables[0].rows[0]).encode()")
+        assert "IndexError" in (await seen("withstands", first_row)).detail
+
     async def test_a_notifier_that_would_hold_the_loop_is_told(self, folder: Path) -> None:
         blocking = subject_of(folder, "NOTIFIER", NOTIFIER, send="def send(options, notification): pass")
         assert "send is not async" in (await seen("sends", blocking)).detail

@@ -135,7 +135,7 @@ async def test_an_operator_sets_up_a_site_and_its_first_reading_arrives(
         assert process.returncode == 0, log
         assert all(json.loads(line)["level"] != "error" for line in log.splitlines()), log
 
-    report = run("report", "create", "--factory", "kangaita", "--output", str(config.parent / "report.csv"))
+    report = run("report", "readings", "--factory", "kangaita", "--output", str(config.parent / "report.csv"))
     assert "1 readings of Kangaita" in report.stdout, report.stderr
     assert len((config.parent / "report.csv").read_text(encoding="utf-8-sig").splitlines()) == 3
     assert "dev-001" in run("device", "list").stdout
@@ -221,7 +221,7 @@ async def test_plugins_come_change_and_go_while_readings_come_in(
         process.communicate(timeout=PATIENCE_S)
 
     config.write_text(config.read_text().replace("plugin:", "plugins:"))
-    report = run("report", "create", "--factory", "kangaita", "--output", str(config.parent / "report.csv"))
+    report = run("report", "readings", "--factory", "kangaita", "--output", str(config.parent / "report.csv"))
     assert f"{sender.sent + 1} readings of Kangaita" in report.stdout, report.stderr
 
 
@@ -313,8 +313,8 @@ async def test_a_core_that_meets_a_newer_schema_says_so_and_stops(run: Run, post
         (("device", "add", "dev-001", "--stack-id", "7"), "there is no stack 7"),
         (("device", "add", "dev-001", "--stack-id", "7", "--sensor", "none"), "There are: ct_v1, flat_json"),
         (("device", "disable", "dev-009"), "there is no device 'dev-009'"),
-        (("report", "create", "--factory", "kangaita", "--format", "stone"), "There are: csv"),
-        (("report", "create", "--factory", "kangaita", "--day", "yesterday"), "2026-03-01"),
+        (("report", "readings", "--factory", "kangaita", "--format", "stone"), "There are: csv"),
+        (("report", "readings", "--factory", "kangaita", "--day", "yesterday"), "2026-03-01"),
     ],
 )
 async def test_a_mistake_is_answered_with_what_to_do_and_without_a_traceback(

@@ -502,7 +502,9 @@ def value_of(parameter: Any) -> str:
     kind, least, most = parameter.type_descriptor.annotation, parameter.min, parameter.max
     if issubclass(kind, Enum):
         return "one of " + ", ".join(f"`{member.value}`" for member in kind)
-    word = {int: "whole number", float: "number", str: "text", list[str]: "text", Path: "path"}[kind]
+    word = {int: "whole number", float: "number", str: "text", list[str]: "text", Path: "path", list[Path]: "path"}[
+        kind
+    ]
     if least is not None:
         word += f", {least:,} to {most:,}" if most is not None else f", at least {least:,}"
     return word

@@ -155,7 +155,7 @@ async def test_a_package_that_is_installed_while_the_core_runs_is_used_after_a_r
         assert "kericho" not in installation.run("plugins", "list")
 
         installation.install(example)
-        assert "added: kericho_probe, kericho_shifts" in installation.run("reload")
+        assert "added: kericho_probe, kericho_shifts, kericho_summary" in installation.run("reload")
 
         installation.run("device", "add", "dev-001", "--stack-id", "1", "--sensor", "kericho_probe")
         until(lambda: b'actors{state="running"} 1.0' in installation.get("/metrics")[1], "the device did not start")
@@ -183,4 +183,4 @@ def test_the_example_s_own_tests_pass(installation: Installation, example: Path)
 def test_the_example_is_as_good_as_it_claims(installation: Installation, example: Path) -> None:
     told = installation.run("plugins", "check", str(example))
 
-    assert told.count("Tier reached: platinum. Its manifest claims platinum.") == 2
+    assert told.count("Tier reached: platinum. Its manifest claims platinum.") == 3

@@ -17,7 +17,7 @@ from carbontrack.plugins import Plugins as Loaded
 
 pytest_plugins = ["tests.support.plugins"]
 
-OURS = ["ct_v1", "flat_json", "limit", "csv"]
+OURS = ["ct_v1", "flat_json", "limit", "csv", "compliance_csv", "compliance_json", "compliance_pdf", "compliance_xlsx"]
 
 HEAD = """
     from carbontrack import Kind, Manifest
@@ -81,6 +81,7 @@ class TestOurOwn:
         assert set(plugins.contributions.sensors) == {"ct_v1", "flat_json"}
         assert set(plugins.contributions.alert_rules) == {"limit"}
         assert set(plugins.contributions.report_formats) == {"csv"}
+        assert set(plugins.contributions.compliance_formats) == {"csv", "json", "operator-template", "pdf", "xlsx"}
         assert of_name(plugins, "limit").brings == ("alert rule limit",)
         assert of_name(plugins, "limit").origin == "Carbon Track"
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from carbontrack.authoring.exercise import Exercise, exercised
 from carbontrack.authoring.subject import Subject
+from carbontrack.compliance import ComplianceReport
 from carbontrack.hookspecs import (
     AlertRule,
     DecodeError,
@@ -31,6 +32,7 @@ from carbontrack.outbound import Ways
 from carbontrack.plugins.contributions import ALL_HOOKS, HOOKS
 from carbontrack.plugins.loading import LoadError
 from carbontrack.plugins.rendering import Limits, RenderError, render
+from carbontrack.testing.compliance import compliance_report, empty_compliance_report
 from carbontrack.testing.examples import (
     STACK,
     empty_report,
@@ -106,7 +108,8 @@ class Trial:
     subject: Subject
     types: list[str] | None = None
     """What ``mypy --strict`` complains of; None where there is no mypy."""
-    rendered: dict[str, bytes] = field(default_factory=dict)
+    rendered: dict[tuple[str, type], bytes] = field(default_factory=dict)
+    """The file of each format, by its name and what it renders."""
     _exercise: Exercise | None = None
 
     async def exercise(self, *, again: bool = False) -> Exercise:
@@ -275,19 +278,36 @@ async def renders(trial: Trial) -> Seen:
     if not trial.subject.brings(Kind.REPORT):
         return not_for("report format")
     problems, sizes = [], []
-    for name in trial.subject.brought.report_formats:
+    for name, shown in _ordinary_reports(trial.subject):
         try:
-            trial.rendered[name] = await _rendered(trial.subject, name, report())
+            made = await _rendered(trial.subject, name, shown)
         except RenderError as error:
             problems.append(f"{name}: {error}")
-        else:
-            sizes.append(f"{name}: {len(trial.rendered[name]):,} bytes")
-            if not trial.rendered[name]:
-                problems.append(f"{name}: the file is empty")
-    return told(problems, "render takes a Report and gives bytes; mend what the error says.", good=", ".join(sizes))
+            continue
+        trial.rendered[name, type(shown)] = made
+        sizes.append(f"{name}: {len(made):,} bytes{_seal_in(shown, made)}")
+        if not made:
+            problems.append(f"{name}: the file is empty")
+    advice = "render takes a Report, or a ComplianceReport, and gives bytes; mend what the error says."
+    return told(problems, advice, good=", ".join(sizes))
 
 
-async def _rendered(subject: Subject, name: str, shown: Report) -> bytes:
+def _ordinary_reports(subject: Subject) -> list[tuple[str, Report | ComplianceReport]]:
+    """Each format's name, with a report of the kind that it renders."""
+    return [
+        *((name, report()) for name in subject.brought.report_formats),
+        *((name, compliance_report()) for name in subject.brought.compliance_formats),
+    ]
+
+
+def _seal_in(shown: Report | ComplianceReport, made: bytes) -> str:
+    """What is worth knowing of the seal; nothing is wrong without one."""
+    if not isinstance(shown, ComplianceReport):
+        return ""
+    return ", with its seal" if shown.seal.encode() in made else ", without the seal: nobody can verify this file"
+
+
+async def _rendered(subject: Subject, name: str, shown: Report | ComplianceReport) -> bytes:
     return await render(subject.found, subject.options, name, shown, LIMITS)
 
 
@@ -404,6 +424,27 @@ async def _odd_report_problems(subject: Subject) -> Any:
                 await _rendered(subject, name, shown)
             except RenderError as error:
                 yield f"{name}: {error}"
+    for name in subject.brought.compliance_formats:
+        for told_of in (empty_compliance_report(), _odd_compliance_report()):
+            try:
+                await _rendered(subject, name, told_of)
+            except RenderError as error:
+                yield f"{name}: {error}"
+
+
+def _odd_compliance_report() -> ComplianceReport:
+    """Texts that could be taken for formulas or markup, nothing but unknown values, and extreme ones."""
+    ordinary = compliance_report()
+    text = '=1+1; "Böiler",\n</p>#[x]|'
+    tables = []
+    for table in ordinary.tables:
+        rows = [tuple(text if isinstance(cell, str) else cell for cell in row) for row in table.rows]
+        rows += [tuple(None for _ in table.columns)]
+        rows += [tuple(1e300 if isinstance(cell, float) else cell for cell in row) for row in table.rows[:1]]
+        tables.append(replace(table, title=text, note=text, rows=tuple(rows)))
+    checks = tuple(replace(check, text=text) for check in ordinary.checks)
+    signatures = tuple(replace(it, person=text) for it in ordinary.signatures)
+    return compliance_report(title=text, reason=text, tables=tuple(tables), checks=checks, signatures=signatures)
 
 
 def owner(trial: Trial) -> Seen:
@@ -600,9 +641,11 @@ async def reproducible(trial: Trial) -> Seen:
     if not trial.subject.brings(Kind.REPORT):
         return not_for("report format")
     problems = []
-    for name, first in trial.rendered.items():
+    for name, shown in _ordinary_reports(trial.subject):
+        if (first := trial.rendered.get((name, type(shown)))) is None:
+            continue  # told by the rule "renders"
         try:
-            again = await _rendered(trial.subject, name, report())
+            again = await _rendered(trial.subject, name, shown)
         except RenderError as error:
             problems.append(f"{name}: {error}")
             continue

@@ -204,7 +204,7 @@ def formats(config: ConfigOption = None) -> None:
 def key(config: ConfigOption = None) -> None:
     """Print the public key that reports are signed with: whoever checks them needs it, and may have it.
 
-    Example: carbontrack report key > carbontrack-public-key.pem
+    Example: carbontrack report key
     """
     from carbontrack.seal import SealError, key_at, public_pem  # noqa: PLC0415  # see run
 
@@ -229,9 +229,7 @@ def verify(
     from carbontrack.seal import SealError, Verdict, check  # noqa: PLC0415  # see run
 
     try:
-        found = check(file.read_bytes(), _keys(public_key or [], config))
-    except OSError as error:
-        stop(f"{file}: {error.strerror}")
+        found = check(_content(file), _keys(public_key or [], config))
     except SealError as error:
         stop(f"{error}.")
     told = {
@@ -245,9 +243,16 @@ def verify(
         raise typer.Exit(1)
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        stop(f"{path}: {error.strerror}.")
+
+
 def _keys(given: list[Path], config: Path | None) -> list[Ed25519PublicKey]:
     from carbontrack.seal import key_at, public_key  # noqa: PLC0415  # see run
 
     if given:
-        return [public_key(path.read_bytes()) for path in given]
+        return [public_key(_content(path)) for path in given]
     return [key_at(load(config).reports.signing_key_file).public_key()]

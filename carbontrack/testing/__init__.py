@@ -4,6 +4,7 @@ pytest_plugins = ["carbontrack.testing.fixtures"]
 """
 
 from carbontrack.plugins.loading import LoadError
+from carbontrack.testing.compliance import SEAL_KEY, compliance_report, empty_compliance_report
 from carbontrack.testing.core import RunningCore, eventually, make_database, running_core
 from carbontrack.testing.examples import (
     FACTORY,
@@ -28,6 +29,7 @@ __all__ = [
     "FACTORY",
     "NOON",
     "RECIPIENT",
+    "SEAL_KEY",
     "SITE",
     "STACK",
     "LoadError",
@@ -38,6 +40,8 @@ __all__ = [
     "as_installed",
     "check_frames",
     "check_sensor",
+    "compliance_report",
+    "empty_compliance_report",
     "empty_report",
     "eventually",
     "example_options",

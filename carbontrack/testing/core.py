@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from carbontrack.app import books_of, follow_plugins, running_plugins
 from carbontrack.bookkeeping import Books
+from carbontrack.compliance import ComplianceReport
 from carbontrack.config import Config
 from carbontrack.configured import policy_of
 from carbontrack.device import Services as DeviceServices
@@ -171,8 +172,11 @@ class RunningCore:
 
     # --- reports, pages, reloads
 
-    async def render(self, format_name: str, shown: Report | None = None) -> bytes:
-        """A report as a file, made in a process of its own. Raises what the core's own call raises."""
+    async def render(self, format_name: str, shown: Report | ComplianceReport | None = None) -> bytes:
+        """A report as a file, made in a process of its own: of readings, if none is given.
+
+        Raises what the core's own call raises.
+        """
         return await self.plugins.render(format_name, shown or report(), limits_of(self.config))
 
     async def page(self, path: str, role: Role = Role.OPERATOR) -> tuple[int, str]:

@@ -7,12 +7,26 @@ is one of the document's keywords.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from carbontrack import ComplianceFormat, ComplianceReport, Kind, Manifest, Table, Tier, __version__, hookimpl
+from carbontrack import (
+    Column,
+    ComplianceFormat,
+    ComplianceReport,
+    Kind,
+    Manifest,
+    Severity,
+    Table,
+    Tier,
+    __version__,
+    hookimpl,
+)
 
 MANIFEST = Manifest(
     name="compliance_pdf",
@@ -28,10 +42,35 @@ TEMPLATE = Path(__file__).parent / "templates" / "compliance.typ"
 MOST_ROWS = 400
 """A longer table is left to the other formats."""
 LEFT_OUT = frozenset({"hours"})
-HIDDEN = frozenset({("results", "figure")})
-"""Columns that say for programs what another says for people."""
+HIDDEN = frozenset({("results", "figure"), ("biomass", "version")})
+"""Columns that are for programs."""
+OPTIONAL = frozenset(
+    {
+        ("biomass", "density"),
+        ("biomass", "evidence"),
+        ("data_quality", "runtime"),
+        ("emission_points", "note"),
+        ("factors", "until"),
+        ("identity", "pressure"),
+        ("results", "remarks"),
+    }
+)
+"""Columns that are left out where no row has anything in them."""
 MOST_COLUMNS = 9
-"""A table with more columns is turned on its side where it has few rows, and set small across the page where not."""
+"""A table with more columns is turned on its side where it has few rows; where not, its pages are landscape."""
+MOST_CHECKS = 60
+"""With more of them, those for information are told once for each kind."""
+WORDS = {
+    "stack_co2_kg_per_kg_made_tea": "CO2 of the chimneys per made tea",
+    "fossil_co2e_kg_per_kg_made_tea": "Fossil CO2, CH4 and N2O per made tea",
+    "grid_co2e_kg_per_kg_made_tea": "Grid electricity per made tea",
+    "wood_kg_per_kg_made_tea": "Firewood per made tea",
+    "mass_balance": "from the fuel",
+    "mean_plus_two_sigma": "mean and two deviations",
+}
+"""What programs call something, and people: else its underscores are spaces."""
+NAMES = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+")
+MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ")
 TURNED_ROWS = 5
 NARROWEST, WIDEST = 5, 34
 """Of a column, in characters: between these the longest of its texts decides."""
@@ -57,7 +96,7 @@ def render(report: ComplianceReport) -> bytes:
         "period": f"{report.period_start:{MINUTE}} to {report.period_end:{MINUTE}} UTC ({report.time_zone})",
         "sha256": report.sha256,
         "facts": _facts(report),
-        "checks": [[check.severity.value, check.text] for check in report.checks],
+        "checks": _checks(report),
         "sections": [section for table in report.tables if (section := _section(report, table))],
         "signatures": _signatures(report),
     }
@@ -85,8 +124,15 @@ def _section(report: ComplianceReport, table: Table) -> Mapping[str, Any] | None
     if table.name in LEFT_OUT:
         return None
     one = len(report.table("identity").rows) == 1 and table.name != "identity"
+    if not one and table.name in PIVOTED:
+        table = PIVOTED[table.name](table)
     hidden = {(table.name, "factory"), *HIDDEN} if one else HIDDEN
-    places = [at for at, column in enumerate(table.columns) if (table.name, column.name) not in hidden]
+    places = [
+        at
+        for at, column in enumerate(table.columns)
+        if (table.name, column.name) not in hidden
+        and ((table.name, column.name) not in OPTIONAL or any(row[at] not in {None, ""} for row in table.rows))
+    ]
     chart, alt = _chart(table) if table.name == "days" else ("", "")
     shown = table.rows if len(table.rows) <= MOST_ROWS else ()
     columns = [f"{it.title}, {it.unit}" if it.unit else it.title for it in (table.columns[at] for at in places)]
@@ -112,6 +158,54 @@ def _section(report: ComplianceReport, table: Table) -> Mapping[str, Any] | None
     }
 
 
+def _checks(report: ComplianceReport) -> list[list[str]]:
+    """Each check, the worst first; of very many, those for information once for each kind."""
+    checks = sorted(report.checks, key=lambda check: list(Severity).index(check.severity))
+    counted = Counter(check.name for check in checks if check.severity is Severity.INFO)
+    if len(checks) > MOST_CHECKS:
+        once = {check.name: check for check in reversed(checks) if check.severity is Severity.INFO}
+        checks = [check for check in checks if check.severity is not Severity.INFO or once[check.name] is check]
+    more = {name: count - 1 for name, count in counted.items() if len(report.checks) > MOST_CHECKS and count > 1}
+    return [
+        [
+            check.severity.value,
+            f"{check.text} And {more[check.name]} more of this kind: they are in the other formats."
+            if check.severity is Severity.INFO and check.name in more
+            else check.text,
+        ]
+        for check in checks
+    ]
+
+
+def _pivot(table: Table, by: str, unit: str, value: str, relative: bool) -> Table:
+    """A row for each factory, with what it has for each ``by``, and how uncertain that is."""
+    names = [column.name for column in table.columns]
+    headings: dict[str, str] = {}
+    found: dict[str, dict[str, str]] = {}
+    for row in (dict(zip(names, cells, strict=True)) for cells in table.rows):
+        heading = str(row[by])
+        headings.setdefault(heading, f"{_text(heading)}, {row.get(unit, unit)}")
+        text, u = _text(row[value]), row["u_expanded"]
+        if row[value] is not None and isinstance(u, float):
+            text += (
+                f" \N{PLUS-MINUS SIGN} {100 * u:.{0 if u >= 0.1 else 1}f} %"
+                if relative
+                else f" \N{PLUS-MINUS SIGN} {_text(u)}"
+            )
+        found.setdefault(str(row["factory"]), {})[heading] = text
+    columns = (Column("factory", "Factory"), *(Column(name, title) for name, title in headings.items()))
+    rows = tuple((slug, *(cells.get(name, NO_VALUE) for name in headings)) for slug, cells in found.items())
+    note = f"{table.note} \N{PLUS-MINUS SIGN}: U (k = 2). How each came about is in the other formats.".strip()
+    return replace(table, columns=columns, rows=rows, note=note)
+
+
+PIVOTED: Mapping[str, Callable[[Table], Table]] = {
+    "results": lambda table: _pivot(table, "title", "kg", "mass", relative=True),
+    "intensities": lambda table: _pivot(table, "metric", "unit", "value", relative=False),
+}
+"""Tables that several factories have side by side."""
+
+
 def _width(title: str, cells: Sequence[str]) -> int:
     """What a column needs beside the others, in characters; a title may break between its words."""
     longest = max(map(len, (*title.split(), *cells)))
@@ -126,7 +220,12 @@ def _text(value: Any) -> str:
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    text = str(value)
+    if found := MOMENT.fullmatch(text):
+        return " ".join(found.groups())
+    return WORDS.get(text, text.replace("_", " ")) if NAMES.fullmatch(text) else text
 
 
 def _chart(table: Table) -> tuple[str, str]:
