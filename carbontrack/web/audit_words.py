@@ -52,6 +52,8 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.PRODUCTION_ENTRY_WITHDRAWN: "Tea entry withdrawn",
     AuditAction.TARGET_ADDED: "Target set",
     AuditAction.TARGET_WITHDRAWN: "Target withdrawn",
+    AuditAction.WOOD_PRICE_ADDED: "Price of wood set",
+    AuditAction.WOOD_PRICE_WITHDRAWN: "Price of wood withdrawn",
     AuditAction.STATEMENT_ADDED: "Period reported",
     AuditAction.ALERT_ACKNOWLEDGED: "Alert acknowledged",
     AuditAction.ALERT_SHELVED: "Alert shelved",
