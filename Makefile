@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo test check firmware chaos explore format bench lock audit clean
+.PHONY: help install dev demo test check words firmware chaos explore format bench lock audit clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: dev ## Check format, lint, types and the direction of imports
 format: dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+words: dev ## Gather the texts of the pages for translation (ARGS=--check only says what is missing)
+	$(BIN)/python scripts/words.py $(ARGS)
 
 firmware: ## Build the node's firmware for this machine and run its tests, plainly and with sanitizers
 	cmake -S firmware -B firmware/build/release -DCMAKE_BUILD_TYPE=MinSizeRel

@@ -21,6 +21,7 @@ import msgspec
 from carbontrack.actor import ActorState
 from carbontrack.model import ClockQuality, Flag, Snapshot
 from carbontrack.streams import FUTURE_TOLERANCE_MS, MOST_RANGES, Stream
+from carbontrack.words import N_
 
 FRESH_FOR = timedelta(minutes=2)
 """A node measures every 5 s: after so long 24 readings in a row are missing, which no slow link explains."""
@@ -66,32 +67,32 @@ _CLOCK_JUMP = int(Flag.CLOCK_JUMP)
 CLOCK_FLAGS = Flag.CLOCK_FUTURE | Flag.CLOCK_UNSET | Flag.TIME_ESTIMATED | Flag.CLOCK_JUMP
 
 FLAG_TEXTS: Mapping[Flag, str] = {
-    Flag.CO2_OVER_RANGE: "The gas has more CO2 than the sensor can read.",
-    Flag.CO2_FAULT: "The CO2 sensor reports a fault. Check its cable and its filter.",
-    Flag.WARM_UP: "The CO2 sensor is warming up.",
-    Flag.STALE: "The device repeats an old value. Check the sensor's serial line.",
-    Flag.TEMPERATURE_OPEN: "The thermocouple is broken or not connected.",
-    Flag.TEMPERATURE_FAULT: "The thermocouple's converter reports a fault.",
-    Flag.VELOCITY_FAULT: "The gas velocity sensor reports a fault. Clean its tubes.",
-    Flag.PRESSURE_DIFFERENCE_NEGATIVE: "The velocity probe reads backwards: its tubes may be swapped.",
-    Flag.PRESSURE_DEFAULT: "The device has no pressure of its own; the site's mean pressure is used.",
-    Flag.MAINTENANCE: "Maintenance is going on.",
-    Flag.CALIBRATION: "The sensor is being calibrated.",
-    Flag.STUCK: "The CO2 sensor has given the very same value for too long.",
-    Flag.IMPLAUSIBLE: "A value is outside what a chimney can have.",
-    Flag.BOILER_OFF: "The boiler is off.",
-    Flag.CLOCK_JUMP: "The device's clock has jumped.",
-    Flag.CLOCK_FUTURE: "The device's clock is ahead; the time of receipt is used.",
-    Flag.CLOCK_UNSET: "The device's clock is not set; the time was worked out from its running time.",
-    Flag.TIME_ESTIMATED: "The time of this reading is an estimate.",
-    Flag.BACKLOG: "Sent later, out of the device's store.",
-    Flag.UNFIT_SENSOR: "This CO2 sensor cannot measure this gas: its range is too small. It gives no valid rate.",
-    Flag.VALUE_MISSING: "A value is missing, so there is no rate.",
-    Flag.DEVICE_DISAGREES: "The device computes a different rate. Check that it has the current chimney settings.",
-    Flag.CO2_IMPLAUSIBLE: "The CO2 value is outside what a chimney can have. Calibrate the analyser.",
-    Flag.TEMPERATURE_IMPLAUSIBLE: "The temperature is outside what a chimney can have. Check the thermocouple.",
-    Flag.VELOCITY_IMPLAUSIBLE: "The velocity cannot be: hot gas full of CO2 does not stand still. Clean the probe.",
-    Flag.PRESSURE_IMPLAUSIBLE: "The device's pressure cannot be; the site's mean pressure is used.",
+    Flag.CO2_OVER_RANGE: N_("The gas has more CO2 than the sensor can read."),
+    Flag.CO2_FAULT: N_("The CO2 sensor reports a fault. Check its cable and its filter."),
+    Flag.WARM_UP: N_("The CO2 sensor is warming up."),
+    Flag.STALE: N_("The device repeats an old value. Check the sensor's serial line."),
+    Flag.TEMPERATURE_OPEN: N_("The thermocouple is broken or not connected."),
+    Flag.TEMPERATURE_FAULT: N_("The thermocouple's converter reports a fault."),
+    Flag.VELOCITY_FAULT: N_("The gas velocity sensor reports a fault. Clean its tubes."),
+    Flag.PRESSURE_DIFFERENCE_NEGATIVE: N_("The velocity probe reads backwards: its tubes may be swapped."),
+    Flag.PRESSURE_DEFAULT: N_("The device has no pressure of its own; the site's mean pressure is used."),
+    Flag.MAINTENANCE: N_("Maintenance is going on."),
+    Flag.CALIBRATION: N_("The sensor is being calibrated."),
+    Flag.STUCK: N_("The CO2 sensor has given the very same value for too long."),
+    Flag.IMPLAUSIBLE: N_("A value is outside what a chimney can have."),
+    Flag.BOILER_OFF: N_("The boiler is off."),
+    Flag.CLOCK_JUMP: N_("The device's clock has jumped."),
+    Flag.CLOCK_FUTURE: N_("The device's clock is ahead; the time of receipt is used."),
+    Flag.CLOCK_UNSET: N_("The device's clock is not set; the time was worked out from its running time."),
+    Flag.TIME_ESTIMATED: N_("The time of this reading is an estimate."),
+    Flag.BACKLOG: N_("Sent later, out of the device's store."),
+    Flag.UNFIT_SENSOR: N_("This CO2 sensor cannot measure this gas: its range is too small. It gives no valid rate."),
+    Flag.VALUE_MISSING: N_("A value is missing, so there is no rate."),
+    Flag.DEVICE_DISAGREES: N_("The device computes a different rate. Check that it has the current chimney settings."),
+    Flag.CO2_IMPLAUSIBLE: N_("The CO2 value is outside what a chimney can have. Calibrate the analyser."),
+    Flag.TEMPERATURE_IMPLAUSIBLE: N_("The temperature is outside what a chimney can have. Check the thermocouple."),
+    Flag.VELOCITY_IMPLAUSIBLE: N_("The velocity cannot be: hot gas full of CO2 does not stand still. Clean the probe."),
+    Flag.PRESSURE_IMPLAUSIBLE: N_("The device's pressure cannot be; the site's mean pressure is used."),
 }
 
 

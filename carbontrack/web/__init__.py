@@ -48,6 +48,7 @@ def create_app(services: Services) -> web.Application:
     """The application. Its routes are closed unless they say who may come in (:mod:`carbontrack.web.access`)."""
     middlewares = [
         edge.behind(services.trusted_proxies),
+        templating.write_in_their_language,
         answer_errors,
         find_plugin_page,
         check_access,

@@ -16,9 +16,10 @@ from carbontrack.web.auth import session_token
 from carbontrack.web.errors import REFUSALS
 from carbontrack.web.forms import Form, refused, typed, without_blanks
 from carbontrack.web.notices import Notice, sent_on
-from carbontrack.web.present import LOCALE_TITLES, ROLE_TITLES, SCOPE_TEXTS
+from carbontrack.web.present import ROLE_TITLES, SCOPE_TEXTS
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
+from carbontrack.words import LANGUAGE_TITLES
 
 ROLES_TO_ASK_FOR = (Role.FACTORY_CLERK, Role.FACTORY_MANAGER, Role.HQ_MANAGER, Role.AUDITOR)
 TOKEN_DAYS = (30, 90, 365)
@@ -153,7 +154,7 @@ async def _account_page(request: web.Request, wrong: Form | None = None) -> web.
     values = {
         "forms_of": forms,
         "factory": next((it for it in await services.store.factories() if it.id == user.factory_id), None),
-        "locales": list(LOCALE_TITLES.items()),
+        "locales": list(LANGUAGE_TITLES.items()),
         "sessions": await services.store.sessions(user.id, now),
         "this_session": await services.store.session_id(token_hash(session_token(request) or "")),
         "tokens": await services.store.api_tokens(user.id),

@@ -21,11 +21,12 @@ from carbontrack.web.api.telling import shown
 from carbontrack.web.errors import REFUSALS
 from carbontrack.web.forms import Form, refused, typed, without_blanks
 from carbontrack.web.notices import Notice, sent_on
-from carbontrack.web.present import LOCALE_TITLES, filters
+from carbontrack.web.present import filters
 from carbontrack.web.rest import Id, Input, write_cursor
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import ALERTS, render
 from carbontrack.web.trend_pages import MOST_POINTS
+from carbontrack.words import LANGUAGE_TITLES
 
 ALERT = ALERTS + "{id:\\d{1,9}}/"
 ALERTS_SHOWN = 50
@@ -156,7 +157,7 @@ async def _alert_page(request: web.Request, alert: Alert, form: Form) -> web.Res
         "steps": words.first_steps,
         "language": user.locale,
         "other_steps": others.first_steps if others != words else (),
-        "other_language": (other, LOCALE_TITLES[other]),
+        "other_language": (other, LANGUAGE_TITLES[other]),
         "earlier": [it for it in alike if it.id != alert.id and (it.device_id, it.factory_id) == of],
         "members": [_shown(services, part, places, user.locale) for part in parts],
         "parts_shown": PARTS_SHOWN,

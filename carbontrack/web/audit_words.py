@@ -12,8 +12,9 @@ from typing import Any
 
 from carbontrack.model import AuditAction, AuditEvent, Scope, UserStatus
 from carbontrack.passwords import RESET
-from carbontrack.web.present import LOCALE_TITLES, NO_VALUE, ROLE_TITLES, SCOPE_TEXTS, STATUS_TITLES
+from carbontrack.web.present import NO_VALUE, ROLE_TITLES, SCOPE_TEXTS, STATUS_TITLES
 from carbontrack.web.templating import PEOPLE
+from carbontrack.words import LANGUAGE_TITLES
 
 ACTION_TITLES: Mapping[str, str] = {
     AuditAction.USER_SIGNED_IN: "Signed in",
@@ -95,7 +96,7 @@ UNITS: Mapping[str, str] = {"m": "m", "ms": "m/s", "kg": "kg", "kpa": "kPa", "pp
 VALUE_TITLES: Mapping[tuple[str, str], Mapping[Any, str]] = {
     ("user", "role"): ROLE_TITLES,
     ("user", "status"): STATUS_TITLES,
-    ("user", "locale"): LOCALE_TITLES,
+    ("user", "locale"): LANGUAGE_TITLES,
     ("user", "purpose"): {RESET: "a new password"},
 }
 """Words for values, by what an event is about and the field."""

@@ -5,30 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
-from carbontrack.model import AuditAction, TrendPoint, User
+from carbontrack.model import LOCALES, AuditAction, TrendPoint, User
 from carbontrack.passwords import token_hash
 from carbontrack.plugins import RenderError
 from carbontrack.reports import ReportTooLarge, gather
 from carbontrack.store import TIER_MS
-from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow, origin, public
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, TOKEN, USER, allow, origin, public
 from carbontrack.web.api.plugins import reload_for
 from carbontrack.web.attempts import TooManyAttempts
-from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, session_token, set_cookie
+from carbontrack.web.auth import AUTHENTICATOR, delete_cookie, is_secure, session_token, set_cookie
 from carbontrack.web.errors import Problem
 from carbontrack.web.forms import posted
 from carbontrack.web.ledger_pages import page_factory
 from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
+from carbontrack.words import LANGUAGE_COOKIE, RATE_COOKIE, RATES, gettext
 
 log = structlog.get_logger(__name__)
 
 LONGEST_TREND_H = 168
 TIER_S = TIER_MS // 1000
+YEAR_S = 31_536_000
 
 
 def add_routes(app: web.Application) -> None:
@@ -37,6 +40,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/login", login_page, name="login")
     app.router.add_post("/login", login)
     app.router.add_post("/logout", logout)
+    app.router.add_post("/preferences", prefer)
     app.router.add_get("/factory/{slug}/trend.json", trend)
     app.router.add_get("/factory/{slug}/report", report)
     app.router.add_post("/hq/unpark/", unpark)
@@ -84,7 +88,7 @@ async def login(request: web.Request) -> web.StreamResponse:
         answer.headers["Retry-After"] = str(error.retry_after_s)
         return answer
     if session is None:
-        error_text = "E-mail address and password do not belong together. Check both and try again."
+        error_text = gettext("E-mail address and password do not belong together. Check both and try again.")
         return _login_form(request, email=email, next_url=next_url, error=error_text, status=401)
     response = web.HTTPSeeOther(next_url or "/")
     set_cookie(request, response, session, services)
@@ -116,6 +120,27 @@ async def logout(request: web.Request) -> web.StreamResponse:
     response = web.HTTPSeeOther("/login")
     delete_cookie(request, response)
     raise response
+
+
+@public
+async def prefer(request: web.Request) -> web.StreamResponse:
+    """Write in another language or unit from now on: the language goes with the account, where there is one."""
+    form = await posted(request)
+    language, unit = (str(form.get(name, "")) for name in ("language", "rate_unit"))
+    page = urlsplit(request.headers.get("Referer", ""))
+    response = web.HTTPSeeOther(_local(f"{page.path}?{page.query}" if page.query else page.path) or "/")
+    if language in LOCALES:
+        if USER in request and TOKEN not in request:
+            await request.app[SERVICES].store.change_user(request[USER].id, locale=language, by=origin(request))
+        _remember(request, response, LANGUAGE_COOKIE, language)
+    if unit in RATES:
+        _remember(request, response, RATE_COOKIE, unit)
+    raise response
+
+
+def _remember(request: web.Request, response: web.StreamResponse, name: str, value: str) -> None:
+    secure = is_secure(request)
+    response.set_cookie(name, value, path="/", max_age=YEAR_S, secure=secure, httponly=True, samesite="Lax")
 
 
 # --- what the pages ask for

@@ -8,35 +8,36 @@ from typing import Any
 
 from carbontrack.health import FAULT_FLAGS, FLAG_TEXTS, AspectName, HealthState
 from carbontrack.model import Flag, Role, Scope, Snapshot, User, UserStatus
+from carbontrack.words import N_, RATES, date_text, decimal, gettext, reader, time_text
 
 NO_VALUE = "\N{EN DASH}"
 SECONDS_PER_HOUR = 3600
+MINUTE = "dd MMM HH:mm"
+RATE_DIGITS: Mapping[str, int] = {"kg/h": 0, "t/day": 2}
 IDLE_BELOW_C = 80.0
 """Flue gas colder than this is no fire's: a firing tea boiler's is 120 degC and more."""
 
 ROLE_TITLES: Mapping[Role, str] = {
-    Role.HQ_MANAGER: "Headquarters",
-    Role.FACTORY_MANAGER: "Factory manager",
-    Role.FACTORY_CLERK: "Factory clerk",
-    Role.AUDITOR: "Auditor",
-    Role.OPERATOR: "Operator",
+    Role.HQ_MANAGER: N_("Headquarters"),
+    Role.FACTORY_MANAGER: N_("Factory manager"),
+    Role.FACTORY_CLERK: N_("Factory clerk"),
+    Role.AUDITOR: N_("Auditor"),
+    Role.OPERATOR: N_("Operator"),
 }
 
 STATUS_TITLES: Mapping[UserStatus, str] = {
-    UserStatus.PENDING: "Waits for approval",
-    UserStatus.ACTIVE: "May sign in",
-    UserStatus.DISABLED: "Disabled",
+    UserStatus.PENDING: N_("Waits for approval"),
+    UserStatus.ACTIVE: N_("May sign in"),
+    UserStatus.DISABLED: N_("Disabled"),
 }
 
 SCOPE_TEXTS: Mapping[Scope, str] = {
-    Scope.READ: "Read everything that you may see",
-    Scope.ENTRIES: "Enter, change and withdraw energy and tea",
-    Scope.REPORTS: "Report periods",
-    Scope.REGISTRY: "Change factories, chimneys, plans and devices",
-    Scope.EMISSIONS: "Hand in readings",
+    Scope.READ: N_("Read everything that you may see"),
+    Scope.ENTRIES: N_("Enter, change and withdraw energy and tea"),
+    Scope.REPORTS: N_("Report periods"),
+    Scope.REGISTRY: N_("Change factories, chimneys, plans and devices"),
+    Scope.EMISSIONS: N_("Hand in readings"),
 }
-
-LOCALE_TITLES: Mapping[str, str] = {"en": "English", "sw": "Kiswahili"}
 
 BROWSERS = (
     ("Edg", "Edge"),
@@ -51,82 +52,86 @@ BROWSERS = (
 """What tells a browser from those below, whose names it gives as well."""
 SYSTEMS = (
     ("Android", "Android"),
-    ("iPhone", "an iPhone"),
-    ("iPad", "an iPad"),
+    ("iPhone", N_("an iPhone")),
+    ("iPad", N_("an iPad")),
     ("Windows", "Windows"),
     ("CrOS", "ChromeOS"),
-    ("Mac OS X", "a Mac"),
+    ("Mac OS X", N_("a Mac")),
     ("Linux", "Linux"),
 )
 
 STATE_TITLES: Mapping[str, str] = {
-    "firing": "Firing",
-    "idle": "Idle",
-    "offline": "Offline",
-    "fault": "Fault",
-    "unfit": "Unfit sensor",
-    "no_data": "No data yet",
+    "firing": N_("Firing"),
+    "idle": N_("Idle"),
+    "offline": N_("Offline"),
+    "fault": N_("Fault"),
+    "unfit": N_("Unfit sensor"),
+    "no_data": N_("No data yet"),
 }
 
 HEALTH_TITLES: Mapping[HealthState, str] = {
-    HealthState.BAD: "Bad",
-    HealthState.ATTENTION: "Needs attention",
-    HealthState.GOOD: "Good",
-    HealthState.UNKNOWN: "Not known",
+    HealthState.BAD: N_("Bad"),
+    HealthState.ATTENTION: N_("Needs attention"),
+    HealthState.GOOD: N_("Good"),
+    HealthState.UNKNOWN: N_("Not known"),
 }
 """The worst first."""
 
 ASPECT_TITLES: Mapping[AspectName, str] = {
-    AspectName.CONNECTION: "Connection",
-    AspectName.FRESHNESS: "Freshness",
-    AspectName.CLOCK: "Clock",
-    AspectName.SENSORS: "Sensors",
-    AspectName.BACKLOG: "Store",
-    AspectName.FIRMWARE: "Firmware",
-    AspectName.PROCESSING: "Processing",
+    AspectName.CONNECTION: N_("Connection"),
+    AspectName.FRESHNESS: N_("Freshness"),
+    AspectName.CLOCK: N_("Clock"),
+    AspectName.SENSORS: N_("Sensors"),
+    AspectName.BACKLOG: N_("Store"),
+    AspectName.FIRMWARE: N_("Firmware"),
+    AspectName.PROCESSING: N_("Processing"),
 }
 
 CAUSE_TEXTS: Mapping[str, str] = {
-    "invalid_json": "The message is not readable JSON.",
-    "wrong_type": "A value has the wrong type.",
-    "missing_field": "A field is missing.",
-    "not_finite": "A value is not a finite number (NaN or infinite).",
-    "unknown_version": "The message has a format version that this platform does not read.",
-    "invalid_stream": "The stream id is not one.",
-    "bad_sequence": "The sequence numbers do not fit together.",
-    "row_count_mismatch": "The message has more or fewer records than it says.",
-    "empty": "The message has no records.",
-    "too_many_records": "The message has too many records.",
-    "bad_time": "The times of one message lie too far apart.",
-    "wrong_device": "The message names another device than the one that sent it.",
-    "unknown_frame": "No plugin that runs reads one of the sensors' frames.",
-    "same_quantity": "Two sensors' frames of one moment give the same quantity.",
-    "frame_length": "A sensor's frame is too short or too long.",
-    "frame_checksum": "The checksum of a sensor's frame is wrong.",
-    "frame_form": "A sensor's frame is not of the form that its decoder reads.",
-    "modbus_exception": "A meter refused to be read.",
-    "bad_state": "The presence message cannot be read.",
-    "no_driver": "No plugin brings the device's sensor driver.",
-    "driver_failed": "The sensor driver failed on this message.",
-    "driver_held_back": "The sensor driver failed again and again for this device, and rests for a while.",
-    "database_refused": "The database refused the row.",
+    "invalid_json": N_("The message is not readable JSON."),
+    "wrong_type": N_("A value has the wrong type."),
+    "missing_field": N_("A field is missing."),
+    "not_finite": N_("A value is not a finite number (NaN or infinite)."),
+    "unknown_version": N_("The message has a format version that this platform does not read."),
+    "invalid_stream": N_("The stream id is not one."),
+    "bad_sequence": N_("The sequence numbers do not fit together."),
+    "row_count_mismatch": N_("The message has more or fewer records than it says."),
+    "empty": N_("The message has no records."),
+    "too_many_records": N_("The message has too many records."),
+    "bad_time": N_("The times of one message lie too far apart."),
+    "wrong_device": N_("The message names another device than the one that sent it."),
+    "unknown_frame": N_("No plugin that runs reads one of the sensors' frames."),
+    "same_quantity": N_("Two sensors' frames of one moment give the same quantity."),
+    "frame_length": N_("A sensor's frame is too short or too long."),
+    "frame_checksum": N_("The checksum of a sensor's frame is wrong."),
+    "frame_form": N_("A sensor's frame is not of the form that its decoder reads."),
+    "modbus_exception": N_("A meter refused to be read."),
+    "bad_state": N_("The presence message cannot be read."),
+    "no_driver": N_("No plugin brings the device's sensor driver."),
+    "driver_failed": N_("The sensor driver failed on this message."),
+    "driver_held_back": N_("The sensor driver failed again and again for this device, and rests for a while."),
+    "database_refused": N_("The database refused the row."),
 }
 
 
-def kg_per_h(kg_per_s: float | None) -> str:
-    """A rate in kg/h with three significant digits."""
-    return NO_VALUE if kg_per_s is None else number(kg_per_s * SECONDS_PER_HOUR, 0 if kg_per_s >= 0.003 else 1)
+def rate(kg_per_s: float | None) -> str:
+    """A rate in the unit that the reader has chosen, with three significant digits in everyday use."""
+    if kg_per_s is None:
+        return NO_VALUE
+    unit = reader().rate_unit
+    digits = RATE_DIGITS[unit] if kg_per_s >= 0.003 else RATE_DIGITS[unit] + 1
+    return decimal(kg_per_s * RATES[unit], digits)
 
 
 def number(value: float | None, digits: int = 0) -> str:
-    return NO_VALUE if value is None else f"{value:,.{digits}f}"
+    return NO_VALUE if value is None else decimal(value, digits)
 
 
 def tonnes(kg: float | None) -> str:
     """A mass: kg below a tonne, tonnes from there on."""
     if kg is None:
         return NO_VALUE
-    return f"{kg:,.0f} kg" if kg < 1000 else f"{kg / 1000:,.2f} t"
+    return f"{decimal(kg)} kg" if kg < 1000 else f"{decimal(kg / 1000, 2)} t"
 
 
 def percent(ratio: float | None) -> str:
@@ -140,18 +145,22 @@ def byte_size(count: float | None) -> str:
     """A size in the unit that leaves up to three digits before the point; 1 kB is 1000 bytes."""
     if count is None:
         return NO_VALUE
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(count) < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+    if abs(count) < 1000:
+        return gettext("%(count)s bytes", count=decimal(count))
+    for unit in ("kB", "MB", "GB"):
         count /= 1000
-    return f"{count:,.1f} TB"
+        if abs(count) < 1000:
+            return f"{decimal(count, 0 if count >= 100 else 1)} {unit}"
+    return f"{decimal(count / 1000, 1)} TB"
 
 
 def days_text(days: float) -> str:
     """How long there is room: in years where that says more."""
     if days < 1:
-        return "less than a day"
-    return f"{days:,.0f} days" if days < 2 * 365 else f"{days / 365:,.0f} years"
+        return gettext("less than a day")
+    if days < 2 * 365:
+        return gettext("%(count)s days", count=decimal(days))
+    return gettext("%(count)s years", count=decimal(days / 365))
 
 
 def duration_text(lasts: timedelta) -> str:
@@ -159,22 +168,23 @@ def duration_text(lasts: timedelta) -> str:
     minutes = max(0, round(lasts.total_seconds() / 60))
     days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
     if days:
-        return f"{days} d {hours} h" if hours else f"{days} d"
-    if hours:
-        return f"{hours} h {rest} min" if rest else f"{hours} h"
-    return f"{rest} min" if rest else "less than a minute"
+        text = gettext("%(days)s d %(hours)s h") if hours else gettext("%(days)s d")
+    elif hours:
+        text = gettext("%(hours)s h %(minutes)s min") if rest else gettext("%(hours)s h")
+    else:
+        text = gettext("%(minutes)s min") if rest else gettext("less than a minute")
+    return text % {"days": days, "hours": hours, "minutes": rest}
 
 
 def significant(value: float | None) -> str:
     """A measured value as people write it: four digits that count, and no power of ten."""
     if value is None:
         return NO_VALUE
-    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 4
-    return f"{value:,.{digits}f}"
+    return decimal(value, 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 4)
 
 
-def day_text(day: date | None) -> str:
-    return NO_VALUE if day is None else f"{day:%d %b %Y}"
+def day_text(day: date | None, pattern: str = "dd MMM y") -> str:
+    return NO_VALUE if day is None else date_text(day, pattern)
 
 
 def flag_texts(flags: int) -> list[str]:
@@ -183,7 +193,7 @@ def flag_texts(flags: int) -> list[str]:
 
 
 def cause_text(cause: str) -> str:
-    return CAUSE_TEXTS.get(cause, cause.replace("_", " ").capitalize() + ".")
+    return gettext(CAUSE_TEXTS[cause]) if cause in CAUSE_TEXTS else cause.replace("_", " ").capitalize() + "."
 
 
 def person_name(user: User) -> str:
@@ -194,10 +204,10 @@ def person_name(user: User) -> str:
 def program_name(user_agent: str) -> str:
     """What somebody has signed in with, in plain words: ``Chrome on Android``; a program by its own name."""
     if not user_agent.startswith("Mozilla/"):
-        return user_agent.partition("/")[0].strip()[:40] or "A program"
-    browser = next((name for mark, name in BROWSERS if mark in user_agent), "A browser")
+        return user_agent.partition("/")[0].strip()[:40] or gettext("A program")
+    browser = next((name for mark, name in BROWSERS if mark in user_agent), gettext("A browser"))
     system = next((name for mark, name in SYSTEMS if mark in user_agent), "")
-    return f"{browser} on {system}" if system else browser
+    return gettext("%(browser)s on %(system)s", browser=browser, system=gettext(system)) if system else browser
 
 
 def zone_short(now: datetime, zone: tzinfo) -> str:
@@ -207,35 +217,24 @@ def zone_short(now: datetime, zone: tzinfo) -> str:
 def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
     """The filters of the templates."""
 
-    def local_time(moment: datetime | None) -> str:
-        return NO_VALUE if moment is None else moment.astimezone(zone).strftime("%H:%M:%S")
+    def local(moment: datetime | None, pattern: str) -> str:
+        return NO_VALUE if moment is None else time_text(moment, zone, pattern)
 
-    def local_datetime(moment: datetime | None) -> str:
-        return NO_VALUE if moment is None else f"{moment.astimezone(zone):%d %b %H:%M}"
-
-    def local_date(moment: datetime | None) -> str:
-        return NO_VALUE if moment is None else f"{moment.astimezone(zone):%d %b %Y}"
-
-    def local_moment(moment: datetime) -> str:
-        """To the second, with the year: for what is looked up years later."""
-        return f"{moment.astimezone(zone):%d %b %Y %H:%M:%S}"
-
-    def local_span(start: datetime, end: datetime, form: str = "%d %b") -> str:
+    def local_span(start: datetime, end: datetime, pattern: str = "dd MMM") -> str:
         """A period in local days, as people say it."""
-        first, last = (f"{moment.astimezone(zone):{form}}" for moment in (start, end - timedelta(seconds=1)))
-        return first if first == last else f"{first} to {last}"
+        first, last = (local(moment, pattern) for moment in (start, end - timedelta(seconds=1)))
+        return first if first == last else gettext("%(first)s to %(last)s", first=first, last=last)
 
     def local_range(start: datetime, end: datetime) -> str:
         """From when to when, to the minute; the day is said once if it is one."""
-        first, last = start.astimezone(zone), end.astimezone(zone)
-        if first.date() == last.date():
-            return f"{first:%d %b %H:%M}-{last:%H:%M}"
-        return f"{first:%d %b %H:%M} to {last:%d %b %H:%M}"
+        if start.astimezone(zone).date() == end.astimezone(zone).date():
+            return f"{local(start, MINUTE)}-{local(end, 'HH:mm')}"
+        return gettext("%(first)s to %(last)s", first=local(start, MINUTE), last=local(end, MINUTE))
 
     return {
         "local_span": local_span,
         "local_range": local_range,
-        "kg_per_h": kg_per_h,
+        "rate": rate,
         "number": number,
         "bytes": byte_size,
         "days": days_text,
@@ -246,10 +245,11 @@ def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
         "percent": percent,
         "flag_text": flag_texts,
         "cause_text": cause_text,
-        "local_time": local_time,
-        "local_datetime": local_datetime,
-        "local_date": local_date,
-        "local_moment": local_moment,
+        "local_time": lambda moment: local(moment, "HH:mm:ss"),
+        "local_datetime": lambda moment: local(moment, MINUTE),
+        "local_date": lambda moment: local(moment, "dd MMM y"),
+        # To the second, with the year: for what is looked up years later.
+        "local_moment": lambda moment: local(moment, "dd MMM y HH:mm:ss"),
         "person_name": person_name,
         "program_name": program_name,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,27 @@ import aiohttp_jinja2
 import jinja2
 from aiohttp import web
 
+from carbontrack.health import FLAG_TEXTS
 from carbontrack.model import User, UserStatus
 from carbontrack.passwords import SHORTEST_PASSWORD
 from carbontrack.web import present
-from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, REGISTRY_ROLES, USER, Handler, scope
+from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, REGISTRY_ROLES, TOKEN, USER, Handler, scope
 from carbontrack.web.notices import forget_notice, waiting_notice
 from carbontrack.web.services import SERVICES, Services
+from carbontrack.words import (
+    LANGUAGE_COOKIE,
+    LANGUAGE_TITLES,
+    N_,
+    RATE_COOKIE,
+    RATES,
+    gettext,
+    in_language_of,
+    ngettext,
+    preferred,
+    reader,
+    script_words,
+    write_for,
+)
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -28,7 +43,7 @@ WAITING: web.RequestKey[Mapping[str, int]] = web.RequestKey("waiting", Mapping)
 """How much waits for whoever asks, by the page where it does."""
 NOW_AND_THEN = frozenset({"/hq/plugins/", "/hq/quality", FACTORIES, PEOPLE, "/hq/alert-rules", "/hq/audit/"})
 """What is needed now and then: it stands together under one heading of the menu."""
-WAITING_TEXTS: Mapping[str, str] = {PEOPLE: "waiting for approval", ALERTS: "not acknowledged"}
+WAITING_TEXTS: Mapping[str, str] = {PEOPLE: N_("waiting for approval"), ALERTS: N_("not acknowledged")}
 
 
 class Environments:
@@ -65,8 +80,12 @@ def set_up(app: web.Application, services: Services) -> None:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.i18n"],
         filters=present.filters(services.time_zone),
     )
+    environment.policies["ext.i18n.trimmed"] = True
+    environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]  # by the extension
+    environment.globals["reader"] = reader
     app[ENVIRONMENTS] = Environments(environment)
     versions: dict[str, str] = {}
 
@@ -81,8 +100,18 @@ def set_up(app: web.Application, services: Services) -> None:
 
 
 @web.middleware
+async def write_in_their_language(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Write as the browser says and its cookies; whoever has signed in has a language of their own."""
+    language, unit = request.cookies.get(LANGUAGE_COOKIE), request.cookies.get(RATE_COOKIE)
+    write_for(preferred(language, request.headers.get("Accept-Language", ""), unit))
+    return await handler(request)
+
+
+@web.middleware
 async def count_waiting(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Everybody sees on every page how many alerts wait, and whoever lets people in how many of those do."""
+    if USER in request and TOKEN not in request:
+        write_for(in_language_of(request[USER], reader()))
     if USER in request and not request.path.startswith(("/api/", "/static/")):
         store, user = request.app[SERVICES].store, request[USER]
         waiting = {ALERTS: await store.unseen_alerts(scope(user))}
@@ -102,9 +131,12 @@ def render(request: web.Request, template: str, values: Mapping[str, Any], folde
     common = {
         "user": user,
         "notice": notice,
-        "role_title": present.ROLE_TITLES[user.role] if user else "",
+        "role_title": gettext(present.ROLE_TITLES[user.role]) if user else "",
+        "script_words": _script_words(),
         "menu": _menu(request, services, user),
         "path": request.path_qs,
+        "languages": LANGUAGE_TITLES,
+        "rate_units": list(RATES),
         "time_zone": str(services.time_zone),
         "zone_short": present.zone_short(services.clock(), services.time_zone),
     }
@@ -113,6 +145,13 @@ def render(request: web.Request, template: str, values: Mapping[str, Any], folde
     if notice is not None:
         forget_notice(request, response)
     return response
+
+
+def _script_words() -> Mapping[str, str | Sequence[str]]:
+    """The scripts' words, and with them those of the live stream, which is in English: all hear the same."""
+    words = script_words()
+    sent = (*present.STATE_TITLES.values(), *FLAG_TEXTS.values())
+    return words and {**words, **{text: gettext(text) for text in sent}}
 
 
 def _menu(request: web.Request, services: Services, user: User | None) -> list[dict[str, Any]]:
@@ -124,24 +163,28 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
         for view in services.plugins.contributions.portals.values()
         if view.in_menu and user.role in view.roles and "{" not in view.path
     ]
-    items.insert(1, ("Alerts", ALERTS))
+    items.insert(1, (N_("Alerts"), ALERTS))
     if user.role in NETWORK_ROLES:
-        items[2:2] = [("Leaderboard", "/hq/leaderboard"), ("Data quality", "/hq/quality"), ("Devices", DEVICES)]
+        items[2:2] = [
+            (N_("Leaderboard"), "/hq/leaderboard"),
+            (N_("Data quality"), "/hq/quality"),
+            (N_("Devices"), DEVICES),
+        ]
     if user.role in REGISTRY_ROLES:
-        items.append(("Factories", FACTORIES))
+        items.append((N_("Factories"), FACTORIES))
     if user.role in HQ_ONLY:
-        items.append(("People", PEOPLE))
+        items.append((N_("People"), PEOPLE))
     if user.role in NETWORK_ROLES:
-        items.append(("Alert rules", "/hq/alert-rules"))
-        items.append(("Audit log", "/hq/audit/"))
+        items.append((N_("Alert rules"), "/hq/alert-rules"))
+        items.append((N_("Audit log"), "/hq/audit/"))
     return [
         {
-            "title": title,
+            "title": gettext(title),
             "url": url,
             "is_rare": url in NOW_AND_THEN,
             "current": request.path == url or (url in NOW_AND_THEN and request.path.startswith(url)),
             "waiting": request.get(WAITING, {}).get(url, 0),
-            "waiting_text": WAITING_TEXTS.get(url, ""),
+            "waiting_text": gettext(WAITING_TEXTS[url]) if url in WAITING_TEXTS else "",
         }
         for title, url in items
     ]

@@ -108,6 +108,7 @@ CALLS: Mapping[str, Call] = {
         form=lambda it: {"email": it.side.clerk.email, "password": PASSWORD}, actor=lambda it: it.side.clerk.email
     ),
     "POST /logout": Call(form={}, ends=True),
+    "POST /preferences": Call(form={"rate_unit": "kg/h"}, unaudited="it is a cookie"),
     "POST /hq/unpark/": Call(form=lambda it: {"device_id": it.side.device.device_id}),
     "POST /hq/plugins/reload": Call(form={}),
     "POST /register": Call(

@@ -1,14 +1,15 @@
 // The factory page: live values of each device, and the chart of the last hours.
 
 import { TrendChart } from "./chart.js";
-import { kgPerHour, localDateTime, localTime, number } from "./format.js";
+import { localDateTime, localTime, number, rateText } from "./format.js";
 import { follow, write } from "./live.js";
 import { keepFresh } from "./refresh.js";
+import { gettext } from "./words.js";
 
 const TREND_EVERY_MS = 60_000;
 
 const FIELDS = {
-  co2_kg_per_h: (row) => kgPerHour(row.co2_kg_per_s),
+  co2_kg_per_h: (row) => rateText(row.co2_kg_per_s),
   co2_percent: (row) => number(row.co2_percent, 2),
   temperature_c: (row) => number(row.temperature_c, 0),
   velocity_ms: (row) => number(row.velocity_ms, 1),
@@ -27,7 +28,7 @@ function showDevice(element, row) {
   write(field("seen"), seen(row), { quiet: true });
   const state = field("state");
   state.dataset.state = row.state;
-  write(state.querySelector("[data-text]"), row.state_title, { quiet: true });
+  write(state.querySelector("[data-text]"), gettext(row.state_title), { quiet: true });
   const flags = field("flags");
   if (row.flag_texts.join("\n") !== [...flags.children].map((item) => item.textContent.trim()).join("\n")) {
     flags.replaceChildren(...row.flag_texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
@@ -44,7 +45,7 @@ function show(rows, changed) {
   const own = [...document.querySelectorAll("[data-device-id]")].map((element) => rows.get(element.dataset.deviceId));
   const rates = own.filter((row) => row?.online && row.co2_kg_per_s !== null).map((row) => row.co2_kg_per_s);
   const sum = rates.length ? rates.reduce((total, rate) => total + rate) : null;
-  write(document.querySelector('[data-tile="kg_per_h"]'), kgPerHour(sum));
+  write(document.querySelector('[data-tile="kg_per_h"]'), rateText(sum));
 }
 
 function startChart(figure) {

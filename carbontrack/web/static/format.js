@@ -1,8 +1,15 @@
 // Numbers and times as web/present.py writes them, so that a value looks the same before and after its first update.
 
+import { gettext } from "./words.js";
+
 const NO_VALUE = "\u2013";
 export const SECONDS_PER_HOUR = 3600;
 const TIME_ZONE = document.documentElement.dataset.timeZone;
+
+const LANGUAGE = document.documentElement.lang;
+const LOCALE = { en: "en-US", sw: "sw-KE" }[LANGUAGE] ?? LANGUAGE; // of English the months of en-US, as the server has them
+const RATES = { "kg/h": { factor: 3600, digits: 0 }, "t/day": { factor: 86.4, digits: 2 } }; // as web/present.py
+const RATE = RATES[document.documentElement.dataset.rateUnit] ?? RATES["kg/h"];
 
 const numberFormats = new Map();
 
@@ -10,18 +17,23 @@ export function number(value, digits = 0) {
   if (value === null || value === undefined) return NO_VALUE;
   if (!numberFormats.has(digits)) {
     const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
-    numberFormats.set(digits, new Intl.NumberFormat("en-US", options));
+    numberFormats.set(digits, new Intl.NumberFormat(LOCALE, options));
   }
   return numberFormats.get(digits).format(value);
 }
 
-/** A rate in kg/s as kg/h; small ones with a decimal. */
-export function kgPerHour(kgPerSecond) {
+/** A rate in kg/s in the unit that the reader has chosen; small ones with a decimal more. */
+export function rateText(kgPerSecond) {
   if (kgPerSecond === null || kgPerSecond === undefined) return NO_VALUE;
-  return number(kgPerSecond * SECONDS_PER_HOUR, kgPerSecond >= 0.003 ? 0 : 1);
+  return number(kgPerSecond * RATE.factor, RATE.digits + (kgPerSecond >= 0.003 ? 0 : 1));
 }
 
-const clock = new Intl.DateTimeFormat("en-US", {
+/** What that unit is called. */
+export function rateUnit() {
+  return gettext(document.documentElement.dataset.rateUnit);
+}
+
+const clock = new Intl.DateTimeFormat(LOCALE, {
   timeZone: TIME_ZONE, hourCycle: "h23", month: "short", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
 });
 

@@ -1,6 +1,6 @@
 // The network page: sums of the live rows by factory and region, and the search.
 
-import { kgPerHour } from "./format.js";
+import { rateText } from "./format.js";
 import { follow, write } from "./live.js";
 import { keepFresh } from "./refresh.js";
 
@@ -31,7 +31,7 @@ function show(rows, { quiet = false } = {}) {
   let online = 0;
   for (const element of document.querySelectorAll("tr[data-factory-id]")) {
     const sum = factories.get(element.dataset.factoryId) ?? { rate: null, online: 0 };
-    write(element.querySelector('[data-field="kg_per_h"]'), kgPerHour(sum.rate), { quiet });
+    write(element.querySelector('[data-field="kg_per_h"]'), rateText(sum.rate), { quiet });
     write(element.querySelector('[data-field="online"]'), String(sum.online), { quiet });
     const devices = Number(element.querySelector('[data-field="devices"]').textContent);
     const reach = sum.online === 0 ? "none" : sum.online < devices ? "some" : "all";
@@ -43,7 +43,7 @@ function show(rows, { quiet = false } = {}) {
     online += sum.online;
     if (sum.rate !== null) rate = (rate ?? 0) + sum.rate;
   }
-  write(document.querySelector('[data-tile="kg_per_h"]'), kgPerHour(rate), { quiet });
+  write(document.querySelector('[data-tile="kg_per_h"]'), rateText(rate), { quiet });
   write(document.querySelector('[data-tile="devices_online"]'), String(online), { quiet });
   showRegions(regions, quiet);
 }
@@ -52,7 +52,7 @@ function showRegions(regions, quiet) {
   const most = Math.max(...regions.values(), 0) * 3600 || 1;
   for (const element of document.querySelectorAll("li[data-region]")) {
     const rate = regions.get(element.dataset.region) ?? 0;
-    write(element.querySelector('[data-field="region_kg_per_h"]'), kgPerHour(rate), { quiet });
+    write(element.querySelector('[data-field="region_kg_per_h"]'), rateText(rate), { quiet });
     const meter = element.querySelector("meter");
     meter.max = most;
     meter.value = rate * 3600;

@@ -2,6 +2,7 @@
 
 import { hear } from "./alerts.js";
 import { localMinute } from "./format.js";
+import { gettext } from "./words.js";
 
 const STREAM = "/api/live/";
 const SLOW_MS = 1_500; // only a connection that takes longer than this is worth a word
@@ -11,7 +12,7 @@ const HIDDEN_MS = 60_000; // nobody looks: stop, it costs the phone data and bat
 const FIRST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 30_000;
 
-const WORDS = { live: "Live", connecting: "Connecting", offline: "Offline" };
+const WORDS = { live: gettext("Live"), connecting: gettext("Connecting"), offline: gettext("Offline") };
 
 /**
  * Follow the stream. `show(rows, changed)` gets a Map of all devices' rows by id, and a Set of the ids that came since
@@ -36,7 +37,7 @@ export function follow(show, { pauseMs = 0 } = {}) {
     badge.hidden = false;
     badge.dataset.liveBadge = state;
     write(badge.querySelector("[data-text]"), WORDS[state], { quiet: true });
-    const since = state === "offline" && lastAt ? `since ${localMinute(lastAt)}` : "";
+    const since = state === "offline" && lastAt ? gettext("since %(time)s", { time: localMinute(lastAt) }) : "";
     write(badge.querySelector("[data-since]"), since, { quiet: true });
   }
 

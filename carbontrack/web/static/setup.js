@@ -1,7 +1,8 @@
 // Setting up a factory: each device's first reading shows as soon as it is there.
 
-import { kgPerHour, localTime } from "./format.js";
+import { localTime, rateText, rateUnit } from "./format.js";
 import { follow } from "./live.js";
+import { gettext } from "./words.js";
 
 function show(rows) {
   for (const element of document.querySelectorAll("[data-device]")) {
@@ -10,7 +11,10 @@ function show(rows) {
     const isFirst = element.dataset.heard === "no";
     element.dataset.heard = "yes";
     const text = element.querySelector("[data-first]");
-    text.textContent = `${isFirst ? "Its first reading is there: " : ""}${row.state_title}, ${kgPerHour(row.co2_kg_per_s)} kg/h, measured ${localTime(new Date(row.measured_at))}`;
+    const told = gettext("%(state)s, %(rate)s %(unit)s, measured %(time)s", {
+      state: gettext(row.state_title), rate: rateText(row.co2_kg_per_s), unit: rateUnit(), time: localTime(new Date(row.measured_at)),
+    });
+    text.textContent = isFirst ? gettext("Its first reading is there: %(reading)s", { reading: told }) : told;
     if (isFirst) {
       text.setAttribute("role", "status");
       text.classList.add("arrived");

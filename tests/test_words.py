@@ -1,0 +1,137 @@
+"""Languages: every text has its translation, and a page is written as its reader wants it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+from babel.messages.pofile import read_po
+
+from carbontrack.model import LOCALES
+from carbontrack.words import (
+    CATALOGUES,
+    LANGUAGE_TITLES,
+    Reader,
+    date_text,
+    decimal,
+    gettext,
+    ngettext,
+    preferred,
+    script_words,
+    write_for,
+)
+from scripts.words import catalogues, untranslated, written
+from tests.support.html import page
+from tests.support.web import SAME_ORIGIN, Portal, running_portal
+
+MARKS = re.compile(r"%\(\w+\)[sd]|%%|</?\w+")
+
+
+@pytest.fixture(autouse=True)
+def _english_again() -> Iterator[None]:
+    yield
+    write_for(Reader())
+
+
+@pytest.fixture
+async def portal(tmp_path: Path) -> AsyncIterator[Portal]:
+    async with running_portal(f"sqlite://{tmp_path / 'web.sqlite3'}") as running:
+        yield running
+
+
+class TestCatalogues:
+    def test_hold_what_the_code_says_and_a_translation_of_each(self) -> None:
+        for path, held, wanted in catalogues():
+            assert untranslated(wanted) == [], f"{path.name}: translate these, after `make words`"
+            assert {it.id for it in held} == {it.id for it in wanted}, f"{path.name}: run `make words`"
+            assert path.read_bytes() == written(wanted), f"{path.name}: run `make words`"
+
+    @pytest.mark.parametrize("path", sorted(CATALOGUES.glob("*/*.po")), ids=lambda it: f"{it.parent.name}-{it.stem}")
+    def test_put_the_same_values_and_markup_into_a_translation(self, path: Path) -> None:
+        with path.open("rb") as file:
+            catalogue = read_po(file)
+        wrong = []
+        for message in catalogue:
+            one, *many = [message.id] if isinstance(message.id, str) else message.id
+            forms = [message.string] if isinstance(message.string, str) else message.string or ()
+            wrong += [(one, form) for form in forms if one and not _alike(many[0] if many else one, str(form))]
+        assert wrong == []
+
+    def test_are_there_for_every_language_that_a_person_can_choose(self) -> None:
+        assert set(LOCALES) == set(LANGUAGE_TITLES) == {"en"} | {path.name for path in CATALOGUES.iterdir()}
+
+
+def _alike(text: str, translation: str) -> bool:
+    """Whether the same places and the same tags are in both."""
+    return sorted(MARKS.findall(text)) == sorted(MARKS.findall(translation))
+
+
+class TestReader:
+    @pytest.mark.parametrize(
+        ("chosen", "accepted", "language"),
+        [
+            (None, "", "en"),
+            (None, "sw-KE,sw;q=0.9,en;q=0.8", "sw"),
+            (None, "de, en;q=0.5, sw;q=0.7", "sw"),
+            (None, "sw;q=0, fr", "en"),
+            (None, "sw;q=x", "en"),
+            ("en", "sw", "en"),
+            ("xx", "sw", "sw"),
+        ],
+    )
+    def test_is_who_chose_or_whose_browser_asks(self, chosen: str | None, accepted: str, language: str) -> None:
+        assert preferred(chosen, accepted).language == language
+
+    def test_sees_numbers_and_dates_in_local_form(self) -> None:
+        assert (decimal(12345.678, 1), date_text(date(2026, 7, 3))) == ("12,345.7", "03 Jul 2026")
+        write_for(Reader("sw"))
+        assert (decimal(12345.678, 1), date_text(date(2026, 7, 3))) == ("12,345.7", "03 Jul 2026")
+        assert date_text(date(2026, 8, 3), "MMMM y") == "Agosti 2026"
+
+    def test_reads_english_where_nothing_is_translated(self) -> None:
+        write_for(Reader("sw"))
+        assert gettext("Not in any catalogue: %(name)s", name="x") == "Not in any catalogue: x"
+        assert ngettext("%(num)s of those", "%(num)s of these", 2) == "2 of these"
+        assert script_words()
+        write_for(Reader("en"))
+        assert script_words() == {}
+
+
+class TestPages:
+    async def test_are_in_the_language_of_the_account(self, portal: Portal) -> None:
+        client = await portal.browser("manager@example.org")
+        assert '<html lang="en"' in await page(client, "/factory/kangaita/")
+
+        async with client.post(
+            "/preferences", data={"language": "sw"}, headers=SAME_ORIGIN | {"Referer": "/account?x=1"}
+        ) as response:
+            assert response.status == 200
+            assert response.url.path_qs == "/account?x=1"
+        shown = await page(client, "/factory/kangaita/")
+        assert '<html lang="sw"' in shown
+        assert ">Toka</button>" in shown
+        found = await portal.core.store.user_by_email("manager@example.org")
+        assert found is not None
+        assert found[0].locale == "sw"
+
+    async def test_are_in_the_language_that_the_browser_asks_for_before_anybody_signs_in(self, portal: Portal) -> None:
+        async with portal.client().get("/login", headers={"Accept-Language": "sw-KE,en;q=0.5"}) as response:
+            assert '<html lang="sw"' in await response.text()
+
+    async def test_show_rates_in_the_unit_that_was_chosen(self, portal: Portal) -> None:
+        client = await portal.browser("manager@example.org")
+        async with client.post("/preferences", data={"rate_unit": "t/day"}, headers=SAME_ORIGIN) as response:
+            assert response.status == 200
+        assert '<span class="unit">t/day</span>' in await page(client, "/factory/kangaita/")
+
+    async def test_send_nobody_to_another_site(self, portal: Portal) -> None:
+        client = portal.client()
+        headers = SAME_ORIGIN | {"Referer": "https://elsewhere.example//evil.example/"}
+        client = portal.client()
+        async with client.post(
+            "/preferences", data={"language": "sw"}, headers=headers, allow_redirects=False
+        ) as response:
+            assert response.headers["Location"] == "/"
