@@ -146,10 +146,10 @@ class StackLoss:
 def siegert_coefficient(moisture: float = MOISTURE) -> float:
     """K of Siegert's formula for wood, in % CO2 / K: 0.72 at 25 % moisture.
 
-    The formula, ``loss in % = K (t_gas - t_air) / CO2 in % of the dry gas``, has a K for each fuel. This one follows from
-    the carbon and the heat of the wood: ``K = 100 V_CO2 c_dry / H``, with the CO2 of one kg of dry wood in Nm3, the heat
-    capacity of the dry gas, and the net calorific value of that kg with its water. It is the dry gas loss of ASME PTC 4
-    for complete combustion; a K from tables of coal or oil (0.46 to 0.68) is not that of wood.
+    The formula, ``loss in % = K (t_gas - t_air) / CO2 in % of the dry gas``, has a K for each fuel. This one follows
+    from the carbon and the heat of the wood: ``K = 100 V_CO2 c_dry / H``, with the CO2 of one kg of dry wood in Nm3,
+    the heat capacity of the dry gas, and the net calorific value of that kg with its water. It is the dry gas loss of
+    ASME PTC 4 for complete combustion; a K from tables of coal or oil is not that of wood.
     """
     return 100 * _CO2_KMOL * NM3_PER_KMOL * DRY_GAS_KJ_PER_NM3_K / 1000 / _heat_mj_per_kg_dry(moisture)
 
@@ -159,9 +159,9 @@ def dry_gas_loss(
 ) -> float:
     """Heat that leaves with the dry gas, as a share of the wood's net calorific value, by Siegert's formula.
 
-    ``co2_dry`` is a mole fraction. It knows nothing of unburnt gas (CO), soot or charcoal in the ash: where a fire lacks
-    air, the real loss is higher. Where air leaks in between fire and sensor, CO2 and temperature are both lower, and the
-    loss comes out nearly the same. Raises :class:`ValueError` without CO2.
+    ``co2_dry`` is a mole fraction. The formula knows nothing of unburnt gas (CO), soot or charcoal in the ash: where a
+    fire lacks air, the real loss is higher. Where air leaks in between fire and sensor, CO2 and temperature are both
+    lower, and the loss comes out nearly the same. Raises :class:`ValueError` without CO2.
     """
     if not co2_dry > 0:
         raise ValueError(f"the gas of a fire has more than 0 CO2, not {co2_dry}")

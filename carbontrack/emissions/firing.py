@@ -42,7 +42,7 @@ class WoodUse:
 
     @property
     def per_tea(self) -> float | None:
-        """kg wood per kg made tea: what the account of the same period gives."""
+        """Kg wood per kg made tea: what the account of the same period gives."""
         return intensity(self.wood_kg, self.made_tea_kg)
 
     @property
@@ -73,8 +73,8 @@ def wood_use(
 def _cover(spans: Iterable[tuple[datetime, datetime]], start: datetime, end: datetime) -> float:
     """The share of [start, end) that spans cover; what two of them cover counts once."""
     covered, reached = timedelta(0), start
-    for begin, until in sorted(spans):
-        begin, until = max(begin, reached), min(until, end)
+    for first, last in sorted(spans):
+        begin, until = max(first, reached), min(last, end)
         if until > begin:
             covered, reached = covered + (until - begin), until
     return covered / (end - start)

@@ -36,9 +36,7 @@ class WoodPrices(Audit):
         values: dict[str, Any] = {name: getattr(price, name) for name in _SAID} | {"unit": price.unit.value}
         try:
             async with self._changing(by) as journal:
-                row = await WoodPriceRow.create(
-                    **values, factory_id=price.factory_id, author=by.name, recorded_at=now
-                )
+                row = await WoodPriceRow.create(**values, factory_id=price.factory_id, author=by.name, recorded_at=now)
                 await journal.note(AuditAction.WOOD_PRICE_ADDED, "wood_price", row.id, row.factory_id, after=values)
         except IntegrityError as error:
             raise RegistryError("there is no such factory") from error

@@ -15,6 +15,7 @@ from carbontrack.web import (
     alert_rule_pages,
     api,
     audit_pages,
+    combustion_pages,
     device_pages,
     edge,
     ledger_pages,
@@ -23,7 +24,9 @@ from carbontrack.web import (
     people_pages,
     plugin_pages,
     quality_pages,
+    report_pages,
     setup_pages,
+    target_pages,
     telling_pages,
     templating,
     trend_pages,
@@ -83,7 +86,17 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 def _add_routes(app: web.Application) -> None:
     of_people = (pages, telling_pages, alert_pages, alert_rule_pages, account_pages, people_pages, audit_pages)
-    of_factories = (ledger_pages, quality_pages, trend_pages, setup_pages, device_pages, upload_pages)
+    of_factories = (
+        ledger_pages,
+        combustion_pages,
+        target_pages,
+        report_pages,
+        quality_pages,
+        trend_pages,
+        setup_pages,
+        device_pages,
+        upload_pages,
+    )
     for part in (*of_people, api, *of_factories, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)

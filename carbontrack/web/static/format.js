@@ -22,6 +22,11 @@ export function number(value, digits = 0) {
   return numberFormats.get(digits).format(value);
 }
 
+/** A rate in kg/s as a number in the unit that the reader has chosen, for charts. */
+export function rateNumber(kgPerSecond) {
+  return kgPerSecond * RATE.factor;
+}
+
 /** A rate in kg/s in the unit that the reader has chosen; small ones with a decimal more. */
 export function rateText(kgPerSecond) {
   if (kgPerSecond === null || kgPerSecond === undefined) return NO_VALUE;
