@@ -147,11 +147,12 @@ def siegert_coefficient(moisture: float = MOISTURE) -> float:
     """K of Siegert's formula for wood, in % CO2 / K: 0.72 at 25 % moisture.
 
     The formula, ``loss in % = K (t_gas - t_air) / CO2 in % of the dry gas``, has a K for each fuel. This one follows
-    from the carbon and the heat of the wood: ``K = 100 V_CO2 c_dry / H``, with the CO2 of one kg of dry wood in Nm3,
+    from the carbon and the heat of the wood: ``K = V_CO2 c_dry / H * 10^4``, with the CO2 of one kg of dry wood in Nm3,
     the heat capacity of the dry gas, and the net calorific value of that kg with its water. It is the dry gas loss of
     ASME PTC 4 for complete combustion; a K from tables of coal or oil is not that of wood.
     """
-    return 100 * _CO2_KMOL * NM3_PER_KMOL * DRY_GAS_KJ_PER_NM3_K / 1000 / _heat_mj_per_kg_dry(moisture)
+    per_kelvin = _CO2_KMOL * NM3_PER_KMOL * DRY_GAS_KJ_PER_NM3_K / 1000 / _heat_mj_per_kg_dry(moisture)
+    return per_kelvin * 100**2  # once for the loss in %, once for the CO2 in %
 
 
 def dry_gas_loss(

@@ -213,7 +213,8 @@ async def _fill(estate: Estate, side: Side) -> None:
     store, nobody = estate.store, Caller("nobody", "nobody", {})
     by = Origin(side.clerk.email, f"{side.word} address", side.clerk.id)
     for make in (
-        energy_entry, production_entry, target, wood_price, statement, device, stack, session, api_token, pending_user, quarantined,
+        energy_entry, production_entry, target, wood_price, statement, device, stack, session, api_token, pending_user,
+        quarantined,
     ):  # fmt: skip
         await make(estate, side, nobody)
     plan = MonitoringPlan(valid_from=NOON - DAY, note=f"{side.word} note")
