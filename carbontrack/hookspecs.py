@@ -20,6 +20,7 @@ import msgspec
 import pluggy
 from pydantic import BaseModel
 
+from carbontrack.compliance import ComplianceReport
 from carbontrack.ledger import Target, TargetStatus
 from carbontrack.model import (
     Alert,
@@ -382,6 +383,21 @@ class ReportFormat:
 
 
 @dataclass(frozen=True, slots=True)
+class ComplianceFormat:
+    """Turns a :class:`~carbontrack.compliance.ComplianceReport` into a file; ``render`` runs as a report format's does.
+
+    It must give the same bytes for the same report. The report's ``seal`` stands in the file once or more often, byte
+    for byte and uncompressed, where the format can carry it: the platform puts its signature there.
+    """
+
+    name: str
+    title: str
+    extension: str
+    media_type: str
+    render: Callable[[ComplianceReport], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class FactoryDay:
     """Measured stack CO2 of one factory since the local day began; ``coverage`` is over the time that has passed."""
 
@@ -626,8 +642,8 @@ def register_notifiers(plugin: Plugin) -> Sequence[Notifier]:
 
 
 @hookspec
-def register_report_formats(plugin: Plugin) -> Sequence[ReportFormat]:
-    """Report formats, by the name that ``--format`` gives."""
+def register_report_formats(plugin: Plugin) -> Sequence[ReportFormat | ComplianceFormat]:
+    """Formats of files, by the name that ``--format`` gives: for readings, and for compliance reports."""
     raise NotImplementedError
 
 

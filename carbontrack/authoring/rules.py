@@ -28,7 +28,7 @@ from carbontrack.hookspecs import (
 )
 from carbontrack.model import Report
 from carbontrack.outbound import Ways
-from carbontrack.plugins.contributions import HOOKS
+from carbontrack.plugins.contributions import ALL_HOOKS, HOOKS
 from carbontrack.plugins.loading import LoadError
 from carbontrack.plugins.rendering import Limits, RenderError, render
 from carbontrack.testing.examples import (
@@ -153,9 +153,9 @@ def brings(trial: Trial) -> Seen:
         brought = subject.brought
     except Exception as error:  # noqa: BLE001  # a plugin may raise whatever it likes
         return failed(f"{type(error).__name__}: {error}", "Mend the register_ hook that raises this.")
-    there = {hook.kind for hook in HOOKS.values() if getattr(brought, hook.field)}
+    there = {hook.kind for hook in ALL_HOOKS if getattr(brought, hook.field)}
     missing = [kind.value for kind in subject.loaded.manifest.kinds if kind not in there]
-    names = [name for name, hook in HOOKS.items() if hook.kind.value in missing]
+    names = [name for name, hooks in HOOKS.items() if hooks[0].kind.value in missing]
     if missing:
         text = f"the manifest names the kind {', '.join(missing)}, and nothing of it is there"
         return failed(text, f"Add a hook ({', '.join(names)}) marked with @hookimpl, or take the kind away.")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-from zoneinfo import ZoneInfo
+from typing import Annotated
 
 import typer
 
@@ -17,18 +15,16 @@ from carbontrack.cli.archive import archive_app
 from carbontrack.cli.audit import audit_app
 from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
-from carbontrack.cli.common import ConfigOption, factory_named, load, opened_store, run, stop, with_store
+from carbontrack.cli.common import ConfigOption, load, opened_store, run, stop
 from carbontrack.cli.openapi import openapi
 from carbontrack.cli.people import user_app
 from carbontrack.cli.plugins import plugins_app
 from carbontrack.cli.quarantine import quarantine_app
 from carbontrack.cli.registry import device_app, factory_app
 from carbontrack.cli.reload import reload
+from carbontrack.cli.reports import report_app
 from carbontrack.cli.telling import alert_outbox, alert_test
 from carbontrack.config import Config, load_config
-
-if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
-    from carbontrack.store import Store
 
 app = typer.Typer(
     name="carbontrack",
@@ -37,7 +33,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals hold passwords
     rich_markup_mode=None,
 )
-report_app = typer.Typer(help="Create reports.", no_args_is_help=True)
 app.add_typer(device_app, name="device")
 app.add_typer(factory_app, name="factory")
 app.add_typer(user_app, name="user")
@@ -208,61 +203,6 @@ def show_config_schema(
         typer.echo(text)
     else:
         output.write_text(f"{text}\n", "utf-8")
-
-
-# --- reports
-
-
-@report_app.command("create")
-def report_create(
-    factory: Annotated[str, typer.Option(help="The factory, for example kangaita.")],
-    day: Annotated[str, typer.Option(help="A day, YYYY-MM-DD, in the site's time zone; without it, today.")] = "",
-    days: Annotated[int, typer.Option(min=1, max=31, help="How many days from then.")] = 1,
-    report_format: Annotated[str, typer.Option("--format", help="The format, by name.")] = "csv",
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write; without it, a name is made.")
-    ] = None,
-    config: ConfigOption = None,
-) -> None:
-    """Write a factory's report to a file.
-
-    Example: carbontrack report create --factory kangaita --day 2026-03-01 --format csv
-    """
-    from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
-    from carbontrack.plugins.rendering import Limits, RenderError, render  # noqa: PLC0415  # see run
-    from carbontrack.reports import ReportTooLarge, gather  # noqa: PLC0415  # see run
-
-    settings = load(config)
-    zone = ZoneInfo(settings.site.time_zone)
-    plugins = load_plugins(settings)
-    formats = plugins.contributions.report_formats
-    if report_format not in formats:
-        stop(f"There is no report format {report_format!r}. There are: {', '.join(sorted(formats))}")
-    try:
-        first = date.fromisoformat(day) if day else datetime.now(zone).date()
-    except ValueError:
-        stop(f"--day must be a date such as 2026-03-01, not {day}")
-
-    async def command(store: Store) -> None:
-        found = await factory_named(store, factory)
-        start = datetime.combine(first, time(), zone).astimezone(UTC)
-        end = datetime.combine(first + timedelta(days=days), time(), zone).astimezone(UTC)
-        chosen = formats[report_format]
-        try:
-            report = await gather(store, found, start, end)
-        except ReportTooLarge as error:
-            stop(str(error))
-        path = output or Path(f"{found.slug}-{first}.{chosen.extension}")
-        origin = plugins.whose_format(chosen.name)
-        options = settings.plugins.options.get(origin.name, {})
-        limits = Limits(settings.plugins.report_timeout_s, settings.plugins.report_memory_mb)
-        try:
-            path.write_bytes(await render(origin, options, chosen.name, report, limits))
-        except RenderError as error:
-            stop(f"The report format {chosen.name} failed: {error}")
-        typer.echo(f"{path}: {len(report.readings)} readings of {found.name}.")
-
-    with_store(config, command)
 
 
 def _set_up_logging(config: Config) -> None:

@@ -7,6 +7,7 @@ value may be is said once, by its type; :mod:`~carbontrack.config.reference` put
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
@@ -295,6 +296,12 @@ class Alerting(Section):
     """Alerts of these severities wait for the end of the quiet hours; all others never do."""
 
 
+class Reports(Section):
+    signing_key_file: FilePath = Field(Path("carbontrack-signing-key.pem"), validate_default=True)
+    """The private key (Ed25519, PEM) that reports are signed with; it is made when it is first needed. Keep it in your
+    backups, for its owner alone."""
+
+
 class Logging(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Less important messages are left out."""
@@ -413,6 +420,8 @@ class Config(Section):
     """When people are told of alerts, and how often."""
     accounting: Accounting = Field(default_factory=Accounting)
     """How accounts are made out of measurements and entries."""
+    reports: Reports = Field(default_factory=Reports)
+    """How reports are made."""
     logging: Logging = Field(default_factory=Logging)
     """What the core writes to its log."""
     site: Site = Field(default_factory=Site)

@@ -42,9 +42,9 @@ class Plugins:
     statuses: list[PluginStatus] = field(default_factory=list)
     found: dict[str, Found] = field(default_factory=dict)
 
-    def whose_format(self, name: str) -> Found:
-        """Where the plugin is from that brings a report format. Raises KeyError without one."""
-        brings = f"report format {name}"
+    def whose_format(self, name: str, noun: str = "report format") -> Found:
+        """Where the plugin is from that brings a report format, or a compliance format. Raises KeyError without one."""
+        brings = f"{noun} {name}"
         for status in self.statuses:
             if brings in status.brings:
                 return self.found[status.name]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 from carbontrack.fence import Fence
 from carbontrack.hookspecs import (
     AlertRule,
+    ComplianceFormat,
     DecodeError,
     FactoryRule,
     Frame,
@@ -36,7 +38,7 @@ from carbontrack.hookspecs import (
 from carbontrack.intake import check_message
 from carbontrack.model import Role, Unavailable
 
-Item = SensorDriver | FrameDecoder | AlertRule | FactoryRule | Notifier | ReportFormat | PortalView
+Item = SensorDriver | FrameDecoder | AlertRule | FactoryRule | Notifier | ReportFormat | ComplianceFormat | PortalView
 
 SEND_TIMEOUT_S = 30.0
 SHOW_TIMEOUT_S = 10.0
@@ -62,15 +64,20 @@ class Hook:
     noun: str
 
 
-HOOKS: Mapping[str, Hook] = {
-    "register_sensors": Hook("sensors", SensorDriver, Kind.SENSOR, "sensor"),
-    "register_frame_decoders": Hook("frame_decoders", FrameDecoder, Kind.SENSOR, "frame"),
-    "register_alert_rules": Hook("alert_rules", AlertRule, Kind.ALERT, "alert rule"),
-    "register_factory_rules": Hook("factory_rules", FactoryRule, Kind.ALERT, "factory rule"),
-    "register_notifiers": Hook("notifiers", Notifier, Kind.NOTIFIER, "notifier"),
-    "register_report_formats": Hook("report_formats", ReportFormat, Kind.REPORT, "report format"),
-    "register_portals": Hook("portals", PortalView, Kind.PORTAL, "page"),
+HOOKS: Mapping[str, tuple[Hook, ...]] = {
+    "register_sensors": (Hook("sensors", SensorDriver, Kind.SENSOR, "sensor"),),
+    "register_frame_decoders": (Hook("frame_decoders", FrameDecoder, Kind.SENSOR, "frame"),),
+    "register_alert_rules": (Hook("alert_rules", AlertRule, Kind.ALERT, "alert rule"),),
+    "register_factory_rules": (Hook("factory_rules", FactoryRule, Kind.ALERT, "factory rule"),),
+    "register_notifiers": (Hook("notifiers", Notifier, Kind.NOTIFIER, "notifier"),),
+    "register_report_formats": (
+        Hook("report_formats", ReportFormat, Kind.REPORT, "report format"),
+        Hook("compliance_formats", ComplianceFormat, Kind.REPORT, "compliance format"),
+    ),
+    "register_portals": (Hook("portals", PortalView, Kind.PORTAL, "page"),),
 }
+"""What each hook may give; the one of several that an item is of decides where it is kept."""
+ALL_HOOKS = tuple(chain.from_iterable(HOOKS.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +90,16 @@ class Contributions:
     factory_rules: Mapping[str, FactoryRule] = field(default_factory=dict)
     notifiers: Mapping[str, Notifier] = field(default_factory=dict)
     report_formats: Mapping[str, ReportFormat] = field(default_factory=dict)
+    compliance_formats: Mapping[str, ComplianceFormat] = field(default_factory=dict)
     portals: Mapping[str, FencedView] = field(default_factory=dict)
 
     def named(self) -> tuple[str, ...]:
         """``sensor ct_v1``, ``page hq``: what there is, in the order of the hooks."""
-        return tuple(f"{hook.noun} {name}" for hook in HOOKS.values() for name in getattr(self, hook.field))
+        return tuple(f"{hook.noun} {name}" for hook in ALL_HOOKS for name in getattr(self, hook.field))
 
     def names(self) -> tuple[str, ...]:
         """The same without what each is."""
-        return tuple(name for hook in HOOKS.values() for name in getattr(self, hook.field))
+        return tuple(name for hook in ALL_HOOKS for name in getattr(self, hook.field))
 
     def clash(self, other: Contributions) -> str:
         """The first name that both have, as :meth:`named` says it; empty without one."""
@@ -118,13 +126,15 @@ def joined(parts: Iterable[Contributions]) -> Contributions:
 def collect(manager: pluggy.PluginManager, manifest: Manifest, plugin: Plugin, fence: Fence) -> Contributions:
     """Ask one plugin's hooks for what it brings. Raises what they raise, and TypeError or ValueError for nonsense."""
     found: dict[str, dict[str, Any]] = {}
-    for name, hook in HOOKS.items():
+    for name, hooks in HOOKS.items():
         ask = fence.guard(partial(getattr(manager.hook, name), plugin=plugin), partial(str, name))
         items = [item for answer in ask() for item in _several(name, answer)]
-        if items and hook.kind not in manifest.kinds:
-            raise ValueError(f"it brings a {hook.noun}, but its manifest does not name the kind {hook.kind.value!r}")
         for item in items:
-            _check_item(name, hook, item)
+            hook = _hook_of(name, hooks, item)
+            if hook.kind not in manifest.kinds:
+                told = f"it brings a {hook.noun}, but its manifest does not name the kind {hook.kind.value!r}"
+                raise ValueError(told)
+            _check_item(name, item)
             if item.name in found.setdefault(hook.field, {}):
                 raise ValueError(f"{name}: it brings the name {item.name!r} twice")
             found[hook.field][item.name] = _fenced(item, fence)
@@ -137,10 +147,16 @@ def _several(hook: str, answer: Any) -> list[Any]:
     return list(answer)
 
 
-def _check_item(name: str, hook: Hook, item: Any) -> None:
+def _hook_of(name: str, hooks: Sequence[Hook], item: Any) -> Hook:
+    for hook in hooks:
+        if isinstance(item, hook.type):
+            return hook
+    wanted = " or ".join(hook.type.__name__ for hook in hooks)
+    raise TypeError(f"{name} must give {wanted} objects, not {type(item).__name__}")
+
+
+def _check_item(name: str, item: Any) -> None:
     """Raise TypeError or ValueError, which say what to change, for what cannot be used."""
-    if not isinstance(item, hook.type):
-        raise TypeError(f"{name} must give {hook.type.__name__} objects, not {type(item).__name__}")
     if not isinstance(item.name, str) or not NAME.fullmatch(item.name):
         raise ValueError(f"{name}: the name {item.name!r} must be small letters, digits, '_', '.' and '-', 40 at most")
     if not isinstance(item.title, str) or not item.title.strip():
@@ -183,7 +199,7 @@ def _fenced(item: Item, fence: Fence) -> Item:
         case PortalView():
             values = {part.name: getattr(item, part.name) for part in fields(PortalView)}
             item = FencedView(**values | {"show": _showing(fence, item)}, fence=fence)
-        case ReportFormat():
+        case ReportFormat() | ComplianceFormat():
             pass  # it runs in a process of its own
     return item
 

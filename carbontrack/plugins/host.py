@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from carbontrack.compliance import ComplianceReport
 from carbontrack.config import Config
 from carbontrack.config.fields import masked, secrets_in, without_secrets
 from carbontrack.fence import Fence, HeldBack, Watch
@@ -306,9 +307,10 @@ class PluginHost:
             if status.state in {PluginState.PARKED, PluginState.RETRYING, PluginState.TROUBLED}
         ]
 
-    async def render(self, name: str, report: Report, limits: Limits) -> bytes:
+    async def render(self, name: str, report: Report | ComplianceReport, limits: Limits) -> bytes:
         """A report as a file. Raises KeyError without such a format, and :class:`RenderError`."""
-        life = next((life for life in self._lives.values() if name in life.contributions.report_formats), None)
+        field = "compliance_formats" if isinstance(report, ComplianceReport) else "report_formats"
+        life = next((life for life in self._lives.values() if name in getattr(life.contributions, field)), None)
         if life is None:
             raise KeyError(name)
         key = f"report format {name}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carbontrack.compliance import ComplianceReport
 from carbontrack.model import Report
 from carbontrack.plugins.finding import Found
 from carbontrack.tasks import python_process
@@ -40,11 +41,13 @@ class Job:
     found: Found
     options: Mapping[str, Any]
     format_name: str
-    report: Report
+    report: Report | ComplianceReport
     memory_mb: int
 
 
-async def render(found: Found, options: Mapping[str, Any], format_name: str, report: Report, limits: Limits) -> bytes:
+async def render(
+    found: Found, options: Mapping[str, Any], format_name: str, report: Report | ComplianceReport, limits: Limits
+) -> bytes:
     """A report as a file. Raises :class:`RenderError`; when it is cancelled, the process is ended."""
     job = Job(list(sys.path), found, dict(options), format_name, report, limits.memory_mb)
     with tempfile.TemporaryDirectory(prefix="carbontrack-report-") as folder:

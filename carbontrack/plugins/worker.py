@@ -7,6 +7,7 @@ import pickle
 import sys
 from pathlib import Path
 
+from carbontrack.compliance import ComplianceReport
 from carbontrack.config import Config
 from carbontrack.config.settings import Plugins
 from carbontrack.plugins import collect_alone
@@ -35,8 +36,11 @@ def main(asked: Path, answered: Path) -> int:
 
 def _render(job: Job) -> bytes:
     config = Config(plugins=Plugins(options={job.found.name: dict(job.options)}))
-    chosen = collect_alone(load(job.found, config)).report_formats[job.format_name]
-    body = chosen.render(job.report)
+    brought = collect_alone(load(job.found, config))
+    if isinstance(job.report, ComplianceReport):
+        body = brought.compliance_formats[job.format_name].render(job.report)
+    else:
+        body = brought.report_formats[job.format_name].render(job.report)
     if not isinstance(body, bytes):
         raise TypeError(f"render gave {type(body).__name__}, not bytes")
     return body

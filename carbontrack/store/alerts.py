@@ -227,6 +227,12 @@ class Alerts(Audit):
             query = query.filter(Q(raised_at__lt=after[0]) | Q(raised_at=after[0], id__lt=after[1]))
         return [alert_of(row) for row in await _of(query, factory_id)]
 
+    @in_context
+    async def alerts_raised(self, factory_id: int, start: datetime, end: datetime) -> list[Alert]:
+        """A factory's alerts and its devices' that were raised in [start, end), oldest first."""
+        query = AlertRow.filter(raised_at__gte=start, raised_at__lt=end).order_by("raised_at", "id")
+        return [alert_of(row) for row in await _of(query.prefetch_related("device"), factory_id)]
+
 
 # --- rows
 

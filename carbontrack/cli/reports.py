@@ -1,0 +1,253 @@
+"""The commands of reports: make one, check one, hand out the key that they are signed with."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from carbontrack.cli.common import ConfigOption, day_named, factory_named, load, stop, with_store
+from carbontrack.config import Config
+
+if TYPE_CHECKING:  # they are slow to import, and not every command needs them
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    from carbontrack.compliance import ComplianceReport
+    from carbontrack.model import Factory, Report
+    from carbontrack.plugins import Plugins
+    from carbontrack.plugins.finding import Found
+    from carbontrack.store import Store
+
+report_app = typer.Typer(help="Make reports, and check whether one is genuine.", no_args_is_help=True)
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; without it, a name is made.")]
+WANTED = re.compile(r"(\d{4})(?:-(\d{2})|-Q([1-4]))?")
+
+
+@report_app.command("create")
+def create(
+    period: Annotated[str, typer.Option(help="2026 (a year), 2026-Q1 or 2026-03; or a first day with --to.")],
+    to: Annotated[str, typer.Option(help="The last day, where --period is a day.")] = "",
+    factory: Annotated[list[str] | None, typer.Option(help="A factory; several are possible.")] = None,
+    region: Annotated[str, typer.Option(help="All factories of a region, for example 3.")] = "",
+    title: Annotated[str, typer.Option(help="Its title; without it, one is made.")] = "",
+    report_format: Annotated[str, typer.Option("--format", help="The format, by name.")] = "pdf",
+    output: Output = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make a compliance report of one factory, of several, of a region, or of all, as a signed draft.
+
+    Example: carbontrack report create --factory kangaita --period 2026-03 --format pdf
+    """
+    from carbontrack import __version__  # noqa: PLC0415  # see run
+    from carbontrack.bookkeeping import Books, shipped_factors  # noqa: PLC0415  # see run
+    from carbontrack.compliance_data import gather  # noqa: PLC0415  # see run
+    from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
+
+    settings = load(config)
+    zone = ZoneInfo(settings.site.time_zone)
+    start, end = period_named(period, to, zone)
+    plugins = load_plugins(settings)
+    formats = plugins.contributions.compliance_formats
+    if report_format not in formats:
+        stop(f"There is no compliance format {report_format!r}. There are: {', '.join(sorted(formats))}")
+
+    async def command(store: Store) -> None:
+        accounting = settings.accounting
+        band = (accounting.corroboration_low, accounting.corroboration_high)
+        books = Books(store, shipped_factors(accounting.factors_file), zone, band)
+        chosen = await _factories(store, factory or [], region)
+        made_title = title or _title(chosen, region, period, to)
+        try:
+            report = await gather(
+                books, chosen, start, end, title=made_title, software=__version__, now=datetime.now(UTC)
+            )
+        except ValueError as error:
+            stop(f"{error}.")
+        name = chosen[0].slug if len(chosen) == 1 else f"region-{region}" if region else f"{len(chosen)}-factories"
+        path = output or Path(f"{name}-{period}.{formats[report_format].extension}")
+        path.write_bytes(await _signed(report, plugins, settings, report_format))
+        typer.echo(f"{path}: {report.title}, draft, SHA-256 of the data set {report.sha256}.")
+        for check in report.checks:
+            typer.echo(f"  {check.severity}: {check.text}")
+
+    with_store(config, command)
+
+
+def period_named(period: str, to: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    """When a period that a person has named begins and ends: ``2026``, ``2026-Q1``, ``2026-03``, or two days."""
+    if found := WANTED.fullmatch(period):
+        year, month, quarter = (int(part) if part else None for part in found.groups())
+        first_month = month or (3 * quarter - 2 if quarter else 1)
+        last_month = month or (3 * quarter if quarter else 12)
+        if to:
+            stop("--to goes with a first day as --period, such as 2026-03-15.")
+        if year is None or not (1 <= first_month <= 12 and 2000 <= year <= 9998):
+            stop(f"--period: there is no such time as {period!r}.")
+        first = date(year, first_month, 1)
+        last = date(year, last_month, calendar.monthrange(year, last_month)[1])
+    else:
+        first = day_named(period, "--period")
+        last = day_named(to, "--to") if to else first
+    if last < first:
+        stop("--to must not be before --period.")
+    start, end = (datetime.combine(day, time(), zone).astimezone(UTC) for day in (first, last + timedelta(days=1)))
+    return start, end
+
+
+async def _factories(store: Store, slugs: list[str], region: str) -> list[Factory]:
+    if slugs and region:
+        stop("Give --factory or --region, and not both.")
+    if slugs:
+        return [await factory_named(store, slug) for slug in dict.fromkeys(slugs)]
+    found = [it for it in await store.factories() if not region or it.region == region]
+    if not found:
+        stop(f"There is no factory in region {region!r}." if region else "There is no factory.")
+    return found
+
+
+def _title(factories: list[Factory], region: str, period: str, to: str) -> str:
+    whose = (
+        factories[0].name if len(factories) == 1 else f"Region {region}" if region else f"{len(factories)} factories"
+    )
+    return f"{whose}, {period}{f' to {to}' if to else ''}"
+
+
+async def _signed(report: ComplianceReport, plugins: Plugins, settings: Config, name: str) -> bytes:
+    from dataclasses import replace  # noqa: PLC0415  # see run
+
+    from carbontrack.seal import SealError, key_at, place, sealed  # noqa: PLC0415  # see run
+
+    try:
+        key = key_at(settings.reports.signing_key_file)
+        at = place(report.reference, report.sha256, key.public_key())
+        body = await _rendered(
+            replace(report, seal=at), plugins.whose_format(name, "compliance format"), settings, name
+        )
+        return sealed(body, at, key)
+    except SealError as error:
+        stop(f"{error}.")
+
+
+async def _rendered(report: ComplianceReport | Report, found: Found, settings: Config, name: str) -> bytes:
+    from carbontrack.plugins.rendering import Limits, RenderError, render  # noqa: PLC0415  # see run
+
+    options = settings.plugins.options.get(found.name, {})
+    limits = Limits(settings.plugins.report_timeout_s, settings.plugins.report_memory_mb)
+    try:
+        return await render(found, options, name, report, limits)
+    except RenderError as error:
+        stop(f"The report format {name} failed: {error}")
+
+
+@report_app.command("readings")
+def readings(
+    factory: Annotated[str, typer.Option(help="The factory, for example kangaita.")],
+    day: Annotated[str, typer.Option(help="A day, YYYY-MM-DD, in the site's time zone; without it, today.")] = "",
+    days: Annotated[int, typer.Option(min=1, max=31, help="How many days from then.")] = 1,
+    report_format: Annotated[str, typer.Option("--format", help="The format, by name.")] = "csv",
+    output: Output = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write a factory's readings to a file.
+
+    Example: carbontrack report readings --factory kangaita --day 2026-03-01 --format csv
+    """
+    from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
+    from carbontrack.reports import ReportTooLarge, gather  # noqa: PLC0415  # see run
+
+    settings = load(config)
+    zone = ZoneInfo(settings.site.time_zone)
+    plugins = load_plugins(settings)
+    formats = plugins.contributions.report_formats
+    if report_format not in formats:
+        stop(f"There is no report format {report_format!r}. There are: {', '.join(sorted(formats))}")
+    first = day_named(day, "--day") if day else datetime.now(zone).date()
+
+    async def command(store: Store) -> None:
+        found = await factory_named(store, factory)
+        start, end = (
+            datetime.combine(at, time(), zone).astimezone(UTC) for at in (first, first + timedelta(days=days))
+        )
+        chosen = formats[report_format]
+        try:
+            report = await gather(store, found, start, end)
+        except ReportTooLarge as error:
+            stop(str(error))
+        path = output or Path(f"{found.slug}-{first}.{chosen.extension}")
+        path.write_bytes(await _rendered(report, plugins.whose_format(chosen.name), settings, chosen.name))
+        typer.echo(f"{path}: {len(report.readings)} readings of {found.name}.")
+
+    with_store(config, command)
+
+
+@report_app.command("formats")
+def formats(config: ConfigOption = None) -> None:
+    """List the formats that there are, those of plugins too.
+
+    Example: carbontrack report formats
+    """
+    from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
+
+    brought = load_plugins(load(config)).contributions
+    lines = [("compliance", it.name, it.extension, it.title) for it in brought.compliance_formats.values()]
+    lines += [("readings", it.name, it.extension, it.title) for it in brought.report_formats.values()]
+    for kind, name, extension, title in sorted(lines):
+        typer.echo(f"{kind:<12}{name:<20}.{extension:<6}{title}")
+
+
+@report_app.command("key")
+def key(config: ConfigOption = None) -> None:
+    """Print the public key that reports are signed with: whoever checks them needs it, and may have it.
+
+    Example: carbontrack report key > carbontrack-public-key.pem
+    """
+    from carbontrack.seal import SealError, key_at, public_pem  # noqa: PLC0415  # see run
+
+    try:
+        typer.echo(public_pem(key_at(load(config).reports.signing_key_file).public_key()), nl=False)
+    except SealError as error:
+        stop(f"{error}.")
+
+
+@report_app.command("verify")
+def verify(
+    file: Annotated[Path, typer.Argument(help="The report, in whatever format.", dir_okay=False)],
+    public_key: Annotated[
+        list[Path] | None, typer.Option("--key", help="A public key to check with; without it, this site's own.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Say whether a report is genuine or altered. It ends with 1 for one that is not genuine.
+
+    Example: carbontrack report verify kangaita-2026-03.pdf --key carbontrack-public-key.pem
+    """
+    from carbontrack.seal import SealError, Verdict, check  # noqa: PLC0415  # see run
+
+    try:
+        found = check(file.read_bytes(), _keys(public_key or [], config))
+    except OSError as error:
+        stop(f"{file}: {error.strerror}")
+    except SealError as error:
+        stop(f"{error}.")
+    told = {
+        Verdict.GENUINE: f"Genuine. Report {found.reference}, data set {found.sha256}.",
+        Verdict.ALTERED: f"ALTERED. It calls itself report {found.reference}, and is not as it was signed.",
+        Verdict.UNKNOWN_KEY: f"Signed with the key {found.key_id}, which is none of those given. Ask for that key.",
+        Verdict.NOT_SEALED: "It has no seal: it is no report of Carbon Track, or its format cannot carry one.",
+    }
+    typer.echo(f"{file}: {told[found.verdict]}")
+    if found.verdict is not Verdict.GENUINE:
+        raise typer.Exit(1)
+
+
+def _keys(given: list[Path], config: Path | None) -> list[Ed25519PublicKey]:
+    from carbontrack.seal import key_at, public_key  # noqa: PLC0415  # see run
+
+    if given:
+        return [public_key(path.read_bytes()) for path in given]
+    return [key_at(load(config).reports.signing_key_file).public_key()]

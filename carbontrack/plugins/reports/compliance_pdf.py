@@ -1,0 +1,177 @@
+"""Compliance format "pdf": typeset, tagged for screen readers (PDF/UA-1), for archives (PDF/A-2a), fonts inside.
+
+What is long (hours, and days of several months) is in the other formats. The same report gives the same bytes. The seal
+is one of the document's keywords.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from carbontrack import ComplianceFormat, ComplianceReport, Kind, Manifest, Table, Tier, __version__, hookimpl
+
+MANIFEST = Manifest(
+    name="compliance_pdf",
+    version=__version__,
+    kinds=(Kind.REPORT,),
+    title="Compliance reports as PDF",
+    documentation="docs/reports.md",
+    codeowners=("Carbon Track",),
+    tier=Tier.PLATINUM,
+)
+
+TEMPLATE = Path(__file__).parent / "templates" / "compliance.typ"
+MOST_ROWS = 400
+"""A longer table is left to the other formats."""
+LEFT_OUT = frozenset({"hours"})
+HIDDEN = frozenset({("results", "figure")})
+"""Columns that say for programs what another says for people."""
+MOST_COLUMNS = 9
+"""A table with more columns is turned on its side where it has few rows, and set small across the page where not."""
+TURNED_ROWS = 5
+NARROWEST, WIDEST = 5, 34
+"""Of a column, in characters: between these the longest of its texts decides."""
+CHARTED_DAYS = 400
+MINUTE = "%d %B %Y %H:%M"
+STEPS = ("prepared", "reviewed", "approved")
+NO_VALUE = "\N{EN DASH}"
+
+
+def render(report: ComplianceReport) -> bytes:
+    """The whole file."""
+    made = report.made_at or report.period_end
+    data = {
+        "title": report.title,
+        "short": report.title,
+        "author": "Carbon Track",
+        "note": report.note,
+        "seal": report.seal,
+        "made": [made.year, made.month, made.day],
+        "reference": report.reference,
+        "status": report.status.value,
+        "is_draft": not report.is_final,
+        "period": f"{report.period_start:{MINUTE}} to {report.period_end:{MINUTE}} UTC ({report.time_zone})",
+        "sha256": report.sha256,
+        "facts": _facts(report),
+        "checks": [[check.severity.value, check.text] for check in report.checks],
+        "sections": [section for table in report.tables if (section := _section(report, table))],
+        "signatures": _signatures(report),
+    }
+    import typst  # noqa: PLC0415  # 30 MB, and only the process that renders needs it
+
+    inputs = {"data": json.dumps(data)}
+    pdf: bytes = typst.compile(TEMPLATE.read_bytes(), sys_inputs=inputs, pdf_standards=["a-2a", "ua-1"])
+    return pdf
+
+
+def _facts(report: ComplianceReport) -> list[list[str]]:
+    facts = [["Reference", report.reference], ["Status", report.status.value]]
+    if report.supersedes:
+        facts += [["Supersedes", report.supersedes], ["Why", report.reason]]
+    facts += [[f"Version of {name}", version] for name, version in sorted(report.versions.items())]
+    return [*facts, ["SHA-256 of the data set", report.sha256]]
+
+
+def _signatures(report: ComplianceReport) -> list[list[str]]:
+    signed = {it.step: [it.person, f"{it.at:%Y-%m-%d %H:%M} UTC"] for it in report.signatures}
+    return [[step.capitalize(), *signed.get(step, [NO_VALUE, NO_VALUE])] for step in STEPS]
+
+
+def _section(report: ComplianceReport, table: Table) -> Mapping[str, Any] | None:
+    if table.name in LEFT_OUT:
+        return None
+    one = len(report.table("identity").rows) == 1 and table.name != "identity"
+    hidden = {(table.name, "factory"), *HIDDEN} if one else HIDDEN
+    places = [at for at, column in enumerate(table.columns) if (table.name, column.name) not in hidden]
+    chart, alt = _chart(table) if table.name == "days" else ("", "")
+    shown = table.rows if len(table.rows) <= MOST_ROWS else ()
+    columns = [f"{it.title}, {it.unit}" if it.unit else it.title for it in (table.columns[at] for at in places)]
+    rows = [[_text(row[at]) for at in places] for row in shown]
+    numeric = [any(isinstance(row[at], int | float) for row in shown) for at in places]
+    is_wide = len(columns) > MOST_COLUMNS
+    if is_wide and len(rows) <= TURNED_ROWS:
+        first, *others = zip(columns, *rows, strict=True)
+        columns, rows = list(first), [list(line) for line in others]
+        numeric, is_wide = [False] * len(columns), False
+    return {
+        "title": table.title,
+        "note": table.note,
+        "columns": columns,
+        "widths": [_width(columns[at], [row[at] for row in rows]) for at in range(len(columns))],
+        "aligned": ["right" if is_number else "left" for is_number in numeric],
+        "rows": rows,
+        "is_wide": is_wide,
+        "empty": "Nothing." if not table.rows else f"{len(table.rows):,} rows: they are in the other formats.",
+        "chart": chart,
+        "alt": alt,
+        "caption": "CO2 of each local day; the hatched part was substituted.",
+    }
+
+
+def _width(title: str, cells: Sequence[str]) -> int:
+    """What a column needs beside the others, in characters; a title may break between its words."""
+    longest = max(map(len, (*title.split(), *cells)))
+    return min(max(longest + 2, NARROWEST), WIDEST)
+
+
+def _text(value: Any) -> str:
+    """A value as people read it: four digits that count."""
+    if value is None:
+        return NO_VALUE
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+
+
+def _chart(table: Table) -> tuple[str, str]:
+    """The days as bars of measured and substituted mass, and the same in words."""
+    days: dict[str, list[float]] = {}
+    for row in table.rows:
+        found = dict(zip((column.name for column in table.columns), row, strict=True))
+        sums = days.setdefault(str(found["day"]), [0.0, 0.0])
+        sums[0] += float(found["co2"] or found["measured"] or 0.0)
+        sums[1] += float(found["measured"] or 0.0)
+    if not days or len(days) > CHARTED_DAYS:
+        return "", ""
+    highest = max(total for total, _ in days.values()) or 1.0
+    width = 720 / len(days)
+    bars = "".join(_bar(at * width, width, highest, *masses) for at, masses in enumerate(days.values()))
+    first, last = next(iter(days)), list(days)[-1]
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 200" font-family="Libertinus Serif" font-size="11">'
+        '<defs><pattern id="h" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+        '<rect width="6" height="6" fill="#f3d9b8"/><path d="M0 0V6" stroke="#a65a1e" stroke-width="2"/>'
+        "</pattern></defs>"
+        f'<g transform="translate(60 10)"><path d="M0 0V160H720" fill="none" stroke="#4d5b54"/>{bars}'
+        f'<text x="-6" y="10" text-anchor="end">{highest:,.0f} kg</text><text x="-6" y="160" text-anchor="end">0</text>'
+        f'<text x="0" y="178">{escape(first)}</text><text x="720" y="178" text-anchor="end">{escape(last)}</text>'
+        "</g></svg>"
+    )
+    total = sum(mass for mass, _ in days.values())
+    span = f"Bars of CO2 on {len(days)} days from {first} to {last}"
+    return svg, f"{span}: {total:,.0f} kg in all, {highest:,.0f} kg on the highest day."
+
+
+def _bar(x: float, width: float, highest: float, total: float, measured: float) -> str:
+    whole, solid = 155 * total / highest, 155 * min(measured, total) / highest
+    wide = max(width - 1.5, 0.5)
+    parts = [f'<rect x="{x:.2f}" y="{160 - solid:.2f}" width="{wide:.2f}" height="{solid:.2f}" fill="#1b7a53"/>']
+    if whole - solid > 0.01:
+        parts.append(
+            f'<rect x="{x:.2f}" y="{160 - whole:.2f}" width="{wide:.2f}" height="{whole - solid:.2f}" fill="url(#h)"/>'
+        )
+    return "".join(parts)
+
+
+PDF = ComplianceFormat("pdf", "PDF, to read and to keep", "pdf", "application/pdf", render)
+
+
+@hookimpl
+def register_report_formats() -> Sequence[ComplianceFormat]:
+    return (PDF,)
