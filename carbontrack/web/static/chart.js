@@ -92,7 +92,8 @@ export class TrendChart {
     this.#legend.replaceChildren(...items);
     const told = items.map((item) => item.textContent.trim()).join("; ");
     this.#plot.setAttribute("role", "img");
-    this.#plot.setAttribute("aria-label", `${gettext("Last %(hours)s hours.", { hours: this.#hours })} ${told}`);
+    const period = gettext("Last %(hours)s hours.", { hours: this.#hours });
+    this.#plot.setAttribute("aria-label", `${period} ${told}`);
   }
 
   #told(value) {
@@ -143,7 +144,8 @@ export class TrendChart {
       const [mean, most, least] = [0, 1, 2].map((offset) => chart.data[1 + place * PER_STACK + offset][index]);
       const line = document.createElement("span");
       const range = mean === null || least === null ? "" : ` (${this.#told(least)}–${this.#told(most)})`;
-      line.append(swatch(`series-${(place % COLOURS) + 1}`, DASHES[place % DASHES.length]), `${stack.name}: ${mean === null ? gettext("not measured") : `${this.#told(mean)} ${rateUnit()}${range}`}`);
+      const text = mean === null ? gettext("not measured") : `${this.#told(mean)} ${rateUnit()}${range}`;
+      line.append(swatch(`series-${(place % COLOURS) + 1}`, DASHES[place % DASHES.length]), `${stack.name}: ${text}`);
       return line;
     });
     return [head, ...lines];
