@@ -16,6 +16,7 @@ from carbontrack.web.errors import REFUSALS
 from carbontrack.web.forms import Form, posted_id, refused, typed, without_blanks
 from carbontrack.web.ledger_pages import METRIC_TITLES, page_factory
 from carbontrack.web.notices import Notice, sent_on
+from carbontrack.web.present import subscript
 from carbontrack.web.rest import Id, Input
 from carbontrack.web.services import SERVICES
 from carbontrack.web.templating import render
@@ -64,7 +65,7 @@ async def _page(request: web.Request, factory: Factory, form: Form) -> web.Respo
         "to_come": {target.id for target in found if target.valid_from > today},
         "titles": METRIC_TITLES,
         "metric_units": METRIC_UNITS,
-        "metrics": [(it.value, f"{_(METRIC_TITLES[it])} ({_(METRIC_UNITS[it])})") for it in Metric],
+        "metrics": [(it.value, subscript(f"{_(METRIC_TITLES[it])} ({_(METRIC_UNITS[it])})")) for it in Metric],
         "may_set": request[USER].role in HQ_ONLY,
         "withdrawn": query.withdrawn,
         "form": form if form.values else Form("target", {"valid_from": today.replace(day=1).isoformat()}),
