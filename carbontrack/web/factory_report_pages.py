@@ -29,7 +29,7 @@ async def reports_page(request: web.Request) -> web.StreamResponse:
     newest = sorted(statements, key=lambda it: (it.period_start, it.version), reverse=True)[:LATEST]
     return render(
         request,
-        "reports.html",
+        "factory_reports.html",
         {
             "factory": factory,
             "section": "reports",
