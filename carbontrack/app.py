@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_network
 from pathlib import Path
@@ -25,6 +26,7 @@ from carbontrack.alert_trial import LateAlerts
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.broker_accounts import BrokerAccounts
 from carbontrack.canary import Canary, CanaryActor, Trust
+from carbontrack.compliance import ComplianceReport
 from carbontrack.config import Config, Http
 from carbontrack.configured import all_instances, notifier_instances, policy_of, watching
 from carbontrack.device import Hearing
@@ -44,7 +46,9 @@ from carbontrack.outbound import Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader, note_reload
+from carbontrack.report_desk import ReportDesk
 from carbontrack.rule_book import RuleBook
+from carbontrack.seal import key_at
 from carbontrack.store import Store, StoreUnavailable, open_store
 from carbontrack.tasks import end
 from carbontrack.tiers import Summariser
@@ -80,6 +84,7 @@ class Core:
     plugins: PluginHost
     reloader: Reloader
     books: Books
+    desk: ReportDesk
     rules: RuleBook
     upkeep: Upkeep
     canary: Canary
@@ -160,6 +165,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         )
         fleet = Fleet(services, plugins.contributions.sensors)
         books = books_of(config, store)
+        desk = desk_of(config, books, plugins)
         watch = FactoryWatch(store, books, metrics, notices.alert_changed)
         late.rules_for = fleet.rules_for
         rules = RuleBook(store, (fleet.adjust, watch.adjust))
@@ -188,6 +194,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             plugins,
             reloader,
             books,
+            desk,
             rules,
             upkeep,
             canary,
@@ -212,6 +219,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             ):
                 yield core
         finally:
+            await desk.close()
             await books.close()
             await fleet.canary.stop()
             await fleet.close()
@@ -340,11 +348,12 @@ def web_services(
     return WebServices(
         store=core.store,
         books=core.books,
+        desk=core.desk,
         rules=core.rules,
         fleet=core.fleet,
         live=core.live,
         plugins=core.plugins,
-        report_limits=Limits(config.plugins.report_timeout_s, config.plugins.report_memory_mb),
+        report_limits=report_limits(config),
         attempts=attempts,
         reloader=core.reloader,
         metrics=core.metrics,
@@ -402,6 +411,26 @@ def books_of(config: Config, store: Store) -> Books:
     factors = shipped_factors(Path(accounting.factors_file) if accounting.factors_file else None)
     band = accounting.corroboration_low, accounting.corroboration_high
     return Books(store, factors, ZoneInfo(config.site.time_zone), band)
+
+
+def report_limits(config: Config) -> Limits:
+    """What one report may take."""
+    return Limits(config.plugins.report_timeout_s, config.plugins.report_memory_mb)
+
+
+def desk_of(config: Config, books: Books, plugins: PluginHost) -> ReportDesk:
+    """Where reports are made and handed out."""
+
+    async def render(name: str, report: ComplianceReport) -> bytes:
+        return await plugins.render(name, report, report_limits(config))
+
+    return ReportDesk(
+        books,
+        render,
+        partial(key_at, config.reports.signing_key_file),
+        version("carbontrack"),
+        lambda: datetime.now(UTC),
+    )
 
 
 def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:

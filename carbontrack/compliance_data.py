@@ -6,6 +6,7 @@ None. There is no grand total: biogenic CO2, fossil CO2, CH4 + N2O and grid elec
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -82,8 +83,11 @@ async def gather(
     title: str,
     software: str,
     now: datetime,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> ComplianceReport:
     """The report of some factories over the whole hours in [start, end), with the hash of its data set.
+
+    ``progress`` is told how many factories are gathered.
 
     Raises :class:`ValueError` for a period that is too long or has no whole hour, and
     :class:`~carbontrack.emissions.factors.FactorMissing` where a factor is needed that is not there.
@@ -93,8 +97,13 @@ async def gather(
         raise ValueError(f"a report spans {LONGEST.days} days at most")
     if not factories:
         raise ValueError("a report has at least one factory")
-    parts = [await _part(books, factory, start, end) for factory in factories]
-    return assemble(parts, books, start, end, title=title, software=software, is_over=end <= now)
+    parts = []
+    for count, factory in enumerate(factories, 1):
+        parts.append(await _part(books, factory, start, end))
+        progress(count)
+    return await asyncio.to_thread(
+        assemble, parts, books, start, end, title=title, software=software, is_over=end <= now
+    )
 
 
 async def _part(books: Books, factory: Factory, start: datetime, end: datetime) -> FactoryPart:

@@ -504,3 +504,57 @@ class StatementRow(Model):
     class Meta:
         table = "statement"
         unique_together = (("factory", "period_start", "period_end", "version"),)
+
+
+# A compliance report: its frozen data set, and where it is in its life. ``dataset`` is canonical JSON, compressed.
+class ReportRow(Model):
+    id = fields.IntField(primary_key=True)
+    number = fields.IntField()
+    version = fields.IntField()
+    factory: fields.ForeignKeyNullableRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="reports", null=True, on_delete=fields.RESTRICT
+    )
+    factory_id: int | None
+    factory_ids = fields.TextField()
+    title = fields.CharField(max_length=200)
+    period_start = fields.DatetimeField()
+    period_end = fields.DatetimeField()
+    status = fields.CharField(max_length=12)
+    dataset = fields.BinaryField()
+    sha256 = fields.CharField(max_length=64)
+    critical = fields.IntField()
+    reason = fields.CharField(max_length=500)
+    comment = fields.CharField(max_length=500, db_default="")
+    schedule = fields.CharField(max_length=120, db_default="")
+    made_at = fields.DatetimeField()
+    made_by = fields.CharField(max_length=254)
+    prepared_at = fields.DatetimeField(null=True)
+    prepared_by = fields.CharField(max_length=254, db_default="")
+    reviewed_at = fields.DatetimeField(null=True)
+    reviewed_by = fields.CharField(max_length=254, db_default="")
+    approved_at = fields.DatetimeField(null=True)
+    approved_by = fields.CharField(max_length=254, db_default="")
+
+    class Meta:
+        table = "report"
+        unique_together = (("number", "version"),)
+
+
+# A link by which somebody without an account downloads a final report, for a time. The token itself is kept nowhere.
+class ReportLinkRow(Model):
+    id = fields.IntField(primary_key=True)
+    report: fields.ForeignKeyRelation[ReportRow] = fields.ForeignKeyField(
+        f"{APP}.ReportRow", related_name="links", on_delete=fields.RESTRICT
+    )
+    report_id: int
+    format = fields.CharField(max_length=40)
+    token_hash = fields.CharField(max_length=64, unique=True)
+    note = fields.CharField(max_length=200)
+    created_at = fields.DatetimeField()
+    created_by = fields.CharField(max_length=254)
+    expires_at = fields.DatetimeField()
+    revoked_at = fields.DatetimeField(null=True)
+    downloads = fields.IntField(db_default=0)
+
+    class Meta:
+        table = "report_link"

@@ -26,6 +26,7 @@ from carbontrack.store.postgres import PostgresBackend
 from carbontrack.store.quarantine import Quarantine, QuarantineState
 from carbontrack.store.readings import Readings
 from carbontrack.store.registry import Registry
+from carbontrack.store.reports import STEPS, KeptReport, ReportLink, Reports
 from carbontrack.store.schema import SchemaMismatch
 from carbontrack.store.sqlite import SqliteBackend
 from carbontrack.store.telemetry import ADJOINING, Engine
@@ -40,14 +41,17 @@ if TYPE_CHECKING:
 __all__ = [
     "ADJOINING",
     "MOST_ON_DUTY",
+    "STEPS",
     "TIER_MS",
     "ArchiveError",
     "Backlog",
     "ConflictError",
     "Entry",
+    "KeptReport",
     "OutboxState",
     "QuarantineState",
     "RegistryError",
+    "ReportLink",
     "SchemaMismatch",
     "Store",
     "StoreBusy",
@@ -67,7 +71,7 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(AlertNumbers, Alerts, Outbox, People, Readings, Tiers, Ledger, WoodPrices, Quarantine):
+class Store(AlertNumbers, Alerts, Outbox, People, Readings, Tiers, Ledger, WoodPrices, Quarantine, Reports):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import aiohttp
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from carbontrack.app import books_of, follow_plugins, running_plugins
 from carbontrack.bookkeeping import Books
@@ -35,6 +36,7 @@ from carbontrack.notify import Notices
 from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
+from carbontrack.report_desk import ReportDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
@@ -318,6 +320,13 @@ def _web_services(
         metrics=metrics,
         plugins=plugins,
         report_limits=limits_of(config),
+        desk=ReportDesk(
+            books,
+            lambda name, report: plugins.render(name, report, limits_of(config)),
+            cache(Ed25519PrivateKey.generate),
+            "test",
+            lambda: datetime.now(UTC),
+        ),
         attempts=Attempts(metrics),
         readiness=list,
         time_zone=ZoneInfo(config.site.time_zone),

@@ -18,6 +18,7 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import StorageStatus
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
+from carbontrack.report_desk import ReportDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store
 from carbontrack.web.attempts import Attempts
@@ -48,6 +49,7 @@ class Services:
     plugins: PluginHost
     reloader: Reloader
     report_limits: Limits
+    desk: ReportDesk
     attempts: Attempts
     readiness: Callable[[], Sequence[str]]
     time_zone: tzinfo

@@ -170,6 +170,7 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
             (N_("Data quality"), "/hq/quality"),
             (N_("Devices"), DEVICES),
         ]
+    items.append((N_("Reports"), "/reports/"))
     if user.role in REGISTRY_ROLES:
         items.append((N_("Factories"), FACTORIES))
     if user.role in HQ_ONLY:

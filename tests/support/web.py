@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import CookieJar
 from aiohttp.test_utils import TestClient, TestServer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.config import Config
@@ -24,6 +25,7 @@ from carbontrack.model import Role, Site
 from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
+from carbontrack.report_desk import ReportDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.web import Services, check_pages, create_app
 from carbontrack.web.attempts import Attempts
@@ -131,6 +133,13 @@ async def running_portal(
                 "version": "test",
                 "clock": lambda: portal.now + timedelta(seconds=1),
             }
+            values["desk"] = ReportDesk(
+                values["books"],
+                lambda name, report: plugins.render(name, report, Limits(60.0, 1024)),
+                cache(Ed25519PrivateKey.generate),
+                "test",
+                values["clock"],
+            )
             services = Services(**(values | changed))
             server = TestServer(create_app(services))
             async with server:
@@ -139,4 +148,5 @@ async def running_portal(
                     yield portal
                 finally:
                     await portal.close()
+                    await values["desk"].close()
                     await plugins.close()

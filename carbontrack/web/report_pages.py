@@ -1,0 +1,453 @@
+"""The pages of compliance reports: the library, making one with progress, its life, its files, and links for others."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from carbontrack.compliance import ReportStatus, Severity, rows_of
+from carbontrack.hookspecs import ComplianceFormat
+from carbontrack.model import Factory, Role, User
+from carbontrack.passwords import token_hash
+from carbontrack.plugins import RenderError
+from carbontrack.report_desk import JobState, Order, TooManyReports
+from carbontrack.store import STEPS, KeptReport, RegistryError
+from carbontrack.web.access import EVERYBODY, HQ_ONLY, NETWORK_ROLES, REPORTERS, USER, WRITERS, allow, origin, public
+from carbontrack.web.errors import Problem
+from carbontrack.web.forms import posted, sentence
+from carbontrack.web.notices import Notice, sent_on
+from carbontrack.web.rest import day_in
+from carbontrack.web.services import SERVICES, Services
+from carbontrack.web.templating import render
+from carbontrack.words import N_, ngettext
+from carbontrack.words import gettext as _
+
+log = structlog.get_logger(__name__)
+
+PAGE = 50
+STATUS_TITLES: Mapping[ReportStatus, str] = {
+    ReportStatus.DRAFT: N_("Draft"),
+    ReportStatus.PREPARED: N_("Waits for review"),
+    ReportStatus.REVIEWED: N_("Waits for approval"),
+    ReportStatus.FINAL: N_("Final"),
+    ReportStatus.WITHDRAWN: N_("Withdrawn"),
+}
+SEVERITY_TITLES: Mapping[Severity, str] = {
+    Severity.CRITICAL: N_("Critical"),
+    Severity.WARNING: N_("Warning"),
+    Severity.INFO: N_("Note"),
+}
+STEP_ROLES: Mapping[str, frozenset[Role]] = {
+    "prepare": WRITERS,
+    "review": REPORTERS,
+    "approve": HQ_ONLY,
+    "return": REPORTERS,
+    "withdraw": REPORTERS,
+}
+STEP_TITLES: Mapping[str, str] = {
+    "prepare": N_("Hand on for review"),
+    "review": N_("I have reviewed it"),
+    "approve": N_("Approve: it becomes final"),
+    "return": N_("Return it to its draft"),
+    "withdraw": N_("Withdraw it"),
+}
+STEP_NOTICES: Mapping[str, str] = {
+    "prepare": N_("The report waits for a reviewer now: somebody else than you."),
+    "review": N_("The report waits for approval by headquarters now: by somebody else than you."),
+    "approve": N_("The report is final. It never changes again; a correction is a new version."),
+    "return": N_("The report is a draft again."),
+    "withdraw": N_("The report is withdrawn."),
+}
+LINK_DAYS = (7, 30, 90)
+
+
+def add_routes(app: web.Application) -> None:
+    """Add these pages to the application."""
+    router = app.router
+    router.add_get("/reports/", library)
+    router.add_post("/reports/", make)
+    router.add_get("/reports/jobs/{job:[0-9a-f]{16}}/", job_page)
+    router.add_post("/reports/jobs/{job:[0-9a-f]{16}}/cancel", cancel)
+    router.add_post("/reports/check", check_file)
+    router.add_get("/reports/key.pem", key)
+    router.add_get("/reports/{id:\\d{1,9}}/", report_page)
+    router.add_get("/reports/{id:\\d{1,9}}/file", file)
+    router.add_post("/reports/{id:\\d{1,9}}/correct", correct)
+    router.add_post("/reports/{id:\\d{1,9}}/links", share)
+    router.add_post("/reports/{id:\\d{1,9}}/links/{link:\\d{1,9}}/revoke", revoke)
+    router.add_post("/reports/{id:\\d{1,9}}/{step:prepare|review|approve|return|withdraw}", step)
+    router.add_get("/shared/{token:[\\w-]{20,60}}", shared)
+
+
+# --- the library
+
+
+@allow(EVERYBODY)
+async def library(request: web.Request) -> web.StreamResponse:
+    """All reports that one may see, and the form for a new one."""
+    return await _library(request, {})
+
+
+async def _library(request: web.Request, values: Mapping[str, str], error: str = "", status: int = 200) -> web.Response:
+    services, user = request.app[SERVICES], request[USER]
+    search, wanted = request.query.get("q", "")[:80], request.query.get("status", "")
+    found = await services.store.reports(
+        factory_id=_own(user),
+        search=search,
+        status=ReportStatus(wanted) if wanted in set(ReportStatus) else None,
+        after_id=_number(request.query.get("after", "")),
+        limit=PAGE + 1,
+    )
+    page = render(
+        request,
+        "reports.html",
+        {
+            "reports": [_shown(it) for it in found[:PAGE]],
+            "more": found[PAGE - 1].id if len(found) > PAGE else None,
+            "search": search,
+            "status": wanted,
+            "statuses": [(it.value, _(title)) for it, title in STATUS_TITLES.items()],
+            "jobs": [it for it in services.desk.jobs() if it.by.name == origin(request).name],
+            "factories": await _choice(services, user),
+            "may_make": user.role in WRITERS,
+            "form": {"period": _last_month(services), **values},
+            "error": error,
+        },
+    )
+    page.set_status(status)
+    return page
+
+
+def _own(user: User) -> int | None:
+    """Whose reports somebody sees: None for all."""
+    return None if user.role in NETWORK_ROLES else user.factory_id or 0
+
+
+async def _choice(services: Services, user: User) -> Sequence[Factory]:
+    found = await services.store.factories()
+    return [it for it in found if user.role in NETWORK_ROLES or it.id == user.factory_id]
+
+
+def _last_month(services: Services) -> str:
+    today = services.clock().astimezone(services.time_zone).date()
+    return f"{today.replace(day=1) - timedelta(days=1):%Y-%m}"
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def _shown(kept: KeptReport) -> dict[str, Any]:
+    title = _("Superseded") if kept.is_superseded else _(STATUS_TITLES[kept.status])
+    return {"report": kept, "status_title": title}
+
+
+# --- making one
+
+
+@allow(WRITERS)
+async def make(request: web.Request) -> web.StreamResponse:
+    """Begin to make a report."""
+    services, user = request.app[SERVICES], request[USER]
+    form = await posted(request)
+    values = {name: str(form.get(name, "")) for name in ("period", "from", "to", "title", "whose")}
+    try:
+        start, end, named = _period(values, services)
+        factories = await _chosen(services, user, values["whose"], [str(it) for it in form.getall("factory", [])])
+    except ValueError as error:
+        return await _library(request, values, str(error), 422)
+    whose = factories[0].name if len(factories) == 1 else _whose(values["whose"], len(factories))
+    order = Order(tuple(factories), start, end, values["title"].strip()[:200] or f"{whose}, {named}")
+    raise await _begin(request, order)
+
+
+async def _begin(request: web.Request, order: Order) -> web.HTTPSeeOther:
+    try:
+        job = request.app[SERVICES].desk.start(order, origin(request))
+    except TooManyReports as error:
+        raise Problem(503, str(error)) from None
+    return web.HTTPSeeOther(f"/reports/jobs/{job.id}/")
+
+
+def _period(values: Mapping[str, str], services: Services) -> tuple[datetime, datetime, str]:
+    """The period that was chosen, and what it is called. Raises ValueError, which says what to do."""
+    named = values["period"].strip()
+    try:
+        if values["from"]:
+            first, last = day_in(values["from"]), day_in(values["to"] or values["from"])
+            named = f"{first} to {last}" if last != first else str(first)
+        elif "-Q" in named:
+            year, quarter = named.split("-Q")
+            first = date(int(year), 3 * int(quarter) - 2, 1)
+            last = (first + timedelta(days=95)).replace(day=1) - timedelta(days=1)
+        elif len(named) == 4:
+            first, last = date(int(named), 1, 1), date(int(named), 12, 31)
+        else:
+            first = day_in(f"{named}-01")
+            last = (first + timedelta(days=32)).replace(day=1) - timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise ValueError(_("Choose a month such as 2026-03, a quarter such as 2026-Q1, or a year.")) from None
+    if not date(2000, 1, 1) <= first <= last < date(9000, 1, 1):
+        raise ValueError(_("The last day must not be before the first one."))
+    zone = services.time_zone
+    start, end = (datetime.combine(day, time(), zone) for day in (first, last + timedelta(days=1)))
+    if start >= services.clock():
+        raise ValueError(_("That period has not begun yet."))
+    return start, end, named
+
+
+async def _chosen(services: Services, user: User, whose: str, slugs: Sequence[str]) -> Sequence[Factory]:
+    """The factories that were chosen. Raises ValueError where that is none."""
+    known = await _choice(services, user)
+    if user.role not in NETWORK_ROLES or whose == "all":
+        found = known
+    elif whose.startswith("region:"):
+        found = [it for it in known if it.region == whose.removeprefix("region:")]
+    else:
+        found = [it for it in known if it.slug in slugs]
+    if not found:
+        raise ValueError(_("Choose at least one factory."))
+    return found
+
+
+def _whose(whose: str, count: int) -> str:
+    if whose.startswith("region:"):
+        return f"Region {whose.removeprefix('region:')}"
+    return f"{count} factories"
+
+
+@allow(WRITERS)
+async def job_page(request: web.Request) -> web.StreamResponse:
+    """How far a report is; when it is made, the report itself."""
+    job = _job(request)
+    if job.state is JobState.DONE and job.report is not None:
+        raise web.HTTPSeeOther(f"/reports/{job.report.id}/")
+    return render(request, "report_job.html", {"job": job})
+
+
+@allow(WRITERS)
+async def cancel(request: web.Request) -> web.StreamResponse:
+    """Stop making a report."""
+    job = _job(request)
+    await request.app[SERVICES].desk.cancel(job.id)
+    raise sent_on(request, "/reports/", Notice(_("The report is not made.")))
+
+
+def _job(request: web.Request) -> Any:
+    """A job of whoever asks, or of anybody for whoever sees the whole network."""
+    job = request.app[SERVICES].desk.job(request.match_info["job"])
+    if job is None or (job.by.name != origin(request).name and request[USER].role not in NETWORK_ROLES):
+        raise web.HTTPNotFound(text=_("That report is not being made. Perhaps it is in the library already."))
+    return job
+
+
+# --- one report
+
+
+async def _report(request: web.Request) -> KeptReport:
+    """The report that is asked for, if one may see it."""
+    report_id = int(request.match_info["id"])
+    found = await request.app[SERVICES].store.report(report_id, _own(request[USER]))
+    if found is None:
+        raise web.HTTPNotFound(text=_("There is no such report for you."))
+    return found
+
+
+@allow(EVERYBODY)
+async def report_page(request: web.Request) -> web.StreamResponse:
+    """A report: what it says in short, what its checks found, who signed it, its files, and what can be done now."""
+    services, user, kept = request.app[SERVICES], request[USER], await _report(request)
+    content = await services.desk.content(kept)
+    factories = {it.slug: it for it in await services.store.factories()}
+    identity = rows_of(content.table("identity"))
+    results = rows_of(content.table("results"))
+    may_share = user.role in REPORTERS and kept.status is ReportStatus.FINAL
+    return render(
+        request,
+        "report.html",
+        {
+            **_shown(kept),
+            "content": content,
+            "names": {row["factory"]: row["name"] for row in identity},
+            "factories": factories,
+            "results": [row for row in results if row["scope"] != "part of biogenic"],
+            "is_one": len(identity) == 1,
+            "checks": [(it, _(SEVERITY_TITLES[it.severity])) for it in content.checks],
+            "formats": _formats(services),
+            "versions": [_shown(it) for it in await services.store.report_versions(kept.number)],
+            "steps": _steps(kept, user, origin(request).name),
+            "links": await services.store.report_links(kept.id) if may_share else [],
+            "may_share": may_share,
+            "may_correct": user.role in WRITERS and kept.status is ReportStatus.FINAL and not kept.is_superseded,
+            "link_days": LINK_DAYS,
+            "now": services.clock(),
+            "month": f"{kept.period_start.astimezone(services.time_zone):%Y-%m}",
+        },
+    )
+
+
+def _formats(services: Services) -> Sequence[ComplianceFormat]:
+    found = services.plugins.contributions.compliance_formats.values()
+    return sorted(found, key=lambda it: (it.name != "pdf", it.title))
+
+
+def _steps(kept: KeptReport, user: User, name: str) -> list[dict[str, Any]]:
+    """What whoever looks can do with a report, and why not where somebody else must."""
+    found = []
+    for step_name, it in STEPS.items():
+        if kept.status not in it.from_states or user.role not in STEP_ROLES[step_name]:
+            continue
+        signed = {"prepared": kept.prepared_by, "reviewed": kept.reviewed_by}
+        own = [did for did, person in signed.items() if it.signs and did != it.signs and person == name]
+        why = ""
+        if own:
+            why = _("You have signed it already: somebody else must do this.")
+        elif step_name == "approve" and kept.critical:
+            why = ngettext(
+                "%(num)s critical check blocks it. Mend what it names, and make the report anew.",
+                "%(num)s critical checks block it. Mend what they name, and make the report anew.",
+                kept.critical,
+            )
+        found.append({"name": step_name, "title": _(STEP_TITLES[step_name]), "why": why, "signs": bool(it.signs)})
+    return found
+
+
+@allow(REPORTERS | WRITERS)
+async def step(request: web.Request) -> web.StreamResponse:
+    """Take a step of a report's life."""
+    kept, name = await _report(request), request.match_info["step"]
+    if request[USER].role not in STEP_ROLES[name]:
+        raise web.HTTPForbidden(text=_("Your role does not allow this."))
+    form = await posted(request)
+    services = request.app[SERVICES]
+    page = f"/reports/{kept.id}/"
+    try:
+        await services.store.take_report_step(
+            kept.id, name, by=origin(request), now=services.clock(), comment=str(form.get("comment", ""))[:500]
+        )
+    except RegistryError as error:
+        raise sent_on(request, page, Notice(sentence(str(error)), is_bad=True)) from None
+    raise sent_on(request, page, Notice(_(STEP_NOTICES[name])))
+
+
+@allow(WRITERS)
+async def correct(request: web.Request) -> web.StreamResponse:
+    """Make the next version of a final report; it needs a reason."""
+    services, kept = request.app[SERVICES], await _report(request)
+    reason = str((await posted(request)).get("reason", "")).strip()[:500]
+    if not reason:
+        text = _("Say why it is corrected: the reason stands in the new version.")
+        raise sent_on(request, f"/reports/{kept.id}/", Notice(text, is_bad=True))
+    known = {it.id: it for it in await services.store.factories()}
+    factories = tuple(known[it] for it in kept.factory_ids if it in known)
+    order = Order(factories, kept.period_start, kept.period_end, kept.title, corrects=kept.id, reason=reason)
+    raise await _begin(request, order)
+
+
+# --- files
+
+
+@allow(EVERYBODY)
+async def file(request: web.Request) -> web.StreamResponse:
+    """A report as a file of the format that was chosen."""
+    kept = await _report(request)
+    return await _file(request, kept, request.query.get("format", "pdf"))
+
+
+async def _file(request: web.Request, kept: KeptReport, name: str) -> web.Response:
+    services = request.app[SERVICES]
+    formats = services.plugins.contributions.compliance_formats
+    chosen = formats.get(name)
+    if chosen is None:
+        text = _("There is no format %(name)s. There are: %(known)s.", name=name, known=", ".join(sorted(formats)))
+        raise web.HTTPBadRequest(text=text)
+    try:
+        body = await services.desk.file(kept, name)
+    except RenderError as error:
+        log.warning("report failed", format=name, error=str(error))
+        raise web.HTTPBadGateway(text=_("The format %(name)s failed: %(error)s", name=name, error=error)) from error
+    file_name = f"{kept.reference}-{name}.{chosen.extension}"
+    return web.Response(
+        body=body,
+        headers={"Content-Type": chosen.media_type, "Content-Disposition": f'attachment; filename="{file_name}"'},
+    )
+
+
+@public
+async def key(request: web.Request) -> web.StreamResponse:
+    """The public key that reports are signed with: whoever checks them needs it."""
+    text = await request.app[SERVICES].desk.public_key()
+    return web.Response(text=text, content_type="application/x-pem-file")
+
+
+@allow(EVERYBODY)
+async def check_file(request: web.Request) -> web.StreamResponse:
+    """Say whether a report that was uploaded is genuine, altered or superseded."""
+    services = request.app[SERVICES]
+    sent = (await posted(request)).get("file")
+    if not isinstance(sent, web.FileField):
+        raise sent_on(request, "/reports/", Notice(_("Choose a file to check."), is_bad=True))
+    checked, kept = await services.desk.check(sent.file.read())
+    raise sent_on(request, "/reports/", _verdict(checked.verdict.value, checked.reference, kept))
+
+
+def _verdict(verdict: str, reference: str, kept: KeptReport | None) -> Notice:
+    if verdict == "genuine" and kept is not None and kept.is_superseded:
+        return Notice(_("Genuine, and superseded: there is a later version of %(name)s.", name=reference), is_bad=True)
+    if verdict == "genuine":
+        return Notice(_("Genuine: it is %(name)s as it was signed here.", name=reference))
+    if verdict == "altered":
+        return Notice(_("ALTERED: it calls itself %(name)s and is not as it was signed.", name=reference), is_bad=True)
+    if verdict == "unknown_key":
+        return Notice(_("It was signed elsewhere, with a key that is not known here."), is_bad=True)
+    return Notice(_("It has no seal: it is no report, or its format cannot carry one."), is_bad=True)
+
+
+# --- links for others
+
+
+@allow(REPORTERS)
+async def share(request: web.Request) -> web.StreamResponse:
+    """Make a link by which somebody without an account downloads the report, for a time."""
+    services, kept, form = request.app[SERVICES], await _report(request), await posted(request)
+    days, name = _number(str(form.get("days", ""))), str(form.get("format", "pdf"))
+    if days not in LINK_DAYS or name not in services.plugins.contributions.compliance_formats:
+        raise web.HTTPBadRequest(text=_("Choose a format and how long the link holds."))
+    token, now = secrets.token_urlsafe(24), services.clock()
+    note, ends = str(form.get("note", ""))[:200], now + timedelta(days=days)
+    try:
+        await services.store.add_report_link(kept.id, name, token_hash(token), ends, note, by=origin(request), now=now)
+    except RegistryError as error:
+        raise sent_on(request, f"/reports/{kept.id}/", Notice(sentence(str(error)), is_bad=True)) from None
+    base = services.public_url or str(request.url.origin())
+    advice = _("Copy it now: it is not shown again. Whoever has it can download the report until it ends.")
+    raise sent_on(request, f"/reports/{kept.id}/", Notice(_("The link is made."), f"{base}/shared/{token}", advice))
+
+
+@allow(REPORTERS)
+async def revoke(request: web.Request) -> web.StreamResponse:
+    """End a link."""
+    services, kept = request.app[SERVICES], await _report(request)
+    done = await services.store.revoke_report_link(
+        kept.id, int(request.match_info["link"]), by=origin(request), now=services.clock()
+    )
+    text = _("The link is ended.") if done else _("There is no such link that is open.")
+    raise sent_on(request, f"/reports/{kept.id}/", Notice(text, is_bad=not done))
+
+
+@public
+async def shared(request: web.Request) -> web.StreamResponse:
+    """A report by a link that somebody was given."""
+    services = request.app[SERVICES]
+    link = await services.store.use_report_link(token_hash(request.match_info["token"]), services.clock())
+    kept = await services.store.report(link.report_id) if link else None
+    if link is None or kept is None:
+        raise web.HTTPNotFound(
+            text=_("This link has ended, or never was one. Ask whoever gave it to you for a new one.")
+        )
+    return await _file(request, kept, link.format)
