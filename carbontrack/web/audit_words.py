@@ -87,6 +87,7 @@ FIELD_TITLES: Mapping[str, str] = {
     "prefix": "Begins with",
     "sha256": "SHA-256",
     "evidence": "Note or invoice",
+    "kes": "KES",
 }
 KIND_TITLES: Mapping[str, str] = {
     "user": "person",
@@ -97,6 +98,7 @@ KIND_TITLES: Mapping[str, str] = {
     "energy_entry": "entry",
     "production_entry": "entry",
     "statement": "report",
+    "wood_price": "price of wood",
     "alert_rule": "alert",
 }
 UNITS: Mapping[str, str] = {"m": "m", "ms": "m/s", "kg": "kg", "kpa": "kPa", "ppm": "ppm", "c": "°C", "s": "s"}

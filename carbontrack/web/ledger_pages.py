@@ -182,13 +182,13 @@ def _figures(found: Account) -> list[dict[str, Any]]:
     """The four numbers, each with what it is; they are never added up."""
     return [
         {
-            "title": "Biogenic CO2",
-            "about": "From wood, measured in the chimneys. A memo item, in no scope.",
+            "title": N_("Biogenic CO2"),
+            "about": N_("From wood, measured in the chimneys. A memo item, in no scope."),
             "figure": found.biogenic_co2,
         },
-        {"title": "Fossil CO2", "about": "From diesel. Scope 1.", "figure": found.fossil_co2},
-        {"title": "CH4 and N2O", "about": "Of all fuel, as CO2e. Scope 1.", "figure": found.ch4_n2o_co2e},
-        {"title": "Grid electricity", "about": "As CO2e, location-based. Scope 2.", "figure": found.grid_co2e},
+        {"title": N_("Fossil CO2"), "about": N_("From diesel. Scope 1."), "figure": found.fossil_co2},
+        {"title": N_("CH4 and N2O"), "about": N_("Of all fuel, as CO2e. Scope 1."), "figure": found.ch4_n2o_co2e},
+        {"title": N_("Grid electricity"), "about": N_("As CO2e, location-based. Scope 2."), "figure": found.grid_co2e},
     ]
 
 
