@@ -56,12 +56,16 @@ class Job:
     id: str
     title: str
     by: Origin
-    total: int
+    factory_ids: tuple[int, ...]
     started_at: datetime
     state: JobState = JobState.WAITING
     done: int = 0
     report: KeptReport | None = None
     error: str = ""
+
+    @property
+    def total(self) -> int:
+        return len(self.factory_ids)
 
     @property
     def is_over(self) -> bool:
@@ -105,7 +109,7 @@ class ReportDesk:
         self._forget()
         if len(self._jobs) >= MOST_JOBS:
             raise TooManyReports("Too many reports are being made. Wait until some are done, or cancel one.")
-        job = Job(secrets.token_hex(8), order.title, by, len(order.factories), self.clock())
+        job = Job(secrets.token_hex(8), order.title, by, tuple(it.id for it in order.factories), self.clock())
         self._jobs[job.id] = job
         task = asyncio.create_task(self._make(job, order), name=f"report:{job.id}")
         self._tasks[job.id] = task

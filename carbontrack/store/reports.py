@@ -293,17 +293,20 @@ class Reports(Audit):
         return _link(row)
 
     @in_context
-    async def revoke_report_link(self, report_id: int, link_id: int, *, by: Origin, now: datetime) -> bool:
-        """End a link; False where there is none that is open."""
+    async def revoke_report_link(
+        self, link_id: int, factory_id: int | None = None, *, by: Origin, now: datetime
+    ) -> int | None:
+        """End a link, and give the number of its report; None where there is none that is open."""
         async with self._changing(by) as journal:
-            query = ReportLinkRow.filter(id=link_id, report_id=report_id, revoked_at=None)
-            if not await query.update(revoked_at=now):
-                return False
-            row = await ReportRow.get(id=report_id)
-            await journal.note(
-                AuditAction.REPORT_LINK_REVOKED, "report", report_id, row.factory_id, after={"link": link_id}
-            )
-        return True
+            query = ReportLinkRow.filter(id=link_id, revoked_at=None)
+            if factory_id is not None:
+                query = query.filter(report__factory_id=factory_id)
+            link = await query.prefetch_related("report").first()
+            if link is None or not await ReportLinkRow.filter(id=link_id, revoked_at=None).update(revoked_at=now):
+                return None
+            what, whose = {"link": link_id}, link.report.factory_id
+            await journal.note(AuditAction.REPORT_LINK_REVOKED, "report", link.report_id, whose, after=what)
+        return link.report_id
 
 
 async def _next(corrects: int | None, reason: str) -> tuple[int, int]:

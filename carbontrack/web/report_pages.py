@@ -7,27 +7,25 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from carbontrack.compliance import ReportStatus, Severity, rows_of
 from carbontrack.hookspecs import ComplianceFormat
-from carbontrack.model import Factory, Role, User
+from carbontrack.model import Factory, User
 from carbontrack.passwords import token_hash
 from carbontrack.plugins import RenderError
 from carbontrack.report_desk import JobState, Order, TooManyReports
 from carbontrack.store import STEPS, KeptReport, RegistryError
-from carbontrack.web.access import EVERYBODY, HQ_ONLY, NETWORK_ROLES, REPORTERS, USER, WRITERS, allow, origin, public
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REPORTERS, USER, WRITERS, Handler, allow, origin, public
 from carbontrack.web.errors import Problem
 from carbontrack.web.forms import posted, sentence
 from carbontrack.web.notices import Notice, sent_on
+from carbontrack.web.report_access import STEP_ROLES, StepName, job_for, own_factory, report_for, report_response
 from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
 from carbontrack.words import N_, ngettext
 from carbontrack.words import gettext as _
-
-log = structlog.get_logger(__name__)
 
 PAGE = 50
 STATUS_TITLES: Mapping[ReportStatus, str] = {
@@ -42,21 +40,14 @@ SEVERITY_TITLES: Mapping[Severity, str] = {
     Severity.WARNING: N_("Warning"),
     Severity.INFO: N_("Note"),
 }
-STEP_ROLES: Mapping[str, frozenset[Role]] = {
-    "prepare": WRITERS,
-    "review": REPORTERS,
-    "approve": HQ_ONLY,
-    "return": REPORTERS,
-    "withdraw": REPORTERS,
-}
-STEP_TITLES: Mapping[str, str] = {
+STEP_TITLES: Mapping[StepName, str] = {
     "prepare": N_("Hand on for review"),
     "review": N_("I have reviewed it"),
     "approve": N_("Approve: it becomes final"),
     "return": N_("Return it to its draft"),
     "withdraw": N_("Withdraw it"),
 }
-STEP_NOTICES: Mapping[str, str] = {
+STEP_NOTICES: Mapping[StepName, str] = {
     "prepare": N_("The report waits for a reviewer now: somebody else than you."),
     "review": N_("The report waits for approval by headquarters now: by somebody else than you."),
     "approve": N_("The report is final. It never changes again; a correction is a new version."),
@@ -64,6 +55,8 @@ STEP_NOTICES: Mapping[str, str] = {
     "withdraw": N_("The report is withdrawn."),
 }
 LINK_DAYS = (7, 30, 90)
+FIELDS = ("period", "from", "to", "title", "whose")
+"""Of the form for a new report."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -71,16 +64,17 @@ def add_routes(app: web.Application) -> None:
     router = app.router
     router.add_get("/reports/", library)
     router.add_post("/reports/", make)
-    router.add_get("/reports/jobs/{job:[0-9a-f]{16}}/", job_page)
-    router.add_post("/reports/jobs/{job:[0-9a-f]{16}}/cancel", cancel)
+    router.add_get("/reports/jobs/{job}/", job_page)
+    router.add_post("/reports/jobs/{job}/cancel", cancel)
     router.add_post("/reports/check", check_file)
     router.add_get("/reports/key.pem", key)
     router.add_get("/reports/{id:\\d{1,9}}/", report_page)
     router.add_get("/reports/{id:\\d{1,9}}/file", file)
     router.add_post("/reports/{id:\\d{1,9}}/correct", correct)
     router.add_post("/reports/{id:\\d{1,9}}/links", share)
-    router.add_post("/reports/{id:\\d{1,9}}/links/{link:\\d{1,9}}/revoke", revoke)
-    router.add_post("/reports/{id:\\d{1,9}}/{step:prepare|review|approve|return|withdraw}", step)
+    router.add_post("/reports/links/{id:\\d{1,9}}/revoke", revoke)
+    for name in STEP_TITLES:
+        router.add_post(f"/reports/{{id:\\d{{1,9}}}}/{name}", _step_handler(name))
     router.add_get("/shared/{token:[\\w-]{20,60}}", shared)
 
 
@@ -97,7 +91,7 @@ async def _library(request: web.Request, values: Mapping[str, str], error: str =
     services, user = request.app[SERVICES], request[USER]
     search, wanted = request.query.get("q", "")[:80], request.query.get("status", "")
     found = await services.store.reports(
-        factory_id=_own(user),
+        factory_id=own_factory(user),
         search=search,
         status=ReportStatus(wanted) if wanted in set(ReportStatus) else None,
         after_id=_number(request.query.get("after", "")),
@@ -112,20 +106,15 @@ async def _library(request: web.Request, values: Mapping[str, str], error: str =
             "search": search,
             "status": wanted,
             "statuses": [(it.value, _(title)) for it, title in STATUS_TITLES.items()],
-            "jobs": [it for it in services.desk.jobs() if it.by.name == origin(request).name],
+            "jobs": [it for it in services.desk.jobs() if own_factory(user) in {None, *it.factory_ids[:1]}],
             "factories": await _choice(services, user),
             "may_make": user.role in WRITERS,
-            "form": {"period": _last_month(services), **values},
+            "form": {**dict.fromkeys(FIELDS, ""), "period": _last_month(services), **values},
             "error": error,
         },
     )
     page.set_status(status)
     return page
-
-
-def _own(user: User) -> int | None:
-    """Whose reports somebody sees: None for all."""
-    return None if user.role in NETWORK_ROLES else user.factory_id or 0
 
 
 async def _choice(services: Services, user: User) -> Sequence[Factory]:
@@ -155,7 +144,7 @@ async def make(request: web.Request) -> web.StreamResponse:
     """Begin to make a report."""
     services, user = request.app[SERVICES], request[USER]
     form = await posted(request)
-    values = {name: str(form.get(name, "")) for name in ("period", "from", "to", "title", "whose")}
+    values = {name: str(form.get(name, "")) for name in FIELDS}
     try:
         start, end, named = _period(values, services)
         factories = await _chosen(services, user, values["whose"], [str(it) for it in form.getall("factory", [])])
@@ -204,6 +193,8 @@ def _period(values: Mapping[str, str], services: Services) -> tuple[datetime, da
 async def _chosen(services: Services, user: User, whose: str, slugs: Sequence[str]) -> Sequence[Factory]:
     """The factories that were chosen. Raises ValueError where that is none."""
     known = await _choice(services, user)
+    if set(slugs) - {it.slug for it in known}:
+        raise web.HTTPNotFound(text=_("There is no such factory for you."))
     if user.role not in NETWORK_ROLES or whose == "all":
         found = known
     elif whose.startswith("region:"):
@@ -224,7 +215,7 @@ def _whose(whose: str, count: int) -> str:
 @allow(WRITERS)
 async def job_page(request: web.Request) -> web.StreamResponse:
     """How far a report is; when it is made, the report itself."""
-    job = _job(request)
+    job = job_for(request)
     if job.state is JobState.DONE and job.report is not None:
         raise web.HTTPSeeOther(f"/reports/{job.report.id}/")
     return render(request, "report_job.html", {"job": job})
@@ -233,29 +224,16 @@ async def job_page(request: web.Request) -> web.StreamResponse:
 @allow(WRITERS)
 async def cancel(request: web.Request) -> web.StreamResponse:
     """Stop making a report."""
-    job = _job(request)
+    job = job_for(request)
     await request.app[SERVICES].desk.cancel(job.id)
     raise sent_on(request, "/reports/", Notice(_("The report is not made.")))
-
-
-def _job(request: web.Request) -> Any:
-    """A job of whoever asks, or of anybody for whoever sees the whole network."""
-    job = request.app[SERVICES].desk.job(request.match_info["job"])
-    if job is None or (job.by.name != origin(request).name and request[USER].role not in NETWORK_ROLES):
-        raise web.HTTPNotFound(text=_("That report is not being made. Perhaps it is in the library already."))
-    return job
 
 
 # --- one report
 
 
 async def _report(request: web.Request) -> KeptReport:
-    """The report that is asked for, if one may see it."""
-    report_id = int(request.match_info["id"])
-    found = await request.app[SERVICES].store.report(report_id, _own(request[USER]))
-    if found is None:
-        raise web.HTTPNotFound(text=_("There is no such report for you."))
-    return found
+    return await report_for(request, int(request.match_info["id"]))
 
 
 @allow(EVERYBODY)
@@ -296,43 +274,43 @@ def _formats(services: Services) -> Sequence[ComplianceFormat]:
     return sorted(found, key=lambda it: (it.name != "pdf", it.title))
 
 
-def _steps(kept: KeptReport, user: User, name: str) -> list[dict[str, Any]]:
+def _steps(kept: KeptReport, user: User, person: str) -> list[dict[str, Any]]:
     """What whoever looks can do with a report, and why not where somebody else must."""
     found = []
-    for step_name, it in STEPS.items():
-        if kept.status not in it.from_states or user.role not in STEP_ROLES[step_name]:
+    for name, title in STEP_TITLES.items():
+        it = STEPS[name]
+        if kept.status not in it.from_states or user.role not in STEP_ROLES[name]:
             continue
         signed = {"prepared": kept.prepared_by, "reviewed": kept.reviewed_by}
-        own = [did for did, person in signed.items() if it.signs and did != it.signs and person == name]
+        own = [did for did, signer in signed.items() if it.signs and did != it.signs and signer == person]
         why = ""
         if own:
             why = _("You have signed it already: somebody else must do this.")
-        elif step_name == "approve" and kept.critical:
+        elif name == "approve" and kept.critical:
             why = ngettext(
                 "%(num)s critical check blocks it. Mend what it names, and make the report anew.",
                 "%(num)s critical checks block it. Mend what they name, and make the report anew.",
                 kept.critical,
             )
-        found.append({"name": step_name, "title": _(STEP_TITLES[step_name]), "why": why, "signs": bool(it.signs)})
+        found.append({"name": name, "title": _(title), "why": why, "signs": bool(it.signs)})
     return found
 
 
-@allow(REPORTERS | WRITERS)
-async def step(request: web.Request) -> web.StreamResponse:
-    """Take a step of a report's life."""
-    kept, name = await _report(request), request.match_info["step"]
-    if request[USER].role not in STEP_ROLES[name]:
-        raise web.HTTPForbidden(text=_("Your role does not allow this."))
-    form = await posted(request)
-    services = request.app[SERVICES]
-    page = f"/reports/{kept.id}/"
-    try:
-        await services.store.take_report_step(
-            kept.id, name, by=origin(request), now=services.clock(), comment=str(form.get("comment", ""))[:500]
-        )
-    except RegistryError as error:
-        raise sent_on(request, page, Notice(sentence(str(error)), is_bad=True)) from None
-    raise sent_on(request, page, Notice(_(STEP_NOTICES[name])))
+def _step_handler(name: StepName) -> Handler:
+    @allow(STEP_ROLES[name])
+    async def handler(request: web.Request) -> web.StreamResponse:
+        """Take a step of a report's life."""
+        services, kept, form = request.app[SERVICES], await _report(request), await posted(request)
+        page, comment = f"/reports/{kept.id}/", str(form.get("comment", ""))[:500]
+        try:
+            await services.store.take_report_step(
+                kept.id, name, by=origin(request), now=services.clock(), comment=comment
+            )
+        except RegistryError as error:
+            raise sent_on(request, page, Notice(sentence(str(error)), is_bad=True)) from None
+        raise sent_on(request, page, Notice(_(STEP_NOTICES[name])))
+
+    return handler
 
 
 @allow(WRITERS)
@@ -360,22 +338,10 @@ async def file(request: web.Request) -> web.StreamResponse:
 
 
 async def _file(request: web.Request, kept: KeptReport, name: str) -> web.Response:
-    services = request.app[SERVICES]
-    formats = services.plugins.contributions.compliance_formats
-    chosen = formats.get(name)
-    if chosen is None:
-        text = _("There is no format %(name)s. There are: %(known)s.", name=name, known=", ".join(sorted(formats)))
-        raise web.HTTPBadRequest(text=text)
     try:
-        body = await services.desk.file(kept, name)
+        return await report_response(request, kept, name)
     except RenderError as error:
-        log.warning("report failed", format=name, error=str(error))
         raise web.HTTPBadGateway(text=_("The format %(name)s failed: %(error)s", name=name, error=error)) from error
-    file_name = f"{kept.reference}-{name}.{chosen.extension}"
-    return web.Response(
-        body=body,
-        headers={"Content-Type": chosen.media_type, "Content-Disposition": f'attachment; filename="{file_name}"'},
-    )
 
 
 @public
@@ -432,12 +398,13 @@ async def share(request: web.Request) -> web.StreamResponse:
 @allow(REPORTERS)
 async def revoke(request: web.Request) -> web.StreamResponse:
     """End a link."""
-    services, kept = request.app[SERVICES], await _report(request)
-    done = await services.store.revoke_report_link(
-        kept.id, int(request.match_info["link"]), by=origin(request), now=services.clock()
+    services = request.app[SERVICES]
+    report_id = await services.store.revoke_report_link(
+        int(request.match_info["id"]), own_factory(request[USER]), by=origin(request), now=services.clock()
     )
-    text = _("The link is ended.") if done else _("There is no such link that is open.")
-    raise sent_on(request, f"/reports/{kept.id}/", Notice(text, is_bad=not done))
+    if report_id is None:
+        raise web.HTTPNotFound(text=_("There is no such link that is open."))
+    raise sent_on(request, f"/reports/{report_id}/", Notice(_("The link is ended.")))
 
 
 @public

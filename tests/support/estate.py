@@ -6,6 +6,7 @@ PYTEST_DONT_REWRITE, as in ``tests.support.world``.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from carbontrack.compliance import Check, Column, ComplianceReport, ReportStatus, Severity, Table, frozen
 from carbontrack.credentials import device_password
 from carbontrack.dispatch import Plan
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target, WoodPrice, WoodUnit
@@ -38,6 +40,7 @@ from carbontrack.model import (
 )
 from carbontrack.passwords import RESET, code_hash, new_token, token_hash
 from carbontrack.plugins import Limits, PluginHost
+from carbontrack.report_desk import Job, Order, ReportDesk
 from carbontrack.store import Entry, Store, Work
 from carbontrack.web.attempts import Attempts
 from carbontrack.web.auth import API_TOKEN
@@ -50,6 +53,7 @@ LATER = NOON + timedelta(days=400)
 OTHER = "Quaxo"
 """What every text of the other factory begins with."""
 OTHER_NUMBER = 73917.39
+SHARED = "/shared/"
 _LEAKED = re.compile(rb"quaxo|mungania|dev-002|73,?917\.", re.IGNORECASE)
 FACTORY_ROLES = {Role.FACTORY_MANAGER, Role.FACTORY_CLERK}
 
@@ -186,12 +190,18 @@ async def running_estate(url: str, **changed: Any) -> AsyncIterator[Estate]:
 
 
 def render_at_once(patch: pytest.MonkeyPatch) -> None:
-    """Have reports written here: a process for each of a hundred takes minutes, and decides nothing about access."""
+    """Have reports written here, and made never: it takes minutes for a hundred, and decides nothing about access."""
 
-    async def render(host: PluginHost, name: str, report: Report, _limits: Limits) -> bytes:
+    async def render(host: PluginHost, name: str, report: Report | ComplianceReport, _limits: Limits) -> bytes:
+        if isinstance(report, ComplianceReport):
+            return host.contributions.compliance_formats[name].render(report)
         return host.contributions.report_formats[name].render(report)
 
+    async def made(desk: ReportDesk, job: Job, order: Order) -> None:
+        await asyncio.Event().wait()
+
     patch.setattr(PluginHost, "render", render)
+    patch.setattr(ReportDesk, "_make", made)
 
 
 async def _side(portal: Portal, word: str, number: float) -> Side:
@@ -213,8 +223,8 @@ async def _fill(estate: Estate, side: Side) -> None:
     store, nobody = estate.store, Caller("nobody", "nobody", {})
     by = Origin(side.clerk.email, f"{side.word} address", side.clerk.id)
     for make in (
-        energy_entry, production_entry, target, wood_price, statement, device, stack, session, api_token, pending_user,
-        quarantined,
+        energy_entry, production_entry, target, wood_price, statement, report, device, stack, session,
+        api_token, pending_user, quarantined,
     ):  # fmt: skip
         await make(estate, side, nobody)
     plan = MonitoringPlan(valid_from=NOON - DAY, note=f"{side.word} note")
@@ -312,6 +322,66 @@ async def statement(estate: Estate, side: Side, caller: Caller) -> str:
     books = estate.portal.services.books
     kept = await books.report(side.factory, start, start + timedelta(hours=1), by=by, now=LATER, reason=reason)
     return str(kept.id)
+
+
+async def report(estate: Estate, side: Side, caller: Caller) -> str:
+    """A draft, with nothing that blocks it."""
+    identity = Table("identity", "Factories", (Column("factory", ""), Column("name", "")), (
+        (side.factory.slug, f"{side.word} factory"),
+    ))  # fmt: skip
+    names = ("factory", "figure", "title", "scope", "mass", "u_expanded", "basis", "formula", "remarks")
+    row = (side.factory.slug, "stack_co2", f"{side.word} figure", "measured", side.number, 0.1, "measured", "", "")
+    results = Table("results", "Results", tuple(Column(name, "") for name in names), (row,))
+    made = frozen(
+        ComplianceReport(
+            "draft", f"{side.word} report", ReportStatus.DRAFT, NOON - DAY, NOON, "Africa/Nairobi",
+            {"software": "test"}, (identity, results),
+            (Check("none", Severity.INFO, side.factory.slug, f"{side.word} check"),),
+        )
+    )  # fmt: skip
+    return str((await estate.store.add_report(made, [side.factory.id], by=_author(side), now=NOON)).id)
+
+
+async def prepared_report(estate: Estate, side: Side, caller: Caller) -> str:
+    return await _stepped(estate, side, caller, "prepare")
+
+
+async def reviewed_report(estate: Estate, side: Side, caller: Caller) -> str:
+    return await _stepped(estate, side, caller, "prepare", "review")
+
+
+async def final_report(estate: Estate, side: Side, caller: Caller) -> str:
+    return await _stepped(estate, side, caller, "prepare", "review", "approve")
+
+
+async def _stepped(estate: Estate, side: Side, caller: Caller, *steps: str) -> str:
+    made = await report(estate, side, caller)
+    for step in steps:
+        await estate.store.take_report_step(int(made), step, by=Origin(f"{side.word}-{step}"), now=NOON)
+    return made
+
+
+async def report_link(estate: Estate, side: Side, caller: Caller) -> str:
+    made, token = await final_report(estate, side, caller), token_hash(f"{side.word} {estate.number()}")
+    by = _author(side)
+    link = await estate.store.add_report_link(int(made), "json", token, LATER, f"{side.word} link", by=by, now=NOON)
+    return str(link.id)
+
+
+async def shared_report(estate: Estate, side: Side, caller: Caller) -> str:
+    made, token = await final_report(estate, side, caller), f"{'a' * 20}{estate.number()}"
+    await estate.store.add_report_link(int(made), "json", token_hash(token), LATER, "", by=_author(side), now=NOON)
+    return token
+
+
+async def report_job(estate: Estate, side: Side, caller: Caller) -> str:
+    desk = estate.portal.services.desk
+    order = Order((side.factory,), NOON - timedelta(hours=3), NOON, f"{side.word} report")
+    return desk.start(order, _author(side)).id
+
+
+def _author(side: Side) -> Origin:
+    return Origin(f"{side.word}-author@example.org")
 
 
 async def stack(estate: Estate, side: Side, caller: Caller) -> str:
@@ -448,7 +518,12 @@ def leaked(answer: bytes) -> set[str]:
 
 
 def told_unasked(path: str, answer: bytes) -> bytes:
-    """An answer without what everybody may know: whoever asks for an account says for which factory."""
+    """An answer without what everybody may know: whoever asks for an account says for which factory.
+
+    Whoever has a link to a report was given it: the link is the permission.
+    """
+    if path.startswith(SHARED):
+        return b""
     return answer.replace(f"{OTHER} name".encode(), b"") if path == "/register" else answer
 
 

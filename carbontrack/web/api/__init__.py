@@ -21,6 +21,7 @@ from carbontrack.web.api import (
     plugins,
     quarantine,
     readings,
+    reports,
     schema,
     telling,
 )
@@ -28,7 +29,7 @@ from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
     account, people, registry_routes, plans, devices, readings, device_intake, entries, bulk, accounting, compliance,
-    alerts, alert_rules, telling, quarantine, plugins, audit, live, schema,
+    reports, alerts, alert_rules, telling, quarantine, plugins, audit, live, schema,
 )  # fmt: skip
 
 

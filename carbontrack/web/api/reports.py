@@ -1,0 +1,214 @@
+"""Compliance reports: making them, their life, and their files."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from aiohttp import web
+from pydantic import Field
+
+from carbontrack.compliance import ReportStatus, Severity
+from carbontrack.model import Scope
+from carbontrack.plugins import RenderError
+from carbontrack.report_desk import Job, JobState, Order, TooManyReports
+from carbontrack.store import KeptReport
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, USER, WRITERS, origin
+from carbontrack.web.contract import Tag, operation
+from carbontrack.web.errors import Problem
+from carbontrack.web.report_access import STEP_ROLES, StepName, job_for, own_factory, report_for, report_response
+from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, id_before, path_id, write_cursor, zoned
+from carbontrack.web.services import SERVICES
+
+
+def add_routes(app: web.Application) -> None:
+    """Add these routes to the application."""
+    app.router.add_get("/api/reports/", reports)
+    app.router.add_post("/api/reports/", make)
+    app.router.add_get("/api/reports/jobs/{job}/", one_job)
+    app.router.add_delete("/api/reports/jobs/{job}/", cancel)
+    app.router.add_get("/api/reports/{id:\\d{1,9}}/", one_report)
+    app.router.add_post("/api/reports/{id:\\d{1,9}}/steps/", step)
+    app.router.add_get("/api/reports/{id:\\d{1,9}}/file/", file)
+
+
+class ReportOut(Output):
+    """A compliance report as the library has it."""
+
+    id: int
+    reference: str
+    """What every file of it calls it: number and version."""
+    title: str
+    factory_ids: list[int]
+    period_start: datetime
+    period_end: datetime
+    status: ReportStatus
+    is_superseded: bool
+    """A later version of the same number is final."""
+    critical_checks: int
+    """So many checks keep it from becoming final."""
+    sha256: str
+    """Of its data set: the same in every format."""
+    reason: str
+    """Why it corrects the version before it."""
+    comment: str
+    """What whoever returned it said."""
+    made_at: datetime
+    made_by: str
+    prepared_at: datetime | None
+    prepared_by: str
+    reviewed_at: datetime | None
+    reviewed_by: str
+    approved_at: datetime | None
+    approved_by: str
+
+    @classmethod
+    def of(cls, kept: KeptReport) -> ReportOut:
+        names = set(cls.model_fields) - {"reference", "factory_ids", "critical_checks"}
+        return cls(
+            reference=kept.reference,
+            factory_ids=list(kept.factory_ids),
+            critical_checks=kept.critical,
+            **{name: getattr(kept, name) for name in names},
+        )
+
+
+class CheckOut(Output):
+    name: str
+    severity: Severity
+    factory: str
+    text: str
+
+
+class ReportWithChecks(ReportOut):
+    checks: list[CheckOut]
+    """What the automatic checks found."""
+
+
+class JobOut(Output):
+    """A report that is being made."""
+
+    id: str
+    title: str
+    state: JobState
+    done: int
+    """So many of the factories are gathered."""
+    total: int
+    error: str
+    report_id: int | None
+    """The report, once it is made."""
+
+    @classmethod
+    def of(cls, job: Job) -> JobOut:
+        names = ("id", "title", "state", "done", "total", "error")
+        return cls(report_id=job.report.id if job.report else None, **{name: getattr(job, name) for name in names})
+
+
+class ReportQuery(Paged):
+    sort: Literal["-id"] = "-id"
+    search: str = Field("", max_length=80)
+    """Words of the title, a number, or who made it."""
+    status: ReportStatus | None = None
+
+
+@operation(Tag.REPORTS, EVERYBODY)
+async def reports(request: web.Request, query: ReportQuery) -> Page[ReportOut]:
+    """The library of compliance reports, the newest first."""
+    found = await request.app[SERVICES].store.reports(
+        factory_id=own_factory(request[USER]),
+        search=query.search,
+        status=query.status,
+        after_id=id_before(query.cursor),
+        limit=query.limit + 1,
+    )
+    shown = found[: query.limit]
+    return Page([ReportOut.of(it) for it in shown], write_cursor([shown[-1].id]) if len(found) > query.limit else None)
+
+
+class NewReport(Input):
+    factory_ids: list[Id] | None = Field(None, max_length=1000, examples=[[1]])
+    """People of a factory may leave it out; for all others that means all factories."""
+    period_start: datetime = Field(examples=["2026-02-01T00:00:00+03:00"])
+    period_end: datetime = Field(examples=["2026-03-01T00:00:00+03:00"])
+    title: str = Field("", max_length=200)
+    corrects: Id | None = None
+    """The final report that this is the next version of; then `reason` is needed."""
+    reason: str = Field("", max_length=500)
+
+
+@operation(Tag.REPORTS, WRITERS, scope=Scope.REPORTS, status=202, problems=(404, 503))
+async def make(request: web.Request, body: NewReport) -> JobOut:
+    """Begin to make a report; the answer is a job that says how far it is."""
+    services, user = request.app[SERVICES], request[USER]
+    known = {it.id: it for it in await services.store.factories()}
+    visible = [it for it in known.values() if user.role in NETWORK_ROLES or it.id == user.factory_id]
+    wanted = set(body.factory_ids) if body.factory_ids else {it.id for it in visible}
+    chosen = [it for it in visible if it.id in wanted]
+    if len(chosen) != len(wanted) or not chosen:
+        raise Problem(404, "There is no such factory for you.")
+    if body.corrects is not None:
+        await report_for(request, body.corrects)
+    start, end = zoned("period_start", body.period_start), zoned("period_end", body.period_end)
+    if end <= start:
+        raise Problem(422, WRONG, (("period_end", "must be after period_start"),))
+    whose = chosen[0].name if len(chosen) == 1 else f"{len(chosen)} factories"
+    title = body.title.strip() or f"{whose}, {start:%Y-%m-%d} to {end:%Y-%m-%d}"
+    order = Order(tuple(chosen), start, end, title, body.corrects, body.reason)
+    try:
+        return JobOut.of(services.desk.start(order, origin(request)))
+    except TooManyReports as error:
+        raise Problem(503, str(error)) from None
+
+
+@operation(Tag.REPORTS, WRITERS, scope=Scope.REPORTS, problems=(404,))
+async def one_job(request: web.Request) -> JobOut:
+    """How far a report is. It is known for a day, and until the core starts anew."""
+    return JobOut.of(job_for(request))
+
+
+@operation(Tag.REPORTS, WRITERS, scope=Scope.REPORTS, problems=(404,))
+async def cancel(request: web.Request) -> None:
+    """Stop making a report; nothing of it is kept."""
+    await request.app[SERVICES].desk.cancel(job_for(request).id)
+
+
+@operation(Tag.REPORTS, EVERYBODY)
+async def one_report(request: web.Request) -> ReportWithChecks:
+    """One report, with what its automatic checks found."""
+    kept = await report_for(request, path_id(request))
+    content = await request.app[SERVICES].desk.content(kept)
+    checks = [CheckOut(name=it.name, severity=it.severity, factory=it.factory, text=it.text) for it in content.checks]
+    return ReportWithChecks(**ReportOut.of(kept).model_dump(), checks=checks)
+
+
+class StepInput(Input):
+    step: StepName
+    """`prepare` hands a draft on, `review` and `approve` are for others, `return` makes it a draft again."""
+    comment: str = Field("", max_length=500)
+
+
+@operation(Tag.REPORTS, WRITERS, scope=Scope.REPORTS, status=200, problems=(404, 409))
+async def step(request: web.Request, body: StepInput) -> ReportOut:
+    """Take a step of a report's life. Preparer, reviewer and approver are three people; critical checks block it."""
+    kept = await report_for(request, path_id(request))
+    if request[USER].role not in STEP_ROLES[body.step]:
+        raise Problem(403, "Your role does not allow this step.")
+    services = request.app[SERVICES]
+    taken = await services.store.take_report_step(
+        kept.id, body.step, by=origin(request), now=services.clock(), comment=body.comment
+    )
+    return ReportOut.of(taken)
+
+
+class FileQuery(Input):
+    format: str = Field("pdf", max_length=40, examples=["pdf"])
+    """The name of a format: those that are there say the error's text and `carbontrack report formats`."""
+
+
+@operation(Tag.REPORTS, EVERYBODY, media=("application/octet-stream",), problems=(404, 502))
+async def file(request: web.Request, query: FileQuery) -> web.StreamResponse:
+    """A report as a file of a format, sealed. The same report gives the same bytes."""
+    try:
+        return await report_response(request, await report_for(request, path_id(request)), query.format)
+    except RenderError as error:
+        raise Problem(502, f"The format {query.format} failed: {error}") from None
