@@ -47,6 +47,7 @@ from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader, note_reload
 from carbontrack.report_desk import ReportDesk
+from carbontrack.report_schedule import ReportSchedules
 from carbontrack.rule_book import RuleBook
 from carbontrack.seal import key_at
 from carbontrack.store import Store, StoreUnavailable, open_store
@@ -213,6 +214,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 late=late.keep,
                 notices=notices.keep,
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
+                reports=schedules_of(config, desk, mail).keep,
                 lag=lambda: _measure_lag(metrics, plugins.watch),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
@@ -431,6 +433,12 @@ def desk_of(config: Config, books: Books, plugins: PluginHost) -> ReportDesk:
         version("carbontrack"),
         lambda: datetime.now(UTC),
     )
+
+
+def schedules_of(config: Config, desk: ReportDesk, mailer: Mailer | None) -> ReportSchedules:
+    """Which reports are made by themselves."""
+    zone, clock = ZoneInfo(config.site.time_zone), desk.clock
+    return ReportSchedules(config.reports.schedules, desk, zone, clock, mailer, config.http.public_url)
 
 
 def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:

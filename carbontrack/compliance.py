@@ -138,15 +138,16 @@ def compliance_dataset(report: ComplianceReport) -> dict[str, Any]:
         "time_zone": report.time_zone,
         "note": report.note,
         "versions": dict(report.versions),
-        "tables": {
-            table.name: {
+        "tables": [
+            {
+                "name": table.name,
                 "title": table.title,
                 "note": table.note,
                 "columns": [{"name": it.name, "title": it.title, "unit": it.unit} for it in table.columns],
                 "rows": [list(row) for row in table.rows],
             }
             for table in report.tables
-        },
+        ],
         "checks": msgspec.to_builtins(report.checks),
     }
 
@@ -166,13 +167,13 @@ def thawed(held: bytes) -> ComplianceReport:
     values = json.loads(held)
     tables = tuple(
         Table(
-            name,
+            table["name"],
             table["title"],
             tuple(Column(**column) for column in table["columns"]),
             tuple(tuple(row) for row in table["rows"]),
             table["note"],
         )
-        for name, table in values["tables"].items()
+        for table in values["tables"]
     )
     checks = tuple(Check(it["name"], Severity(it["severity"]), it["factory"], it["text"]) for it in values["checks"])
     return ComplianceReport(

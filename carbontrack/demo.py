@@ -31,6 +31,7 @@ from carbontrack.simulator.books import simulated_entries
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tiers import local_day
 from carbontrack.web import DemoAccount
+from carbontrack.words import N_
 
 DATABASE = "carbontrack.sqlite3"
 CONFIG = "carbontrack.yaml"
@@ -252,8 +253,8 @@ async def _prepare(config: Config, fleet: Sequence[DemoFactory], say: Callable[[
 def _accounts(fleet: Sequence[DemoFactory]) -> tuple[DemoAccount, ...]:
     factory = fleet[0].factory
     return (
-        DemoAccount("Headquarters: all factories", "hq@demo.example", PASSWORD),
-        DemoAccount(f"Manager of {factory.name}", f"{factory.slug}@demo.example", PASSWORD),
+        DemoAccount(N_("Headquarters: all factories"), "hq@demo.example", PASSWORD),
+        DemoAccount(N_("Manager of %(factory)s"), f"{factory.slug}@demo.example", PASSWORD, factory.name),
     )
 
 
@@ -316,7 +317,7 @@ async def _stop_at_eof(stop: asyncio.Event) -> None:
 
 def _banner(url: str, accounts: Sequence[DemoAccount], fleet: Sequence[DemoFactory], folder: Path) -> str:
     devices = sum(len(item.stacks) for item in fleet)
-    signs = "\n".join(f"    {account.email:28} {account.password:8} {account.title}" for account in accounts)
+    signs = "\n".join(f"    {account.email:28} {account.password:8} {account.shown()}" for account in accounts)
     return (
         f"\nCarbon Track is running with {len(fleet)} simulated factories and {devices} chimneys.\n\n"
         f"  Open  {url}\n\n  Sign in as\n{signs}\n\n"

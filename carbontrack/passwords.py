@@ -12,6 +12,8 @@ from datetime import timedelta
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from carbontrack.words import gettext
+
 SHORTEST_PASSWORD = 10
 LONGEST_PASSWORD = 1024
 FEWEST_SIGNS = 5
@@ -39,19 +41,25 @@ def check_password(password: str, own: Iterable[str] = ()) -> None:
     ``own`` are the e-mail address and the names. There is no rule about capitals or digits: length is what counts.
     """
     if len(password) < SHORTEST_PASSWORD:
-        raise WeakPassword(f"The password must have at least {SHORTEST_PASSWORD} characters. Take several words.")
+        raise WeakPassword(
+            gettext(
+                "The password must have at least %(count)s characters. Take several words.", count=SHORTEST_PASSWORD
+            )
+        )
     if len(password) > LONGEST_PASSWORD:
-        raise WeakPassword(f"The password may have {LONGEST_PASSWORD} characters at most.")
+        raise WeakPassword(gettext("The password may have %(count)s characters at most.", count=LONGEST_PASSWORD))
     lowered = password.lower()
     if len(set(lowered)) < FEWEST_SIGNS:
-        raise WeakPassword("The password repeats the same few characters. Take several words.")
+        raise WeakPassword(gettext("The password repeats the same few characters. Take several words."))
     if {lowered, lowered.strip(string.digits + string.punctuation)} & _common_passwords():
-        raise WeakPassword("Many people use this password, so it is tried first. Take several words.")
+        raise WeakPassword(gettext("Many people use this password, so it is tried first. Take several words."))
     rest = lowered
     for word in sorted(_words(own), key=len, reverse=True):
         rest = rest.replace(word, "")
     if len(rest) < SHORTEST_REST:
-        raise WeakPassword("The password is little more than your own name or address. Take words that are not yours.")
+        raise WeakPassword(
+            gettext("The password is little more than your own name or address. Take words that are not yours.")
+        )
 
 
 def _words(own: Iterable[str]) -> set[str]:

@@ -105,7 +105,12 @@ def gettext(message: str, **values: Any) -> str:
 
 def ngettext(one: str, many: str, num: int, **values: Any) -> str:
     """A text whose form depends on a number, which it has as ``%(num)s``."""
-    return _translations(_READER.get().language).ngettext(one, many, num) % ({"num": num} | values)
+    return plural_form(one, many, num) % ({"num": num} | values)
+
+
+def plural_form(one: str, many: str, num: int) -> str:
+    """The same before its values are put in: templates do that by themselves."""
+    return _translations(_READER.get().language).ngettext(one, many, num)
 
 
 def script_words() -> Mapping[str, str | Sequence[str]]:

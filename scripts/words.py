@@ -62,7 +62,8 @@ def catalogues() -> Iterator[tuple[Path, Catalog, Catalog]]:
             for message in gathered(domain):
                 if message.id:
                     before = held.get(message.id)
-                    wanted.add(message.id, before.string if before else "", flags=message.flags)
+                    is_alike = before is not None and before.pluralizable == message.pluralizable
+                    wanted.add(message.id, before.string if before and is_alike else "", flags=message.flags)
             yield path, held, wanted
 
 

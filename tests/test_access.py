@@ -22,6 +22,7 @@ PUBLIC = {
     ("GET", "/login"),
     ("POST", "/login"),
     ("POST", "/logout"),
+    ("POST", "/preferences"),
     ("GET", "/register"),
     ("POST", "/register"),
     ("GET", "/registered"),

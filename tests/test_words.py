@@ -100,6 +100,19 @@ class TestReader:
         assert script_words() == {}
 
 
+class TestApi:
+    async def test_answers_in_english_unless_another_language_is_asked_for(self, portal: Portal) -> None:
+        for language, detail, message in (
+            ("", "Some values are wrong.", "Field required"),
+            ("sw", "Baadhi ya thamani si sahihi.", "Sehemu hii inahitajika"),
+        ):
+            headers = SAME_ORIGIN | {"Accept-Language": language}
+            async with portal.client().post("/api/login/", json={}, headers=headers) as response:
+                told = await response.json()
+            assert (told["title"], told["detail"]) == ("Unprocessable Entity", detail)
+            assert {it["message"] for it in told["errors"]} == {message}
+
+
 class TestPages:
     async def test_are_in_the_language_of_the_account(self, portal: Portal) -> None:
         client = await portal.browser("manager@example.org")
@@ -126,6 +139,22 @@ class TestPages:
         async with client.post("/preferences", data={"rate_unit": "t/day"}, headers=SAME_ORIGIN) as response:
             assert response.status == 200
         assert '<span class="unit">t/day</span>' in await page(client, "/factory/kangaita/")
+
+    async def test_say_in_that_language_why_something_is_refused(self, portal: Portal) -> None:
+        asked = {
+            "email": "manager@example.org",
+            "password": "kikombe cha chai moto",
+            "first_name": "Wanjiru",
+            "last_name": "Kamau",
+            "requested_role": "auditor",
+        }
+        headers = SAME_ORIGIN | {"Accept-Language": "sw"}
+        async with portal.client().post("/register", data=asked, headers=headers) as response:
+            assert "Anwani manager@example.org tayari imesajiliwa." in await response.text()
+        async with portal.client().post("/register", data=asked | {"password": "x" * 12}, headers=headers) as response:
+            assert "Nenosiri linarudia herufi chache zilezile." in await response.text()
+        async with portal.client().get("/nowhere", headers=headers) as response:
+            assert "Haipatikani" in await response.text()
 
     async def test_send_nobody_to_another_site(self, portal: Portal) -> None:
         client = portal.client()

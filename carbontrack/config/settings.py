@@ -296,10 +296,40 @@ class Alerting(Section):
     """Alerts of these severities wait for the end of the quiet hours; all others never do."""
 
 
+class ReportSchedule(Section):
+    name: Annotated[str, Field(min_length=1, max_length=60)]
+    """The name of this schedule; what it makes is known by it, so it stays."""
+    every: Literal["month", "quarter", "year"] = "month"
+    """How long each period is."""
+    on_day: int = Field(3, ge=1, le=28)
+    """The day of the month after a period on which its report is made, by `site.time_zone`."""
+    at_hour: int = Field(6, ge=0, le=23)
+    """From which hour of that day on."""
+    of: Literal["each", "together"] = "each"
+    """One report for each factory, or one of all of them."""
+    region: str = ""
+    """The factories of this region alone."""
+    to: Annotated[tuple[str, ...], Field(strict=False), Words("a list of mail addresses")] = ()
+    """Who is told by mail."""
+
+
+Named = TypeVar("Named", AlertEntry, NotificationEntry, ReportSchedule)
+
+
+def _named_once(entries: tuple[Named, ...]) -> tuple[Named, ...]:
+    names = [entry.name for entry in entries]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ValueError(f"entries {names.index(name)} and {index} have the same name; each needs its own")
+    return entries
+
+
 class Reports(Section):
     signing_key_file: FilePath = Field(Path("carbontrack-signing-key.pem"), validate_default=True)
     """The private key (Ed25519, PEM) that reports are signed with; it is made when it is first needed. Keep it in your
     backups, for its owner alone."""
+    schedules: Annotated[tuple[ReportSchedule, ...], Field(strict=False), AfterValidator(_named_once)] = ()
+    """Which reports are made by themselves."""
 
 
 class Logging(Section):
@@ -324,17 +354,6 @@ class Accounting(Section):
 class Site(Section):
     time_zone: TimeZone = "Africa/Nairobi"
     """The time zone in which days begin and pages show times."""
-
-
-Named = TypeVar("Named", AlertEntry, NotificationEntry)
-
-
-def _named_once(entries: tuple[Named, ...]) -> tuple[Named, ...]:
-    names = [entry.name for entry in entries]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise ValueError(f"entries {names.index(name)} and {index} have the same name; each needs its own")
-    return entries
 
 
 CO2_RATE_HIGH = AlertEntry(

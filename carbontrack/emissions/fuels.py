@@ -15,6 +15,7 @@ from statistics import median
 from carbontrack.emissions.combustion import net_calorific_value_mj_per_kg
 from carbontrack.emissions.factors import FactorSet
 from carbontrack.ledger import UNITS, EnergyEntry, EnergyType, Factor
+from carbontrack.words import decimal, gettext
 
 LOCAL = timezone(timedelta(hours=3), "EAT")
 """East Africa Time: the day on which a factor must be in force is a local one."""
@@ -177,18 +178,26 @@ def check_entry(entry: EnergyEntry) -> list[tuple[str, str]]:
     """What is wrong with an entry, as pairs of field and what to do; empty when it can be taken."""
     problems: list[tuple[str, str]] = []
     if entry.unit not in UNITS[entry.energy_type]:
-        problems.append(("unit", f"for {entry.energy_type} it is one of {', '.join(UNITS[entry.energy_type])}"))
+        units = ", ".join(UNITS[entry.energy_type])
+        problems.append(
+            ("unit", gettext("for %(energy)s it is one of %(units)s", energy=entry.energy_type, units=units))
+        )
     if not (isfinite(entry.amount) and entry.amount > 0):
-        problems.append(("amount", "must be more than 0"))
+        problems.append(("amount", gettext("must be more than 0")))
     is_wood = entry.energy_type is EnergyType.FIREWOOD
     if entry.moisture is not None and not (is_wood and 0 <= entry.moisture <= MOST_MOISTURE):
-        problems.append(("moisture", f"goes with firewood, as a share of its weight from 0 to {MOST_MOISTURE}"))
+        text = gettext("goes with firewood, as a share of its weight from 0 to %(most)s", most=MOST_MOISTURE)
+        problems.append(("moisture", text))
     lowest, highest = STACK_DENSITY_KG_PER_M3
     density = entry.stack_density_kg_per_m3
     if entry.unit == "m3_stacked" and is_wood and density is None:
-        problems.append(("stack_density_kg_per_m3", "is needed for stacked m3: weigh one, or enter the weight in kg"))
+        text = gettext("is needed for stacked m3: weigh one, or enter the weight in kg")
+        problems.append(("stack_density_kg_per_m3", text))
     elif density is not None and not (entry.unit == "m3_stacked" and lowest <= density <= highest):
-        problems.append(("stack_density_kg_per_m3", f"goes with m3_stacked, from {lowest:g} to {highest:g} kg/m3"))
+        text = gettext(
+            "goes with m3_stacked, from %(low)s to %(high)s kg/m3", low=decimal(lowest), high=decimal(highest)
+        )
+        problems.append(("stack_density_kg_per_m3", text))
     problems += check_period(entry.period_start, entry.period_end)
     return problems
 
@@ -196,7 +205,8 @@ def check_entry(entry: EnergyEntry) -> list[tuple[str, str]]:
 def check_period(start: datetime, end: datetime) -> list[tuple[str, str]]:
     """What is wrong with an entry's period."""
     if not timedelta(0) < end - start <= LONGEST_PERIOD:
-        return [("period_end", f"must be after period_start, by {LONGEST_PERIOD.days} days at most")]
+        text = gettext("must be after period_start, by %(count)s days at most", count=LONGEST_PERIOD.days)
+        return [("period_end", text)]
     return []
 
 
@@ -211,8 +221,19 @@ def unusual(per_day: float, earlier_per_day: Sequence[float], unit: str) -> str 
     if usual <= 0 or usual / UNUSUAL_TIMES < per_day < usual * UNUSUAL_TIMES:
         return None
     times = per_day / usual
-    much = f"{times:.1f} times" if times > 1 else f"only {times:.0%} of"
-    return f"{per_day:,.1f} {unit} a day is {much} what is usual here ({usual:,.1f} {unit} a day). Is it right?"
+    amounts = {"amount": decimal(per_day, 1), "usual": decimal(usual, 1), "unit": unit}
+    if times > 1:
+        return gettext(
+            "%(amount)s %(unit)s a day is %(times)s times what is usual here (%(usual)s %(unit)s a day). Is it right?",
+            times=decimal(times, 1),
+            **amounts,
+        )
+    share = f"{times:.0%}"
+    return gettext(
+        "%(amount)s %(unit)s a day is only %(share)s of what is usual here (%(usual)s %(unit)s a day). Is it right?",
+        share=share,
+        **amounts,
+    )
 
 
 class _Used:

@@ -31,6 +31,7 @@ from carbontrack.plugins.finding import Found, choose, forget
 from carbontrack.plugins.loading import Loaded, LoadError, load
 from carbontrack.plugins.rendering import Limits, RenderError, render
 from carbontrack.tasks import end, in_thread
+from carbontrack.words import N_
 
 log = structlog.get_logger(__name__)
 
@@ -135,7 +136,7 @@ class Life:
                 self._wait_for(wait_s, str(error) or "it is not ready yet")
                 await asyncio.sleep(wait_s)
             except Exception as error:  # noqa: BLE001  # a plugin may raise whatever it likes
-                self.park(f"{type(error).__name__}: {error}", "Mend what the error says, then reload the plugin.")
+                self.park(f"{type(error).__name__}: {error}", N_("Mend what the error says, then reload the plugin."))
                 return
 
     def _wait_for(self, wait_s: float, error: str) -> None:
@@ -143,7 +144,7 @@ class Life:
         if self.state is not PluginState.RETRYING:
             log.warning("plugin is not ready, trying again", plugin=self.name, error=error)
         self.state, self.error = PluginState.RETRYING, error
-        self.advice = "It is tried again by itself. Is what it needs there, and are its options right?"
+        self.advice = N_("It is tried again by itself. Is what it needs there, and are its options right?")
         self.retry_at = datetime.now(UTC) + timedelta(seconds=wait_s)
         self._settled.set()
         self._host.publish(self.name, Contributions())
@@ -236,7 +237,7 @@ class Life:
             state = PluginState.PARKED if whole.until else PluginState.TROUBLED
             if whole.until:
                 error, retry_at = whole.error, self._host.moment(whole.until)
-                advice = "It is held back and tried again by itself. Disable it, or replace it, if this goes on."
+                advice = N_("It is held back and tried again by itself. Disable it, or replace it, if this goes on.")
             else:
                 error = next(iter(held.values())).error
                 retry_at = self._host.moment(min(trouble.until for trouble in held.values()))
@@ -382,7 +383,7 @@ class PluginHost:
         except (LoadError, TimeoutError) as error:
             text = str(error) or f"its import did not end within {LOAD_TIMEOUT_S:g} s"
             text = without_secrets(text, secrets_in(config.plugins.options.get(name, {})))
-            advice = error.advice if isinstance(error, LoadError) else "It does too much while it is imported."
+            advice = error.advice if isinstance(error, LoadError) else N_("It does too much while it is imported.")
             log.error("plugin left out", plugin=name, origin=item.origin, error=text)  # noqa: TRY400  # the text says all
             if before is None or before.state is not PluginState.RUNNING:
                 await self._unload(name)

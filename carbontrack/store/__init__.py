@@ -34,6 +34,7 @@ from carbontrack.store.tiers import Tiers
 from carbontrack.store.wood_prices import WoodPrices
 from carbontrack.store.work import TIER_MS, StoreBusy, StoreFull, StoreUnavailable, StreamState, Work
 from carbontrack.store.writer import GroupCommit
+from carbontrack.words import gettext
 
 if TYPE_CHECKING:
     from carbontrack.store.archive import Archive
@@ -101,7 +102,7 @@ class Store(AlertNumbers, Alerts, Outbox, People, Readings, Tiers, Ledger, WoodP
         Raises :class:`RegistryError` for any other: what was measured stays.
         """
         if await self.was_measured(stack_id):
-            raise RegistryError("there are readings of this stack: it stays, so that they do")
+            raise RegistryError(gettext("there are readings of this stack: it stays, so that they do"))
         await Registry.remove_stack(self, stack_id, by=by)
 
     async def save(self, work: Work) -> None:

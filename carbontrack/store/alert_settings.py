@@ -16,6 +16,7 @@ from carbontrack.model import (
 from carbontrack.store.context import RegistryError, in_context
 from carbontrack.store.registry import Registry, count_change
 from carbontrack.tables import AlertAdjustmentRow, AlertBoundRow, FactoryRow
+from carbontrack.words import gettext
 
 MOST = 1e12
 """No number of an alert is larger."""
@@ -42,7 +43,7 @@ class AlertNumbers(Registry):
         for name, value in (("low", low), ("high", high)):
             _check_number(name, value)
         if low > high:
-            raise RegistryError("must not be below the lowest value", "high")
+            raise RegistryError(gettext("must not be below the lowest value"), "high")
         async with self._changing(by) as journal:
             values = {"low": low, "high": high}
             row = await AlertBoundRow.get_or_none(rule=rule, option=option)
@@ -63,7 +64,7 @@ class AlertNumbers(Registry):
         async with self._changing(by) as journal:
             row = await AlertBoundRow.get_or_none(rule=rule, option=option)
             if row is None:
-                raise RegistryError("there is no bound of this number")
+                raise RegistryError(gettext("there is no bound of this number"))
             await row.delete()
             await count_change()
             before = {"low": row.low, "high": row.high}
@@ -78,11 +79,12 @@ class AlertNumbers(Registry):
         async with self._changing(by) as journal:
             bound = await AlertBoundRow.get_or_none(rule=rule, option=option)
             if bound is None:
-                raise RegistryError("headquarters lets no factory choose this", "value")
+                raise RegistryError(gettext("headquarters lets no factory choose this"), "value")
             if not bound.low <= value <= bound.high:
-                raise RegistryError(f"must be from {bound.low:g} to {bound.high:g}", "value")
+                low, high = f"{bound.low:g}", f"{bound.high:g}"
+                raise RegistryError(gettext("must be from %(low)s to %(high)s", low=low, high=high), "value")
             if not await FactoryRow.exists(id=factory_id):
-                raise RegistryError("there is no such factory", "factory_id")
+                raise RegistryError(gettext("there is no such factory"), "factory_id")
             row = await AlertAdjustmentRow.get_or_none(factory_id=factory_id, rule=rule, option=option)
             before: dict[str, Any] | None = {"value": row.value} if row else None
             if row is None:
@@ -106,7 +108,7 @@ class AlertNumbers(Registry):
         async with self._changing(by) as journal:
             row = await AlertAdjustmentRow.get_or_none(factory_id=factory_id, rule=rule, option=option)
             if row is None:
-                raise RegistryError("this factory has not adjusted it")
+                raise RegistryError(gettext("this factory has not adjusted it"))
             await row.delete()
             await count_change()
             await journal.note(
@@ -120,7 +122,7 @@ class AlertNumbers(Registry):
 
 def _check_number(field: str, value: float) -> None:
     if not isfinite(value) or abs(value) > MOST:
-        raise RegistryError("must be a number", field)
+        raise RegistryError(gettext("must be a number"), field)
 
 
 def _subject(rule: str, option: str) -> str:

@@ -25,6 +25,7 @@ from carbontrack.model import (
 from carbontrack.store.audit import Audit
 from carbontrack.store.context import RegistryError, in_context
 from carbontrack.tables import AlertRow, AlertStandingRow, DeviceRow, FactoryRow
+from carbontrack.words import gettext
 
 Subject = str | int
 """What an alert is of: a device by its id on the wire, or a factory by its number."""
@@ -264,7 +265,7 @@ async def _row(alert_id: int) -> AlertRow:
     try:
         return await AlertRow.get(id=alert_id).prefetch_related("device")
     except DoesNotExist as error:
-        raise RegistryError("there is no such alert") from error
+        raise RegistryError(gettext("there is no such alert")) from error
 
 
 def _of(query: QuerySet[AlertRow], factory_id: int | None) -> QuerySet[AlertRow]:

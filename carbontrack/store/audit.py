@@ -25,6 +25,7 @@ from carbontrack.model import AuditAction, AuditCheck, AuditEvent, Origin
 from carbontrack.store.context import in_context
 from carbontrack.store.work import storable_text
 from carbontrack.tables import AuditEventRow, RegistryRow
+from carbontrack.words import gettext
 
 PAGE = 500
 """Events that are verified, or written, at a time: the loop has other work, and a log may be long."""
@@ -193,7 +194,7 @@ class Audit:
                 count, digest = row.id, row.sha256
             last = rows[-1].id
         if head is not None and count < head[0]:
-            why = f"the log ends before it: there were {head[0]} events"
+            why = gettext("the log ends before it: there were %(count)s events", count=head[0])
             return AuditCheck(count, digest, count + 1, why)
         return AuditCheck(count, digest)
 
@@ -201,11 +202,13 @@ class Audit:
 def _fault(row: AuditEventRow, count: int, digest: str, head: tuple[int, str] | None) -> str:
     """What is wrong with the event that follows ``count`` events, the last of them with the hash ``digest``."""
     if row.id != count + 1:
-        return f"it is missing: the next one that is there has the number {row.id}"
+        return gettext("it is missing: the next one that is there has the number %(number)s", number=row.id)
     if row.sha256 != chained(digest, audit_record(_event(row))):
-        return "its hash does not fit: it, or the one before it, is not as it was written"
+        return gettext("its hash does not fit: it, or the one before it, is not as it was written")
     if head is not None and row.id == head[0] and row.sha256 != head[1].lower():
-        return "it is in order by itself, but it is not the one that was noted: the log was written anew up to here"
+        return gettext(
+            "it is in order by itself, but it is not the one that was noted: the log was written anew up to here"
+        )
     return ""
 
 

@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from tortoise.exceptions import ValidationError
 
 from carbontrack.store.work import outages
+from carbontrack.words import reader, write_for
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,6 +57,7 @@ def in_context(
     async def inner(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
         # A copy for each call: a transaction is a variable of the context, and its neighbours must not be in it.
         context = self._context.copy()
+        context.run(write_for, reader())  # whoever asks reads why it is refused
         with outages(), _refusals():
             return await asyncio.get_running_loop().create_task(method(self, *args, **kwargs), context=context)
 

@@ -32,6 +32,7 @@ from carbontrack.store.audit import Audit, Journal, Noted
 from carbontrack.store.context import RegistryError, in_context
 from carbontrack.store.telemetry import Engine
 from carbontrack.tables import EnergyEntryRow, FactoryRow, ProductionEntryRow, StackRow, StatementRow, TargetRow
+from carbontrack.words import gettext
 
 Table = type[EnergyEntryRow] | type[ProductionEntryRow]
 After = tuple[datetime, int]
@@ -190,7 +191,7 @@ class Ledger(Audit):
                 row = await TargetRow.create(**values, author=by.name, recorded_at=now)
                 await journal.note(AuditAction.TARGET_ADDED, "target", row.id, row.factory_id, after=values)
         except IntegrityError as error:
-            raise RegistryError("there is no such factory, or the target is there already") from error
+            raise RegistryError(gettext("there is no such factory, or the target is there already")) from error
         return _target(row)
 
     @in_context
@@ -243,12 +244,15 @@ class Ledger(Audit):
         one of them has then seen what the other one's version says.
         """
         if not await FactoryRow.exists(id=factory_id):
-            raise RegistryError("there is no such factory")
+            raise RegistryError(gettext("there is no such factory"))
         key: dict[str, Any] = {"factory_id": factory_id, "period_start": period_start, "period_end": period_end}
         newest = await StatementRow.filter(**key).order_by("-version").first()
         if newest is not None and not reason.strip():
             raise RegistryError(
-                f"this period was reported already (version {newest.version}): a correction needs a reason"
+                gettext(
+                    "this period was reported already (version %(version)s): a correction needs a reason",
+                    version=newest.version,
+                )
             )
         reason = reason.strip() if newest else ""
         what = key | {"version": newest.version + 1 if newest else 1, "sha256": sha256, "reason": reason}
@@ -376,7 +380,7 @@ async def _check_stacks(entries: Sequence[EnergyEntry]) -> None:
         return
     there = await StackRow.filter(id__in=[stack_id for stack_id, _ in wanted]).values_list("id", "factory_id")
     if not wanted <= set(there):
-        raise RegistryError("this factory has no such stack")
+        raise RegistryError(gettext("this factory has no such stack"))
 
 
 async def _add(journal: Journal, table: Table, entries: Sequence[dict[str, Any]], now: datetime) -> list[Any]:
@@ -386,7 +390,7 @@ async def _add(journal: Journal, table: Table, entries: Sequence[dict[str, Any]]
     try:
         await table.bulk_create(rows, batch_size=WRITTEN_AT_ONCE)
     except IntegrityError as error:
-        raise RegistryError("there is no such factory") from error
+        raise RegistryError(gettext("there is no such factory")) from error
     given = dict(await table.filter(entry_id__lt=0).values_list("entry_id", "id"))
     await table.filter(entry_id__lt=0).update(entry_id=F("id"))
     for row in rows:
@@ -400,13 +404,13 @@ async def _change(
     journal: Journal, table: Table, entry_id: int, values: dict[str, Any], now: datetime, reason: str
 ) -> Any:
     if not reason.strip():
-        raise RegistryError("a change needs a reason: it stays in the entry's history")
+        raise RegistryError(gettext("a change needs a reason: it stays in the entry's history"))
     version, factory_id = values["version"], values["factory_id"]
     newest = await table.filter(
         entry_id=entry_id, version=version, factory_id=factory_id, superseded_at=None
     ).first()  # the second of two who change the same version finds nothing: they come one after the other
     if newest is None:
-        raise ConflictError("this entry was changed meanwhile, or is not there: read it again")
+        raise ConflictError(gettext("this entry was changed meanwhile, or is not there: read it again"))
     newest.superseded_at = now
     await newest.save(update_fields=["superseded_at"])
     changed = {"entry_id": entry_id, "version": version + 1}

@@ -33,6 +33,7 @@ from carbontrack.store.context import RegistryError, in_context
 from carbontrack.store.people import user_of
 from carbontrack.store.work import storable_text
 from carbontrack.tables import AlertRow, DutyRow, OutboxAlertRow, OutboxRow, UserRow
+from carbontrack.words import gettext
 
 OutboxState = Literal["waiting", "sent", "failed"]
 
@@ -311,9 +312,9 @@ class Outbox(Audit):
         """
         row = await OutboxRow.get_or_none(id=number).prefetch_related("user")
         if row is None:
-            raise RegistryError("there is no such message")
+            raise RegistryError(gettext("there is no such message"))
         if row.state == "sent":
-            raise RegistryError("it was sent")
+            raise RegistryError(gettext("it was sent"))
         # ``created_at`` is when it was made: a message that is tried anew has its day again from now on.
         await (
             OutboxRow.filter(id=number)
@@ -411,14 +412,15 @@ async def _emails(factory_id: int | None) -> list[str]:
 
 async def _on_duty(factory_id: int | None, user_ids: Sequence[int]) -> list[UserRow]:
     if len(user_ids) > MOST_ON_DUTY:
-        raise RegistryError(f"a duty list has room for {MOST_ON_DUTY} people", "user_ids")
+        raise RegistryError(gettext("a duty list has room for %(count)s people", count=MOST_ON_DUTY), "user_ids")
     if len(set(user_ids)) < len(user_ids):
-        raise RegistryError("somebody is on it twice", "user_ids")
+        raise RegistryError(gettext("somebody is on it twice"), "user_ids")
     found = {row.id: row for row in await UserRow.filter(id__in=list(user_ids))}
     for number in user_ids:
         # One answer for all: whoever makes a list learns nothing of people that are not theirs.
         if number not in found or not _may_be_told(found[number], factory_id):
-            raise RegistryError(f"nobody with the number {number} may be told of what this list is for", "user_ids")
+            text = gettext("nobody with the number %(number)s may be told of what this list is for", number=number)
+            raise RegistryError(text, "user_ids")
     return [found[number] for number in user_ids]
 
 

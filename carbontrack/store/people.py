@@ -28,6 +28,7 @@ from carbontrack.store.audit import Audit, Journal
 from carbontrack.store.context import RegistryError, in_context
 from carbontrack.store.work import storable_text
 from carbontrack.tables import ApiTokenRow, IdempotencyKeyRow, OneTimeCodeRow, SessionRow, UserRow
+from carbontrack.words import gettext
 
 TOUCH_EVERY = timedelta(minutes=1)
 """``last_used_at`` is not written more often: a page asks for a dozen things at once."""
@@ -82,8 +83,10 @@ class People(Audit):
                 await _note(journal, AuditAction.USER_ADDED, row, after=values)
         except IntegrityError as error:
             if await UserRow.exists(email=values["email"]):
-                raise RegistryError(f"the address {values['email']} is registered already", "email") from error
-            raise RegistryError("there is no such factory", "factory_id") from error
+                raise RegistryError(
+                    gettext("the address %(email)s is registered already", email=values["email"]), "email"
+                ) from error
+            raise RegistryError(gettext("there is no such factory"), "factory_id") from error
         return user_of(row)
 
     @in_context
@@ -106,7 +109,7 @@ class People(Audit):
         Raises :class:`RegistryError` where nobody would be left to let people in, and as :meth:`add_user`.
         """
         if role is not None and role not in FACTORY_ROLES and factory_id is not None:
-            raise RegistryError(f"the role {role} sees every factory: give none", "factory_id")
+            raise RegistryError(gettext("the role %(role)s sees every factory: give none", role=role), "factory_id")
         given = {"role": role, "factory_id": factory_id, "status": status, "first_name": first_name,
                  "last_name": last_name, "phone_number": phone_number, "locale": locale}  # fmt: skip
         async with self._changing(by) as journal:
@@ -123,7 +126,7 @@ class People(Audit):
             try:
                 await row.save(update_fields=_USER)
             except IntegrityError as error:
-                raise RegistryError("there is no such factory", "factory_id") from error
+                raise RegistryError(gettext("there is no such factory"), "factory_id") from error
             if row.status == UserStatus.DISABLED:
                 await SessionRow.filter(user_id=user_id).delete()
                 await OneTimeCodeRow.filter(user_id=user_id).delete()
@@ -137,7 +140,7 @@ class People(Audit):
         async with self._changing(by) as journal:
             row = await _row(user_id)
             if row.status != UserStatus.PENDING:
-                raise RegistryError("whoever was let in once stays on record: disable the account instead")
+                raise RegistryError(gettext("whoever was let in once stays on record: disable the account instead"))
             await row.delete()
             await _note(journal, AuditAction.USER_REMOVED, row, before={"email": row.email} | _values(row))
 
@@ -294,13 +297,13 @@ class People(Audit):
         values: dict[str, Any] = {"name": name.strip(), "scopes": ",".join(sorted(scopes)), "expires_at": expires_at}
         _check_texts({"name": name})
         if not name.strip() or not scopes:
-            raise RegistryError("a token needs a name and at least one scope")
+            raise RegistryError(gettext("a token needs a name and at least one scope"))
         if expires_at is not None and expires_at <= now:
-            raise RegistryError("a token cannot end before it begins")
+            raise RegistryError(gettext("a token cannot end before it begins"))
         async with self._changing(by) as journal:
             user = await _row(user_id)
             if user.status != UserStatus.ACTIVE:
-                raise RegistryError("only who may sign in can have a token")
+                raise RegistryError(gettext("only who may sign in can have a token"))
             row = await ApiTokenRow.create(
                 token_hash=token_hash, prefix=prefix, user_id=user_id, created_at=now, **values
             )
@@ -411,9 +414,9 @@ def _check(values: dict[str, Any]) -> None:
     _check_texts(values)
     role = Role(values["role"])
     if role in FACTORY_ROLES and values["factory_id"] is None:
-        raise RegistryError(f"the role {role} belongs to a factory: give one", "factory_id")
+        raise RegistryError(gettext("the role %(role)s belongs to a factory: give one", role=role), "factory_id")
     if role not in FACTORY_ROLES and values["factory_id"] is not None:
-        raise RegistryError(f"the role {role} sees every factory: give none", "factory_id")
+        raise RegistryError(gettext("the role %(role)s sees every factory: give none", role=role), "factory_id")
     if values.get("locale", LOCALES[0]) not in LOCALES:
         raise RegistryError(f"the pages are in {' and '.join(LOCALES)}: choose one of them")
 
@@ -421,13 +424,15 @@ def _check(values: dict[str, Any]) -> None:
 def _check_texts(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if isinstance(value, str) and not value.isprintable():
-            raise RegistryError(f"{name} has characters that cannot be shown: leave them out", name)
+            raise RegistryError(
+                gettext("%(name)s has characters that cannot be shown: leave them out", name=name), name
+            )
 
 
 async def _check_step(row: UserRow, before: dict[str, Any]) -> None:
     """That a person's status may become what it is now, and that somebody is left who lets people in."""
     if row.status == UserStatus.PENDING and before["status"] != UserStatus.PENDING:
-        raise RegistryError("whoever was let in once is active or disabled, and not pending again")
+        raise RegistryError(gettext("whoever was let in once is active or disabled, and not pending again"))
 
     def approves(role: str, status: str) -> bool:
         return role in APPROVING_ROLES and status == UserStatus.ACTIVE
@@ -436,8 +441,11 @@ async def _check_step(row: UserRow, before: dict[str, Any]) -> None:
         others = UserRow.filter(role__in=list(APPROVING_ROLES), status=UserStatus.ACTIVE.value).exclude(id=row.id)
         if not await others.exists():
             raise RegistryError(
-                f"{row.email} is the only one who lets people in: make somebody else "
-                f"{' or '.join(APPROVING_ROLES)} first"
+                gettext(
+                    "%(email)s is the only one who lets people in: make somebody else %(roles)s first",
+                    email=row.email,
+                    roles=gettext(" or ").join(APPROVING_ROLES),
+                )
             )
 
 
@@ -447,7 +455,7 @@ async def _check_step(row: UserRow, before: dict[str, Any]) -> None:
 async def _row(user_id: int) -> UserRow:
     row = await UserRow.get_or_none(id=user_id)
     if row is None:
-        raise RegistryError(f"there is no person {user_id}")
+        raise RegistryError(gettext("there is no person %(number)s", number=user_id))
     return row
 
 

@@ -26,6 +26,7 @@ from carbontrack.model import (
 from carbontrack.store.audit import Audit, Journal
 from carbontrack.store.context import RegistryError, in_context
 from carbontrack.tables import AlertRow, AlertStandingRow, DeviceRow, FactoryRow, PlanRow, RegistryRow, StackRow
+from carbontrack.words import gettext
 
 PLAN_COLUMNS = tuple(field.name for field in dataclass_fields(MonitoringPlan) if field.init)
 
@@ -119,7 +120,7 @@ class Registry(Audit):
                 await count_change()
                 await journal.note(AuditAction.FACTORY_ADDED, "factory", row.id, row.id, after=values)
         except IntegrityError as error:
-            raise RegistryError(f"a factory named {factory.name!r} is there already") from error
+            raise RegistryError(_taken(factory.name)) from error
         return _factory(row)
 
     @in_context
@@ -135,9 +136,9 @@ class Registry(Audit):
                     AuditAction.FACTORY_CHANGED, "factory", row.id, row.id, before=before, after=dict(changed)
                 )
         except DoesNotExist as error:
-            raise RegistryError("there is no such factory") from error
+            raise RegistryError(gettext("there is no such factory")) from error
         except IntegrityError as error:
-            raise RegistryError(f"a factory named {changed.get('name')!r} is there already") from error
+            raise RegistryError(_taken(changed.get("name"))) from error
         return _factory(row)
 
     @in_context
@@ -150,10 +151,10 @@ class Registry(Audit):
                 await count_change()
                 await journal.note(AuditAction.FACTORY_REMOVED, "factory", row.id, row.id, before={"name": row.name})
         except DoesNotExist as error:
-            raise RegistryError("there is no such factory") from error
+            raise RegistryError(gettext("there is no such factory")) from error
         except IntegrityError as error:
             raise RegistryError(
-                "stacks, people, entries or reports belong to this factory: set is_active to false instead"
+                gettext("stacks, people, entries or reports belong to this factory: set is_active to false instead")
             ) from error
 
     @in_context
@@ -174,7 +175,7 @@ class Registry(Audit):
                     after={"name": name},
                 )
         except IntegrityError as error:
-            raise RegistryError(f"this factory has a stack named {name!r} already") from error
+            raise RegistryError(gettext("this factory has a stack named %(name)s already", name=repr(name))) from error
 
     @in_context
     async def remove_stack(self, stack_id: int, *, by: Origin = PLATFORM) -> None:
@@ -187,7 +188,9 @@ class Registry(Audit):
                 before = {"name": row.name}
                 await journal.note(AuditAction.STACK_REMOVED, "stack", row.id, row.factory_id, before=before)
         except IntegrityError as error:
-            raise RegistryError("devices or entries belong to this stack: move them to another one first") from error
+            raise RegistryError(
+                gettext("devices or entries belong to this stack: move them to another one first")
+            ) from error
 
     @in_context
     async def add_stack(self, factory_id: int, name: str, plan: MonitoringPlan, *, by: Origin = PLATFORM) -> Stack:
@@ -202,7 +205,7 @@ class Registry(Audit):
                 await journal.note(AuditAction.STACK_ADDED, "stack", stack.id, factory_id, after=after)
         except IntegrityError as error:
             raise RegistryError(
-                f"this factory has a stack named {name!r} already, or there is no such factory"
+                gettext("this factory has a stack named %(name)s already, or there is no such factory", name=repr(name))
             ) from error
         return Stack(stack.id, factory_id, name, (plan,))
 
@@ -219,7 +222,7 @@ class Registry(Audit):
                 await journal.note(AuditAction.PLAN_ADDED, "plan", row.id, stack.factory_id, after=after)
         except (IntegrityError, DoesNotExist) as error:
             raise RegistryError(
-                "this stack has a plan from the same moment already, or there is no such stack"
+                gettext("this stack has a plan from the same moment already, or there is no such stack")
             ) from error
 
     @in_context
@@ -227,7 +230,7 @@ class Registry(Audit):
         """Register a device on a stack. Raises :class:`RegistryError` when that cannot be."""
         if not 1 <= len(device_id) <= 64 or not device_id.isprintable() or any(sign in device_id for sign in "/+#$ "):
             raise RegistryError(
-                "a device id has 1 to 64 characters and none of / + # $ or space: it is part of a topic"
+                gettext("a device id has 1 to 64 characters and none of / + # $ or space: it is part of a topic")
             )
         try:
             async with self._changing(by) as journal:
@@ -243,7 +246,7 @@ class Registry(Audit):
                 )
                 await _note_device(journal, AuditAction.DEVICE_ADDED, row, after=_device_values(row))
         except IntegrityError as error:
-            raise RegistryError(f"a device {device_id!r} is registered already") from error
+            raise RegistryError(gettext("a device %(name)s is registered already", name=repr(device_id))) from error
         return _device(row)
 
     @in_context
@@ -304,6 +307,10 @@ class Registry(Audit):
             await _note_device(journal, AuditAction.DEVICE_REMOVED, row, before=_device_values(row))
 
 
+def _taken(name: object) -> str:
+    return gettext("a factory named %(name)s is there already", name=repr(name))
+
+
 async def _revision() -> int:
     row = await RegistryRow.get(id=1)
     revision: int = row.revision
@@ -333,14 +340,14 @@ async def _device_row(device_id: str) -> DeviceRow:
     try:
         return await DeviceRow.get(device_id=device_id)
     except DoesNotExist as error:
-        raise RegistryError(f"there is no device {device_id!r}") from error
+        raise RegistryError(gettext("there is no device %(name)s", name=repr(device_id))) from error
 
 
 async def _stack_row(stack_id: int) -> StackRow:
     try:
         return await StackRow.get(id=stack_id)
     except DoesNotExist as error:
-        raise RegistryError(f"there is no stack {stack_id}") from error
+        raise RegistryError(gettext("there is no stack %(number)s", number=stack_id)) from error
 
 
 async def _note_device(

@@ -13,6 +13,7 @@ from carbontrack.model import PLATFORM, AuditAction, Origin
 from carbontrack.store.audit import Audit
 from carbontrack.store.context import RegistryError, in_context
 from carbontrack.tables import WoodPriceRow
+from carbontrack.words import gettext
 
 _SAID = ("kes", "unit", "valid_from", "kg_per_m3")
 MOST_KES = 1e7
@@ -30,16 +31,18 @@ class WoodPrices(Audit):
         factory.
         """
         if not 0 < price.kes <= MOST_KES:
-            raise RegistryError(f"must be more than 0, and {MOST_KES:,.0f} at most", "kes")
+            raise RegistryError(gettext("must be more than 0, and %(most)s at most", most=format(MOST_KES, ",.0f")), "kes")
         if (price.unit is WoodUnit.STACKED_M3) is not (price.kg_per_m3 is not None):
-            raise RegistryError("is needed for wood that is bought by the stacked m3, and only for that", "kg_per_m3")
+            raise RegistryError(
+                gettext("is needed for wood that is bought by the stacked m3, and only for that"), "kg_per_m3"
+            )
         values: dict[str, Any] = {name: getattr(price, name) for name in _SAID} | {"unit": price.unit.value}
         try:
             async with self._changing(by) as journal:
                 row = await WoodPriceRow.create(**values, factory_id=price.factory_id, author=by.name, recorded_at=now)
                 await journal.note(AuditAction.WOOD_PRICE_ADDED, "wood_price", row.id, row.factory_id, after=values)
         except IntegrityError as error:
-            raise RegistryError("there is no such factory") from error
+            raise RegistryError(gettext("there is no such factory")) from error
         return _price(row)
 
     @in_context

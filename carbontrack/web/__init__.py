@@ -41,6 +41,7 @@ from carbontrack.web.errors import answer_errors
 from carbontrack.web.plugin_pages import PLUGIN_PAGES, PluginPages, find_plugin_page, show_plugin_page
 from carbontrack.web.services import SERVICES, DemoAccount, Services
 from carbontrack.web.spreadsheets import WORKBOOKS, WORKBOOKS_AT_ONCE
+from carbontrack.words import gettext
 
 __all__ = ["DemoAccount", "Services", "check_pages", "create_app"]
 
@@ -113,7 +114,7 @@ async def _static(request: web.Request) -> web.StreamResponse:
     except (OSError, ValueError):  # no file can have such a name
         is_ours = False
     if not is_ours:
-        raise web.HTTPNotFound(text="There is no such file.")
+        raise web.HTTPNotFound(text=gettext("There is no such file."))
     cache = f"public, max-age={STATIC_MAX_AGE_S}, immutable" if "v" in request.query else "no-cache"
     return web.FileResponse(path, headers={"Cache-Control": cache})
 

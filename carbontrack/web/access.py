@@ -13,6 +13,7 @@ from carbontrack.model import ApiToken, Device, Origin, Role, Scope, User
 from carbontrack.web.auth import Caller, caller_of, cookie_name, session_token
 from carbontrack.web.device_auth import DEVICES
 from carbontrack.web.services import SERVICES
+from carbontrack.words import gettext
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 H = TypeVar("H", bound=Handler)
@@ -90,9 +91,11 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         raise match.http_exception
     access = getattr(match.handler, "access", None)
     if access is None:
-        raise web.HTTPForbidden(text="This address is open to nobody.")
+        raise web.HTTPForbidden(text=gettext("This address is open to nobody."))
     if request.method not in SAFE_METHODS and not _is_from_here(request):
-        raise web.HTTPForbidden(text="The request came from another site's page. Open the page here and try again.")
+        raise web.HTTPForbidden(
+            text=gettext("The request came from another site's page. Open the page here and try again.")
+        )
     services = request.app[SERVICES]
     if access.metrics and services.metrics_token is not None:
         await _check_token(request, services.metrics_token, "http.metrics_token")
@@ -114,16 +117,16 @@ async def _check_person(request: web.Request, access: _Access) -> None:
     if access.roles is None:
         return
     if caller is None:
-        raise web.HTTPUnauthorized(text="Sign in first.", headers={"WWW-Authenticate": "Bearer"})
+        raise web.HTTPUnauthorized(text=gettext("Sign in first."), headers={"WWW-Authenticate": "Bearer"})
     if caller.user.role not in access.roles:
-        raise web.HTTPForbidden(text="Your role does not allow this.")
+        raise web.HTTPForbidden(text=gettext("Your role does not allow this."))
     if caller.token is None:
         return
     needed = access.scope or (Scope.READ if request.method in SAFE_METHODS else None)
     if needed is None:
-        raise web.HTTPForbidden(text="This is for people who have signed in, and not for API tokens.")
+        raise web.HTTPForbidden(text=gettext("This is for people who have signed in, and not for API tokens."))
     if needed not in caller.token.scopes:
-        raise web.HTTPForbidden(text=f"This API token does not have the scope {needed}.")
+        raise web.HTTPForbidden(text=gettext("This API token does not have the scope %(scope)s.", scope=needed))
 
 
 def origin(request: web.Request) -> Origin:

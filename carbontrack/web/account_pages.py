@@ -19,7 +19,7 @@ from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.present import ROLE_TITLES, SCOPE_TEXTS
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
-from carbontrack.words import LANGUAGE_TITLES
+from carbontrack.words import LANGUAGE_TITLES, date_text, gettext
 
 ROLES_TO_ASK_FOR = (Role.FACTORY_CLERK, Role.FACTORY_MANAGER, Role.HQ_MANAGER, Role.AUDITOR)
 TOKEN_DAYS = (30, 90, 365)
@@ -65,7 +65,7 @@ async def register_page(request: web.Request) -> web.StreamResponse:
 async def _register_page(request: web.Request, form: Form) -> web.Response:
     values = {
         "form": form,
-        "roles": [(role.value, ROLE_TITLES[role]) for role in ROLES_TO_ASK_FOR],
+        "roles": [(role.value, gettext(ROLE_TITLES[role])) for role in ROLES_TO_ASK_FOR],
         "factories": [(str(it.id), it.name) for it in await request.app[SERVICES].store.factories() if it.is_active],
     }
     return form.answer(render(request, "register.html", values))
@@ -131,7 +131,7 @@ async def reset(request: web.Request) -> web.StreamResponse:
         await people.reset_password(request, people.Reset.model_validate(values))
     except REFUSALS as error:
         return _reset_page(request, refused("reset", values, error))
-    raise sent_on(request, "/login", Notice("Your new password is set. Sign in with it."))
+    raise sent_on(request, "/login", Notice(gettext("Your new password is set. Sign in with it.")))
 
 
 # --- the own account
@@ -159,15 +159,16 @@ async def _account_page(request: web.Request, wrong: Form | None = None) -> web.
         "this_session": await services.store.session_id(token_hash(session_token(request) or "")),
         "tokens": await services.store.api_tokens(user.id),
         "now": now,
-        "scopes": list(SCOPE_TEXTS.items()),
-        "lifetimes": [(str(days), _lifetime(days, services)) for days in TOKEN_DAYS] + [("", "It does not end")],
+        "scopes": [(scope, gettext(text)) for scope, text in SCOPE_TEXTS.items()],
+        "lifetimes": [(str(days), _lifetime(days, services)) for days in TOKEN_DAYS]
+        + [("", gettext("It does not end"))],
     }
     page = render(request, "own_account.html", values)
     return wrong.answer(page) if wrong else page
 
 
 def _lifetime(days: int, services: Services) -> str:
-    return f"After {days} days, on {_end_of(days, services):%d %b %Y}"
+    return gettext("After %(count)s days, on %(day)s", count=days, day=date_text(_end_of(days, services).date()))
 
 
 def _end_of(days: int, services: Services) -> datetime:
@@ -185,7 +186,7 @@ async def change_details(request: web.Request) -> web.StreamResponse:
         await people.change_own(request, people.OwnChange.model_validate(values))
     except REFUSALS as error:
         return await _account_page(request, refused("details", values, error))
-    raise sent_on(request, "/account", Notice("Your details are changed."))
+    raise sent_on(request, "/account", Notice(gettext("Your details are changed.")))
 
 
 @allow(EVERYBODY)
@@ -196,16 +197,15 @@ async def change_password(request: web.Request) -> web.StreamResponse:
         await people.change_password(request, people.PasswordChange.model_validate(values))
     except REFUSALS as error:
         return await _account_page(request, refused("password", values, error))
-    raise sent_on(
-        request, "/account", Notice("Your password is changed.", advice="You are signed out everywhere but here.")
-    )
+    advice = gettext("You are signed out everywhere but here.")
+    raise sent_on(request, "/account", Notice(gettext("Your password is changed."), advice=advice))
 
 
 @allow(EVERYBODY)
 async def end_session(request: web.Request) -> web.StreamResponse:
     """Sign out elsewhere."""
     await people.end_session(request)
-    raise sent_on(request, "/account", Notice("You are signed out there."))
+    raise sent_on(request, "/account", Notice(gettext("You are signed out there.")))
 
 
 @allow(EVERYBODY)
@@ -219,15 +219,16 @@ async def make_token(request: web.Request) -> web.StreamResponse:
         token, kept = await people.make_token(request, people.NewToken.model_validate(given))
     except REFUSALS as error:
         return await _account_page(request, refused("token", values, error))
-    advice = (
+    advice = gettext(
         "Copy it now into the program's settings: it is not shown again. The program sends it with every request, "
         "as Authorization: Bearer and this token."
     )
-    raise sent_on(request, "/account", Notice(f"The token {kept.name} is made.", token, advice))
+    raise sent_on(request, "/account", Notice(gettext("The token %(name)s is made.", name=kept.name), token, advice))
 
 
 @allow(EVERYBODY)
 async def revoke_token(request: web.Request) -> web.StreamResponse:
     """End a token, at once."""
     await people.revoke_token(request)
-    raise sent_on(request, "/account", Notice("The token is revoked. Whatever uses it is refused from now on."))
+    text = gettext("The token is revoked. Whatever uses it is refused from now on.")
+    raise sent_on(request, "/account", Notice(text))

@@ -23,6 +23,7 @@ from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import StorageError
 
 from carbontrack.metrics import Metrics
+from carbontrack.words import ngettext
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +56,13 @@ class TooManyAttempts(Exception):
     """Something was tried too often; ``retry_after_s`` says when to come back."""
 
     def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"Too many attempts. Try again in {retry_after_s} seconds.")
+        super().__init__(
+            ngettext(
+                "Too many attempts. Try again in %(num)s second.",
+                "Too many attempts. Try again in %(num)s seconds.",
+                retry_after_s,
+            )
+        )
         self.retry_after_s = retry_after_s
 
 

@@ -19,6 +19,7 @@ from carbontrack.web.present import filters, number, person_name
 from carbontrack.web.rest import MOST_RESULTS, YEARS, Id, Input
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
+from carbontrack.words import gettext
 
 EVENTS_SHOWN = 50
 
@@ -70,7 +71,7 @@ async def audit_page(request: web.Request) -> web.StreamResponse:
     values = {
         "events": [names.told(event) for event in events],
         "filter": Form("filter", chosen),
-        "actions": ACTION_TITLES,
+        "actions": {action: gettext(title) for action, title in ACTION_TITLES.items()},
         "people": everybody,
         "factories": [(str(factory.id), factory.name) for factory in factories],
         "subject": names.subject(chosen["subject_kind"], chosen.get("subject_id", ""))
@@ -92,11 +93,17 @@ async def verify(request: web.Request) -> web.StreamResponse:
     """Work out the whole chain of hashes again, and say whether it holds."""
     found = await request.app[SERVICES].store.verify_audit()
     if found.broken_id is not None:
-        text = f"The log is not as it was written. Event {number(found.broken_id)}: {found.why}."
-        advice = (
+        text = gettext(
+            "The log is not as it was written. Event %(number)s: %(why)s.",
+            number=number(found.broken_id),
+            why=found.why,
+        )
+        advice = gettext(
             "All events before it are in order. Compare with a backup, and find out who could write to the database."
         )
         raise sent_on(request, "/hq/audit/", Notice(text, advice=advice, is_bad=True))
-    text = f"All {number(found.count)} events are as they were written. The head of the log:"
-    advice = "Note it outside of this platform: only so it shows, next time, if the newest events were cut off."
+    text = gettext("All %(count)s events are as they were written. The head of the log:", count=number(found.count))
+    advice = gettext(
+        "Note it outside of this platform: only so it shows, next time, if the newest events were cut off."
+    )
     raise sent_on(request, "/hq/audit/", Notice(text, f"{found.count}:{found.sha256}", advice))

@@ -14,92 +14,165 @@ from carbontrack.model import AuditAction, AuditEvent, Scope, UserStatus
 from carbontrack.passwords import RESET
 from carbontrack.web.present import NO_VALUE, ROLE_TITLES, SCOPE_TEXTS, STATUS_TITLES
 from carbontrack.web.templating import PEOPLE
-from carbontrack.words import LANGUAGE_TITLES
+from carbontrack.words import LANGUAGE_TITLES, N_, gettext
 
 ACTION_TITLES: Mapping[str, str] = {
-    AuditAction.USER_SIGNED_IN: "Signed in",
-    AuditAction.USER_SIGN_IN_FAILED: "Failed to sign in",
-    AuditAction.USER_SIGNED_OUT: "Signed out",
-    AuditAction.USER_SESSION_ENDED: "Signed out elsewhere",
-    AuditAction.USER_SESSIONS_ENDED: "Signed out everywhere",
-    AuditAction.USER_PASSWORD_SET: "Password set",
-    AuditAction.USER_CODE_MADE: "One-time code made",
-    AuditAction.USER_CODE_REFUSED: "Wrong one-time code",
-    AuditAction.USER_ADDED: "Person added",
-    AuditAction.USER_APPROVED: "Person approved",
-    AuditAction.USER_CHANGED: "Person changed",
-    AuditAction.USER_DISABLED: "Person disabled",
-    AuditAction.USER_ENABLED: "Person enabled again",
-    AuditAction.USER_REMOVED: "Person refused",
-    AuditAction.TOKEN_ADDED: "API token made",
-    AuditAction.TOKEN_REVOKED: "API token revoked",
-    AuditAction.FACTORY_ADDED: "Factory added",
-    AuditAction.FACTORY_CHANGED: "Factory changed",
-    AuditAction.FACTORY_REMOVED: "Factory removed",
-    AuditAction.STACK_ADDED: "Chimney added",
-    AuditAction.STACK_CHANGED: "Chimney changed",
-    AuditAction.STACK_REMOVED: "Chimney removed",
-    AuditAction.PLAN_ADDED: "Monitoring plan added",
-    AuditAction.DEVICE_ADDED: "Device added",
-    AuditAction.DEVICE_CHANGED: "Device changed",
-    AuditAction.DEVICE_REMOVED: "Device removed",
-    AuditAction.DEVICE_PASSWORD_ROTATED: "Device given another password",
-    AuditAction.DEVICE_UNPARKED: "Device taken back to work",
-    AuditAction.ENERGY_ENTRY_ADDED: "Energy entered",
-    AuditAction.ENERGY_ENTRY_CHANGED: "Energy entry changed",
-    AuditAction.ENERGY_ENTRY_WITHDRAWN: "Energy entry withdrawn",
-    AuditAction.PRODUCTION_ENTRY_ADDED: "Tea entered",
-    AuditAction.PRODUCTION_ENTRY_CHANGED: "Tea entry changed",
-    AuditAction.PRODUCTION_ENTRY_WITHDRAWN: "Tea entry withdrawn",
-    AuditAction.TARGET_ADDED: "Target set",
-    AuditAction.TARGET_WITHDRAWN: "Target withdrawn",
-    AuditAction.WOOD_PRICE_ADDED: "Price of wood set",
-    AuditAction.WOOD_PRICE_WITHDRAWN: "Price of wood withdrawn",
-    AuditAction.STATEMENT_ADDED: "Period reported",
-    AuditAction.REPORT_MADE: "Report made",
-    AuditAction.REPORT_PREPARED: "Report prepared",
-    AuditAction.REPORT_REVIEWED: "Report reviewed",
-    AuditAction.REPORT_APPROVED: "Report approved",
-    AuditAction.REPORT_RETURNED: "Report returned to its draft",
-    AuditAction.REPORT_WITHDRAWN: "Report withdrawn",
-    AuditAction.REPORT_SHARED: "Report shared by a link",
-    AuditAction.REPORT_LINK_REVOKED: "Link to a report revoked",
-    AuditAction.ALERT_ACKNOWLEDGED: "Alert acknowledged",
-    AuditAction.ALERT_SHELVED: "Alert shelved",
-    AuditAction.ALERT_UNSHELVED: "Alert no longer shelved",
-    AuditAction.ALERT_BOUND_SET: "Bounds of an alert's number set",
-    AuditAction.ALERT_BOUND_REMOVED: "Bounds of an alert's number removed",
-    AuditAction.ALERT_ADJUSTED: "Alert adjusted for a factory",
-    AuditAction.ALERT_ADJUSTMENT_REMOVED: "Alert no longer adjusted for a factory",
-    AuditAction.DUTY_CHANGED: "Duty list changed",
-    AuditAction.QUARANTINE_REPLAYED: "Quarantine handed in once more",
-    AuditAction.QUARANTINE_DISMISSED: "Quarantine dismissed",
-    AuditAction.PLUGINS_RELOADED: "Configuration reloaded",
+    AuditAction.USER_SIGNED_IN: N_("Signed in"),
+    AuditAction.USER_SIGN_IN_FAILED: N_("Failed to sign in"),
+    AuditAction.USER_SIGNED_OUT: N_("Signed out"),
+    AuditAction.USER_SESSION_ENDED: N_("Signed out elsewhere"),
+    AuditAction.USER_SESSIONS_ENDED: N_("Signed out everywhere"),
+    AuditAction.USER_PASSWORD_SET: N_("Password set"),
+    AuditAction.USER_CODE_MADE: N_("One-time code made"),
+    AuditAction.USER_CODE_REFUSED: N_("Wrong one-time code"),
+    AuditAction.USER_ADDED: N_("Person added"),
+    AuditAction.USER_APPROVED: N_("Person approved"),
+    AuditAction.USER_CHANGED: N_("Person changed"),
+    AuditAction.USER_DISABLED: N_("Person disabled"),
+    AuditAction.USER_ENABLED: N_("Person enabled again"),
+    AuditAction.USER_REMOVED: N_("Person refused"),
+    AuditAction.TOKEN_ADDED: N_("API token made"),
+    AuditAction.TOKEN_REVOKED: N_("API token revoked"),
+    AuditAction.FACTORY_ADDED: N_("Factory added"),
+    AuditAction.FACTORY_CHANGED: N_("Factory changed"),
+    AuditAction.FACTORY_REMOVED: N_("Factory removed"),
+    AuditAction.STACK_ADDED: N_("Chimney added"),
+    AuditAction.STACK_CHANGED: N_("Chimney changed"),
+    AuditAction.STACK_REMOVED: N_("Chimney removed"),
+    AuditAction.PLAN_ADDED: N_("Monitoring plan added"),
+    AuditAction.DEVICE_ADDED: N_("Device added"),
+    AuditAction.DEVICE_CHANGED: N_("Device changed"),
+    AuditAction.DEVICE_REMOVED: N_("Device removed"),
+    AuditAction.DEVICE_PASSWORD_ROTATED: N_("Device given another password"),
+    AuditAction.DEVICE_UNPARKED: N_("Device taken back to work"),
+    AuditAction.ENERGY_ENTRY_ADDED: N_("Energy entered"),
+    AuditAction.ENERGY_ENTRY_CHANGED: N_("Energy entry changed"),
+    AuditAction.ENERGY_ENTRY_WITHDRAWN: N_("Energy entry withdrawn"),
+    AuditAction.PRODUCTION_ENTRY_ADDED: N_("Tea entered"),
+    AuditAction.PRODUCTION_ENTRY_CHANGED: N_("Tea entry changed"),
+    AuditAction.PRODUCTION_ENTRY_WITHDRAWN: N_("Tea entry withdrawn"),
+    AuditAction.TARGET_ADDED: N_("Target set"),
+    AuditAction.TARGET_WITHDRAWN: N_("Target withdrawn"),
+    AuditAction.WOOD_PRICE_ADDED: N_("Price of wood set"),
+    AuditAction.WOOD_PRICE_WITHDRAWN: N_("Price of wood withdrawn"),
+    AuditAction.STATEMENT_ADDED: N_("Period reported"),
+    AuditAction.REPORT_MADE: N_("Report made"),
+    AuditAction.REPORT_PREPARED: N_("Report prepared"),
+    AuditAction.REPORT_REVIEWED: N_("Report reviewed"),
+    AuditAction.REPORT_APPROVED: N_("Report approved"),
+    AuditAction.REPORT_RETURNED: N_("Report returned to its draft"),
+    AuditAction.REPORT_WITHDRAWN: N_("Report withdrawn"),
+    AuditAction.REPORT_SHARED: N_("Report shared by a link"),
+    AuditAction.REPORT_LINK_REVOKED: N_("Link to a report revoked"),
+    AuditAction.ALERT_ACKNOWLEDGED: N_("Alert acknowledged"),
+    AuditAction.ALERT_SHELVED: N_("Alert shelved"),
+    AuditAction.ALERT_UNSHELVED: N_("Alert no longer shelved"),
+    AuditAction.ALERT_BOUND_SET: N_("Bounds of an alert's number set"),
+    AuditAction.ALERT_BOUND_REMOVED: N_("Bounds of an alert's number removed"),
+    AuditAction.ALERT_ADJUSTED: N_("Alert adjusted for a factory"),
+    AuditAction.ALERT_ADJUSTMENT_REMOVED: N_("Alert no longer adjusted for a factory"),
+    AuditAction.DUTY_CHANGED: N_("Duty list changed"),
+    AuditAction.QUARANTINE_REPLAYED: N_("Quarantine handed in once more"),
+    AuditAction.QUARANTINE_DISMISSED: N_("Quarantine dismissed"),
+    AuditAction.PLUGINS_RELOADED: N_("Configuration reloaded"),
 }
-ASKED = "Asked for an account"
+ASKED = N_("Asked for an account")
 FIELD_TITLES: Mapping[str, str] = {
-    "email": "E-mail",
-    "phone_number": "Telephone",
-    "locale": "Language",
-    "factory_id": "Factory",
-    "stack_id": "Chimney",
-    "expires_at": "Ends",
-    "prefix": "Begins with",
+    "email": N_("E-mail"),
+    "phone_number": N_("Telephone"),
+    "locale": N_("Language"),
+    "factory_id": N_("Factory"),
+    "stack_id": N_("Chimney"),
+    "expires_at": N_("Ends"),
+    "prefix": N_("Begins with"),
     "sha256": "SHA-256",
-    "evidence": "Note or invoice",
-    "kes": "KES",
+    "evidence": N_("Note or invoice"),
 }
+FIELDS = (
+    N_("Altitude"),
+    N_("Amount"),
+    N_("Author"),
+    N_("Basis"),
+    N_("Calibration offset"),
+    N_("Calibration slope"),
+    N_("Co2 range"),
+    N_("Co2 response"),
+    N_("Comment"),
+    N_("County"),
+    N_("Created at"),
+    N_("Diameter"),
+    N_("Dilution ratio"),
+    N_("Energy type"),
+    N_("First name"),
+    N_("Fuels"),
+    N_("Green leaf"),
+    N_("H2o fraction"),
+    N_("High"),
+    N_("Is active"),
+    N_("Last name"),
+    N_("Latitude"),
+    N_("Length"),
+    N_("Longitude"),
+    N_("Low"),
+    N_("Made tea"),
+    N_("Metric"),
+    N_("Moisture"),
+    N_("Name"),
+    N_("Note"),
+    N_("Off co2"),
+    N_("Off temperature"),
+    N_("Off velocity"),
+    N_("On co2"),
+    N_("On temperature"),
+    N_("On velocity"),
+    N_("People"),
+    N_("Period end"),
+    N_("Period start"),
+    N_("Pitot coefficient"),
+    N_("Pressure"),
+    N_("Profile factor"),
+    N_("Profile factor source"),
+    N_("Purpose"),
+    N_("Reason"),
+    N_("Region"),
+    N_("Role"),
+    N_("Rule"),
+    N_("Scopes"),
+    N_("Sensor"),
+    N_("Sessions"),
+    N_("Shape"),
+    N_("Shelved until"),
+    N_("Source"),
+    N_("Stack density kg per m3"),
+    N_("Status"),
+    N_("Substitution"),
+    N_("Sustainability"),
+    N_("Temperature max"),
+    N_("Undisturbed downstream"),
+    N_("Undisturbed upstream"),
+    N_("Unit"),
+    N_("User"),
+    N_("Valid from"),
+    N_("Validity"),
+    N_("Value"),
+    N_("Velocity max"),
+    N_("Velocity method"),
+    N_("Version"),
+    N_("Wall deposit mm"),
+    N_("Width"),
+)
+"""Titles that follow from a field's name, to be translated: the rest is shown in English."""
 KIND_TITLES: Mapping[str, str] = {
-    "user": "person",
-    "duty": "duty list",
-    "stack": "chimney",
-    "plan": "plan",
-    "token": "token",
-    "energy_entry": "entry",
-    "production_entry": "entry",
-    "statement": "report",
-    "wood_price": "price of wood",
-    "alert_rule": "alert",
+    "user": N_("person"),
+    "duty": N_("duty list"),
+    "stack": N_("chimney"),
+    "plan": N_("plan"),
+    "token": N_("token"),
+    "energy_entry": N_("entry"),
+    "production_entry": N_("entry"),
+    "statement": N_("report"),
+    "wood_price": N_("price of wood"),
+    "alert_rule": N_("alert"),
 }
 UNITS: Mapping[str, str] = {"m": "m", "ms": "m/s", "kg": "kg", "kpa": "kPa", "ppm": "ppm", "c": "°C", "s": "s"}
 """The last part of a field's name, where it is one, and how it is written."""
@@ -107,7 +180,8 @@ VALUE_TITLES: Mapping[tuple[str, str], Mapping[Any, str]] = {
     ("user", "role"): ROLE_TITLES,
     ("user", "status"): STATUS_TITLES,
     ("user", "locale"): LANGUAGE_TITLES,
-    ("user", "purpose"): {RESET: "a new password"},
+    ("user", "purpose"): {RESET: N_("a new password")},
+    ("device", "status"): {"active": N_("active"), "disabled": N_("disabled")},
 }
 """Words for values, by what an event is about and the field."""
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?\+00:00", re.ASCII)
@@ -154,7 +228,7 @@ class Names:
         is_person = event.subject_kind == "user" and event.subject_id in self.people
         return Told(
             event,
-            title,
+            gettext(title),
             self.subject(event.subject_kind, event.subject_id, after | before),
             f"{PEOPLE}{event.subject_id}/" if is_person else "",
             self.factories.get(str(event.factory_id), ""),
@@ -173,14 +247,14 @@ class Names:
         named = known.get(number) or next((values[name] for name in ("email", "name") if name in values), "")
         if named or not number or kind == "device":
             return str(named or number)
-        return f"{KIND_TITLES.get(kind, kind)} {number}"
+        return f"{gettext(KIND_TITLES.get(kind, kind))} {number}"
 
     def _said(self, kind: str, name: str, value: Any) -> str:
         """A value as people write it."""
         if value in EMPTY:
             return NO_VALUE
         if isinstance(value, bool):
-            text = "yes" if value else "no"
+            text = gettext("yes") if value else gettext("no")
         elif name in {"factory_id", "stack_id"}:
             text = self.subject(name.removesuffix("_id"), str(value))
         elif name == "scopes":
@@ -190,7 +264,8 @@ class Names:
         elif isinstance(value, list):
             text = json.dumps(value, ensure_ascii=False)
         else:
-            text = VALUE_TITLES.get((kind, name), {}).get(value, str(value))
+            titles = VALUE_TITLES.get((kind, name), {})
+            text = gettext(titles[value]) if value in titles else str(value)
         return text
 
 
@@ -212,14 +287,16 @@ def _moment(text: str) -> datetime | None:
 
 
 def _scope(name: str) -> str:
-    return SCOPE_TEXTS[Scope(name)] if name in list(Scope) else name
+    return gettext(SCOPE_TEXTS[Scope(name)]) if name in list(Scope) else name
 
 
 def _field(path: str) -> str:
     """The title of a field: ``altitude_m`` is "Altitude, m"."""
     name = path.rpartition(".")[2]
     if name in FIELD_TITLES:
-        return FIELD_TITLES[name]
+        return gettext(FIELD_TITLES[name])
     stem, _, unit = name.rpartition("_")
     words = (stem if stem and unit in UNITS else name).replace("_", " ")
-    return f"{words[:1].upper()}{words[1:]}" + (f", {UNITS[unit]}" if stem and unit in UNITS else "")
+    title = f"{words[:1].upper()}{words[1:]}"
+    title = gettext(title) if title in FIELDS else title
+    return title + (f", {UNITS[unit]}" if stem and unit in UNITS else "")

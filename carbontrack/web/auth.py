@@ -22,6 +22,7 @@ from carbontrack.passwords import (
     token_hash,
 )
 from carbontrack.web.services import SERVICES, Services
+from carbontrack.words import gettext, in_language_of, reader, write_for
 
 COOKIE = "carbontrack_session"
 SECURE_COOKIE = f"__Host-{COOKIE}"
@@ -169,13 +170,15 @@ class Authenticator:
             return
         user = found[0]
         code, _ = await self.make_code(user, Origin(user.email, address, user.id), MAILED_CODE_LASTS)
-        where = f"\n\n{self._services.public_url}/reset-password" if self._services.public_url else ""
-        await mailer.send(
-            user.email,
-            "Your code for a new password",
-            f"{code}\n\nBy this code you choose a new password for Carbon Track. It is good for 15 minutes,"
-            f" once.{where}\n\nIf it was not you who asked for it, you need do nothing.\n",
+        write_for(in_language_of(user, reader()))
+        parts = (
+            code,
+            gettext("By this code you choose a new password for Carbon Track. It is good for 15 minutes, once."),
+            f"{self._services.public_url}/reset-password" if self._services.public_url else "",
+            gettext("If it was not you who asked for it, you need do nothing."),
         )
+        text = "\n\n".join(part for part in parts if part)
+        await mailer.send(user.email, gettext("Your code for a new password"), f"{text}\n")
 
     async def reset_password(self, email: str, code: str, password: str, address: str) -> User | None:
         """Set a password by a one-time code; None where the code is wrong, was used, or is over.

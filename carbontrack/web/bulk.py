@@ -34,8 +34,9 @@ from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG
 from carbontrack.web.services import Services
 from carbontrack.web.upload_rows import Pairs, Row
+from carbontrack.words import N_, gettext
 
-NOT_YOURS = "is no factory of yours: write its name, or the name in the address of its page"
+NOT_YOURS = N_("is no factory of yours: write its name, or the name in the address of its page")
 
 Entry = TypeVar("Entry", bound=EnergyEntry | ProductionEntry)
 
@@ -195,7 +196,7 @@ def _make(
     entry = kind.make(row.given, _factory(row, user, places, only), services)
     stack_id = entry.stack_id if isinstance(entry, EnergyEntry) else None
     if stack_id is not None and stack_id not in places.stacks.get(entry.factory_id, ()):
-        raise Problem(422, WRONG, (("stack_id", "is no stack of this factory"),))
+        raise Problem(422, WRONG, (("stack_id", gettext("is no stack of this factory")),))
     return entry
 
 
@@ -207,12 +208,12 @@ def _factory(row: Row[EntryInput], user: User, places: _Places, only: int | None
         named["factory"] = places.by_word.get(row.factory.casefold(), 0)
     for column, factory_id in named.items():
         if factory_id is not None and factory_id not in places.ids:
-            raise Problem(422, WRONG, ((column, NOT_YOURS),))
+            raise Problem(422, WRONG, ((column, gettext(NOT_YOURS)),))
         if only is not None and factory_id not in {None, only}:
-            raise Problem(422, WRONG, ((column, "is not the factory that this table was sent for"),))
+            raise Problem(422, WRONG, ((column, gettext("is not the factory that this table was sent for")),))
     wanted = {factory_id for factory_id in (only, *named.values()) if factory_id is not None}
     if len(wanted) > 1:
-        raise Problem(422, WRONG, (("factory", "and factory_id are not the same factory"),))
+        raise Problem(422, WRONG, (("factory", gettext("and factory_id are not the same factory")),))
     return factory_to_write(user, next(iter(wanted), None))
 
 
@@ -242,9 +243,11 @@ def _compare(
     for number, entry in made.items():
         entry_id, first = known.get(kind.same(entry)), rows.setdefault(entry, number)
         if entry_id is not None:
-            upload.duplicates.append(Duplicate(number, entry_id, f"is there already, as entry {entry_id}"))
+            text = gettext("is there already, as entry %(number)s", number=entry_id)
+            upload.duplicates.append(Duplicate(number, entry_id, text))
         elif first != number:
-            upload.duplicates.append(Duplicate(number, None, f"says the same as row {first}"))
+            text = gettext("says the same as row %(number)s", number=first)
+            upload.duplicates.append(Duplicate(number, None, text))
     skipped = set() if allow_duplicates else {it.row for it in upload.duplicates}
     upload.entries = {number: entry for number, entry in made.items() if number not in skipped}
     # What is new has no number yet; for the comparison it has one of its own.

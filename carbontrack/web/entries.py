@@ -17,6 +17,7 @@ from carbontrack.tiers import local_day
 from carbontrack.web.errors import Problem, field_errors
 from carbontrack.web.rest import WRONG, Id, Input, Output, Reason, zoned
 from carbontrack.web.services import Services
+from carbontrack.words import decimal, gettext
 
 USUAL_DAYS = 400
 """What is usual is looked for so far back: a year, and the same weeks of the year before."""
@@ -113,7 +114,9 @@ def changed_input(kind: type[EntryInput], before: EnergyEntry | ProductionEntry,
     except ValidationError as error:
         raise Problem(422, WRONG, field_errors(error)) from None
     if wanted.factory_id not in {None, before.factory_id}:
-        raise Problem(422, WRONG, (("factory_id", "stays: withdraw the entry and enter it for the other factory"),))
+        raise Problem(
+            422, WRONG, (("factory_id", gettext("stays: withdraw the entry and enter it for the other factory")),)
+        )
     return wanted
 
 
@@ -124,7 +127,7 @@ def period_of(given: EnergyInput | ProductionInput, services: Services) -> tuple
         return local_day(day, services.time_zone)
     if given.period_start is None or given.period_end is None:
         missing = "period_start" if given.period_start is None else "period_end"
-        raise Problem(422, WRONG, ((missing, "give period_start and period_end, or timestamp for one day"),))
+        raise Problem(422, WRONG, ((missing, gettext("give period_start and period_end, or timestamp for one day")),))
     return zoned("period_start", given.period_start), zoned("period_end", given.period_end)
 
 
@@ -132,10 +135,10 @@ def factory_to_write(user: User, wanted: int | None) -> int:
     """Whose entry it is: people of a factory write for their own. Raises :class:`Problem` for another's."""
     if user.factory_id is not None:
         if wanted not in {None, user.factory_id}:
-            raise Problem(404, "There is no such factory for you.")
+            raise Problem(404, gettext("There is no such factory for you."))
         return user.factory_id
     if wanted is None:
-        raise Problem(422, WRONG, (("factory_id", "is needed: you may write for every factory"),))
+        raise Problem(422, WRONG, (("factory_id", gettext("is needed: you may write for every factory")),))
     return wanted
 
 
@@ -161,12 +164,12 @@ def production_entry(given: ProductionInput, factory_id: int, services: Services
     problems = check_period(start, end) + _check_start(start, services)
     masses = {"green_leaf_kg": given.green_leaf_kg, "made_tea_kg": given.made_tea_kg}
     problems += [
-        (name, "must be a number of at least 0")
+        (name, gettext("must be a number of at least 0"))
         for name, mass in masses.items()
         if mass is not None and not (isfinite(mass) and mass >= 0)
     ]
     if given.green_leaf_kg is None and given.made_tea_kg is None:
-        problems.append(("made_tea_kg", "give green_leaf_kg, made_tea_kg, or both"))
+        problems.append(("made_tea_kg", gettext("give green_leaf_kg, made_tea_kg, or both")))
     if problems:
         raise Problem(422, WRONG, tuple(problems))
     return ProductionEntry(
@@ -176,9 +179,9 @@ def production_entry(given: ProductionInput, factory_id: int, services: Services
 
 def _check_start(start: datetime, services: Services) -> list[tuple[str, str]]:
     if start < FIRST_ENTRIES:
-        return [("period_start", f"lies before {FIRST_ENTRIES.year}: is the year right?")]
+        return [("period_start", gettext("lies before %(year)s: is the year right?", year=FIRST_ENTRIES.year))]
     if start > services.clock():
-        return [("period_start", "lies in the future: enter what was used, not what is planned")]
+        return [("period_start", gettext("lies in the future: enter what was used, not what is planned"))]
     return []
 
 
@@ -241,7 +244,12 @@ def production_questions(entry: ProductionEntry, earlier: Sequence[ProductionEnt
     leaf, tea = entry.green_leaf_kg, entry.made_tea_kg
     if not questions and leaf and tea and not 3.5 <= leaf / tea <= 6:
         questions.append(
-            ("made_tea_kg", f"{leaf / tea:.1f} kg of leaf for a kg of tea; 4 to 5 are usual. Is it right?")
+            (
+                "made_tea_kg",
+                gettext(
+                    "%(leaf)s kg of leaf for a kg of tea; 4 to 5 are usual. Is it right?", leaf=decimal(leaf / tea, 1)
+                ),
+            )
         )
     return questions
 
@@ -260,8 +268,8 @@ def questioned(questions: Sequence[tuple[str, str]]) -> Problem:
     """The answer to an amount that may be a typing error."""
     problem = Problem(
         422,
-        "An amount is unusual. If it is right, send it again with confirmed: true.",
-        tuple((name, f"{question} Confirm it if it is.") for name, question in questions),
+        gettext("An amount is unusual. If it is right, send it again with confirmed: true."),
+        tuple((name, gettext("%(question)s Confirm it if it is.", question=question)) for name, question in questions),
     )
     problem.type = UNUSUAL
     return problem

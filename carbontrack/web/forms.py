@@ -12,22 +12,23 @@ from multidict import MultiDictProxy
 from pydantic import ValidationError
 
 from carbontrack.web.errors import Problem, refusal
+from carbontrack.words import N_, gettext
 
 TEXTS: Mapping[str, str] = {
-    "email": "Write an e-mail address, such as wanjiru@example.org.",
-    "phone_number": "Write 6 to 30 digits, such as +254 712 345678.",
-    "password": "Choose a password.",
-    "new_password": "Choose a password.",
-    "code": "Write the code as you got it, such as K7QM-2FXA-9TLB.",
-    "role": "Choose a role.",
-    "stack_id": "Choose a chimney.",
-    "requested_role": "Choose a role.",
-    "scopes": "Choose at least one.",
-    "name": "Give it a name of at most 80 characters.",
+    "email": N_("Write an e-mail address, such as wanjiru@example.org."),
+    "phone_number": N_("Write 6 to 30 digits, such as +254 712 345678."),
+    "password": N_("Choose a password."),
+    "new_password": N_("Choose a password."),
+    "code": N_("Write the code as you got it, such as K7QM-2FXA-9TLB."),
+    "role": N_("Choose a role."),
+    "stack_id": N_("Choose a chimney."),
+    "requested_role": N_("Choose a role."),
+    "scopes": N_("Choose at least one."),
+    "name": N_("Give it a name of at most 80 characters."),
 }
 """What to say of a field that is not as its model wants it, in place of the words of a validator."""
 LONGEST_ID = 9
-CHOOSE_FACTORY = "This role belongs to a factory: choose which."
+CHOOSE_FACTORY = N_("This role belongs to a factory: choose which.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ async def posted(request: web.Request) -> MultiDictProxy[Any]:
     try:
         return await request.post()
     except (ValueError, LookupError, HttpProcessingError):  # bytes, a charset, or parts that cannot be
-        raise Problem(400, "The form cannot be read. Open the page anew and send it again.") from None
+        raise Problem(400, gettext("The form cannot be read. Open the page anew and send it again.")) from None
 
 
 async def typed(request: web.Request, *several: str) -> dict[str, Any]:
@@ -82,7 +83,7 @@ async def posted_id(request: web.Request) -> int:
     """The number of what a form is about, from its field ``id``. Raises :class:`Problem` where there is none."""
     text = str((await posted(request)).get("id", ""))
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_ID):
-        raise Problem(400, "The form cannot be read. Open the page anew and send it again.")
+        raise Problem(400, gettext("The form cannot be read. Open the page anew and send it again."))
     return int(text)
 
 
@@ -99,7 +100,7 @@ def refused(name: str, values: Mapping[str, Any], error: Exception) -> Form:
         at = place.partition(".")[0]
         errors.setdefault(at, _told(at, text, error))
     shown = {at: value for at, value in values.items() if "password" not in at}
-    return Form(name, shown, errors or {"": sentence(problem.detail)}, problem.status, problem.headers)
+    return Form(name, shown, errors or {"": sentence(gettext(problem.detail))}, problem.status, problem.headers)
 
 
 def sentence(text: str) -> str:
@@ -110,5 +111,5 @@ def sentence(text: str) -> str:
 
 def _told(name: str, text: str, error: Exception) -> str:
     if name == "factory_id":
-        return CHOOSE_FACTORY
-    return TEXTS.get(name, sentence(text)) if isinstance(error, ValidationError) else sentence(text)
+        return gettext(CHOOSE_FACTORY)
+    return gettext(TEXTS[name]) if name in TEXTS and isinstance(error, ValidationError) else sentence(text)

@@ -58,7 +58,7 @@ async def _first_page(services: Services, user: User) -> str:
     for factory in await services.store.factories():
         if factory.id == user.factory_id:
             return f"/factory/{factory.slug}/"
-    raise Problem(403, "Your account belongs to no factory. Ask headquarters to assign one.")
+    raise Problem(403, gettext("Your account belongs to no factory. Ask headquarters to assign one."))
 
 
 @public
@@ -150,7 +150,10 @@ async def report(request: web.Request) -> web.StreamResponse:
     formats = services.plugins.contributions.report_formats
     chosen = formats.get(name)
     if chosen is None:
-        raise web.HTTPBadRequest(text=f"There is no format {name!r}. There are: {', '.join(sorted(formats))}.")
+        known = ", ".join(sorted(formats))
+        raise web.HTTPBadRequest(
+            text=gettext("There is no format %(name)s. There are: %(names)s.", name=repr(name), names=known)
+        )
     day = _day(request.query, services)
     start, end = (datetime.combine(at, time(), services.time_zone) for at in (day, day + timedelta(days=1)))
     try:
@@ -161,7 +164,8 @@ async def report(request: web.Request) -> web.StreamResponse:
         body = await services.plugins.render(name, gathered, services.report_limits)
     except RenderError as error:
         log.warning("report failed", format=name, error=str(error))
-        raise web.HTTPBadGateway(text=f"The report format {name} failed: {error}") from error
+        text = gettext("The report format %(name)s failed: %(error)s", name=name, error=error)
+        raise web.HTTPBadGateway(text=text) from error
     file_name = f"{factory.slug}-{day.isoformat()}.{chosen.extension}"
     return web.Response(
         body=body,
@@ -176,7 +180,7 @@ def _day(query: Mapping[str, str], services: Services) -> date:
     try:
         return day_in(text)
     except ValueError:
-        raise web.HTTPBadRequest(text="day must be a date such as 2026-03-01.") from None
+        raise web.HTTPBadRequest(text=gettext("day must be a date such as 2026-03-01.")) from None
 
 
 @allow(REGISTRY_ROLES)

@@ -17,6 +17,7 @@ from carbontrack.web.auth import AUTHENTICATOR
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Id, Input, Shown, path_id, zoned
 from carbontrack.web.services import SERVICES
+from carbontrack.words import gettext
 
 Email = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s]+@[^@\s]+$", max_length=200), Shown]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80), Shown]
@@ -72,7 +73,7 @@ class Forgotten(Input):
 async def send_code(request: web.Request, given: Forgotten) -> str:
     """Mail a one-time code to whoever has this address. What to tell is the same whether or not somebody has."""
     await request.app[AUTHENTICATOR].send_code(given.email, request.remote or "")
-    return "If this address has an account, a code is on its way. It is good for 15 minutes."
+    return gettext("If this address has an account, a code is on its way. It is good for 15 minutes.")
 
 
 class Reset(Input):
@@ -90,7 +91,7 @@ async def reset_password(request: web.Request, given: Reset) -> User:
             given.email, given.code, given.new_password, request.remote or ""
         )
     if user is None:
-        why = "The code is wrong, was used already, or is over. Ask for a new one."
+        why = gettext("The code is wrong, was used already, or is over. Ask for a new one.")
         raise Problem(401, why, (("code", why),))
     return user
 
@@ -127,7 +128,7 @@ async def change_password(request: web.Request, given: PasswordChange) -> None:
             request, request[USER], given.current_password, given.new_password
         )
     if not fits:
-        why = "The current password is another one."
+        why = gettext("The current password is another one.")
         raise Problem(403, why, (("current_password", why),))
 
 
@@ -135,7 +136,7 @@ async def end_session(request: web.Request) -> None:
     """Sign out elsewhere: of the session in the path."""
     store = request.app[SERVICES].store
     if not await store.end_session(request[USER].id, path_id(request), by=origin(request)):
-        raise Problem(404, "There is no such session.")
+        raise Problem(404, gettext("There is no such session."))
 
 
 class NewToken(Input):
@@ -160,7 +161,7 @@ async def revoke_token(request: web.Request) -> None:
     """End the own token in the path, at once."""
     store = request.app[SERVICES].store
     if not await store.revoke_api_token(path_id(request), request[USER].id, by=origin(request)):
-        raise Problem(404, "There is no such token.")
+        raise Problem(404, gettext("There is no such token."))
 
 
 # --- other people, for headquarters
@@ -170,7 +171,7 @@ async def person(request: web.Request) -> User:
     """The person in the path."""
     found = await request.app[SERVICES].store.user(path_id(request))
     if found is None:
-        raise Problem(404, "There is no such person.")
+        raise Problem(404, gettext("There is no such person."))
     return found
 
 
@@ -222,7 +223,8 @@ async def make_code(request: web.Request) -> tuple[User, str, datetime]:
     """A one-time code for the person in the path, to hand over, and until when it is good; an earlier one ends."""
     found = await person(request)
     if found.status is not UserStatus.ACTIVE:
-        raise Problem(409, f"This person is {found.status}: approve or enable the account first.")
+        text = gettext("This person is %(status)s: approve or enable the account first.", status=found.status)
+        raise Problem(409, text)
     return found, *await request.app[AUTHENTICATOR].make_code(found, origin(request))
 
 

@@ -19,8 +19,13 @@ from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.present import ROLE_TITLES, STATUS_TITLES, filters, person_name
 from carbontrack.web.services import SERVICES
 from carbontrack.web.templating import PEOPLE, render
+from carbontrack.words import N_, gettext
 
-COUNTED = {UserStatus.PENDING: "waiting", UserStatus.ACTIVE: "may sign in", UserStatus.DISABLED: "disabled"}
+COUNTED = {
+    UserStatus.PENDING: N_("%(count)s waiting"),
+    UserStatus.ACTIVE: N_("%(count)s may sign in"),
+    UserStatus.DISABLED: N_("%(count)s disabled"),
+}
 PERSON = PEOPLE + "{id:\\d{1,9}}/"
 
 
@@ -43,15 +48,15 @@ def add_routes(app: web.Application) -> None:
 async def _choices(request: web.Request) -> dict[str, Any]:
     """What the forms of these pages have to choose from, and the names of all factories."""
     names = {
-        factory.id: factory.name if factory.is_active else f"{factory.name} (closed)"
+        factory.id: factory.name if factory.is_active else gettext("%(factory)s (closed)", factory=factory.name)
         for factory in await request.app[SERVICES].store.factories()
     }
     return {
-        "roles": [(role.value, title) for role, title in ROLE_TITLES.items()],
+        "roles": [(role.value, gettext(title)) for role, title in ROLE_TITLES.items()],
         "factories": [(str(number), name) for number, name in names.items()],
         "factory_names": names,
-        "role_titles": ROLE_TITLES,
-        "status_titles": STATUS_TITLES,
+        "role_titles": {role: gettext(title) for role, title in ROLE_TITLES.items()},
+        "status_titles": {status: gettext(title) for status, title in STATUS_TITLES.items()},
     }
 
 
@@ -82,10 +87,10 @@ async def _people_page(request: web.Request, wrong: Form | None = None) -> web.R
             if user.status is UserStatus.PENDING
         ],
         "found": await store.users(status=query.status, role=query.role, factory_id=query.factory_id),
-        "counts": [(title, counts[status]) for status, title in COUNTED.items() if counts[status]],
+        "counts": [gettext(text, count=counts[status]) for status, text in COUNTED.items() if counts[status]],
         "filter": Form("filter", chosen),
         "is_filtered": bool(chosen),
-        "statuses": [(status.value, title) for status, title in STATUS_TITLES.items()],
+        "statuses": [(status.value, gettext(title)) for status, title in STATUS_TITLES.items()],
     }
     page = render(request, "people.html", values)
     return wrong.answer(page) if wrong else page
@@ -104,8 +109,10 @@ async def approve(request: web.Request) -> web.StreamResponse:
         request,
         PEOPLE,
         Notice(
-            f"{person_name(user)} may sign in now, as {await _place(request, user)}.",
-            advice="Tell them: they are not told by Carbon Track. They have chosen their password already.",
+            gettext(
+                "%(name)s may sign in now, as %(place)s.", name=person_name(user), place=await _place(request, user)
+            ),
+            advice=gettext("Tell them: they are not told by Carbon Track. They have chosen their password already."),
         ),
     )
 
@@ -115,14 +122,16 @@ async def _place(request: web.Request, user: User) -> str:
     factory: Factory | None = None
     if user.factory_id is not None:
         factory = next((it for it in await request.app[SERVICES].store.factories() if it.id == user.factory_id), None)
-    return f"{ROLE_TITLES[user.role]}, {factory.name if factory else 'all factories'}"
+    where = factory.name if factory else gettext("all factories")
+    return f"{gettext(ROLE_TITLES[user.role])}, {where}"
 
 
 @allow(HQ_ONLY)
 async def refuse(request: web.Request) -> web.StreamResponse:
     """Turn somebody away who has asked for an account."""
     user = await people.refuse_person(request)
-    raise sent_on(request, PEOPLE, Notice(f"{user.email} is refused and forgotten. The same address may ask again."))
+    text = gettext("%(email)s is refused and forgotten. The same address may ask again.", email=user.email)
+    raise sent_on(request, PEOPLE, Notice(text))
 
 
 # --- somebody new
@@ -148,7 +157,7 @@ async def add(request: web.Request) -> web.StreamResponse:
         )
     except REFUSALS as error:
         return await _new_page(request, refused("new", values, error))
-    text = f"{person_name(added)} may sign in, after choosing a password by this code:"
+    text = gettext("%(name)s may sign in, after choosing a password by this code:", name=person_name(added))
     raise sent_on(request, _url(added), _code_notice(request, added, text, code, expires_at))
 
 
@@ -159,10 +168,14 @@ def _url(user: User) -> str:
 def _code_notice(request: web.Request, user: User, text: str, code: str, expires_at: datetime) -> Notice:
     services = request.app[SERVICES]
     where = services.public_url or f"{request.scheme}://{request.host}"
+    page = f"{where}/reset-password"
     until = filters(services.time_zone)["local_datetime"](expires_at)
-    advice = (
-        f"Hand it over in person or by telephone. It is shown this once, and good once, until {until}. They open "
-        f"{where}/reset-password and enter their address {user.email}, this code, and a password of their own."
+    advice = gettext(
+        "Hand it over in person or by telephone. It is shown this once, and good once, until %(until)s. They open "
+        "%(page)s and enter their address %(email)s, this code, and a password of their own.",
+        until=until,
+        page=page,
+        email=user.email,
     )
     return Notice(text, code, advice)
 
@@ -198,21 +211,21 @@ async def change(request: web.Request) -> web.StreamResponse:
         user = await people.change_person(request, people.UserChange.model_validate(for_role(values, "role")))
     except REFUSALS as error:
         return await _person_page(request, before, refused(_form_of(before).name, values, error))
-    raise sent_on(request, _url(user), Notice(f"Kept: {person_name(user)}, {await _place(request, user)}."))
+    text = gettext("Kept: %(name)s, %(place)s.", name=person_name(user), place=await _place(request, user))
+    raise sent_on(request, _url(user), Notice(text))
 
 
 @allow(HQ_ONLY)
 async def disable(request: web.Request) -> web.StreamResponse:
     """Shut somebody out, at once and everywhere."""
-    return await _set_status(
-        request, UserStatus.DISABLED, "{} is disabled: signed out everywhere, and programs' tokens are refused."
-    )
+    text = N_("%(name)s is disabled: signed out everywhere, and programs' tokens are refused.")
+    return await _set_status(request, UserStatus.DISABLED, text)
 
 
 @allow(HQ_ONLY)
 async def enable(request: web.Request) -> web.StreamResponse:
     """Let somebody in again."""
-    return await _set_status(request, UserStatus.ACTIVE, "{} may sign in again.")
+    return await _set_status(request, UserStatus.ACTIVE, N_("%(name)s may sign in again."))
 
 
 async def _set_status(request: web.Request, status: UserStatus, text: str) -> web.StreamResponse:
@@ -222,14 +235,14 @@ async def _set_status(request: web.Request, status: UserStatus, text: str) -> we
     except REFUSALS as error:
         form = refused(_form_of(before).name, dict(_form_of(before).values), error)
         return await _person_page(request, before, form)
-    raise sent_on(request, _url(user), Notice(text.format(person_name(user))))
+    raise sent_on(request, _url(user), Notice(gettext(text, name=person_name(user))))
 
 
 @allow(HQ_ONLY)
 async def make_code(request: web.Request) -> web.StreamResponse:
     """A one-time code for somebody who cannot sign in, to hand over."""
     user, code, expires_at = await people.make_code(request)
-    text = f"{person_name(user)} chooses a new password by this code:"
+    text = gettext("%(name)s chooses a new password by this code:", name=person_name(user))
     raise sent_on(request, _url(user), _code_notice(request, user, text, code, expires_at))
 
 
@@ -237,6 +250,5 @@ async def make_code(request: web.Request) -> web.StreamResponse:
 async def sign_out(request: web.Request) -> web.StreamResponse:
     """Sign somebody out everywhere."""
     user = await people.sign_out_person(request)
-    raise sent_on(
-        request, _url(user), Notice(f"{person_name(user)} is signed out everywhere. Tokens of programs go on.")
-    )
+    text = gettext("%(name)s is signed out everywhere. Tokens of programs go on.", name=person_name(user))
+    raise sent_on(request, _url(user), Notice(text))

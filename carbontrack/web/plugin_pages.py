@@ -18,6 +18,7 @@ from carbontrack.web.errors import Problem
 from carbontrack.web.reader import Reader
 from carbontrack.web.services import SERVICES
 from carbontrack.web.templating import Environments, render
+from carbontrack.words import gettext
 
 log = structlog.get_logger(__name__)
 
@@ -89,15 +90,17 @@ def _page_of(view: FencedView) -> Handler:
         except Unavailable:
             raise
         except HeldBack as error:
-            text = "This page failed several times and is held back. It is tried again by itself after a while."
+            text = gettext(
+                "This page failed several times and is held back. It is tried again by itself after a while."
+            )
             raise Problem(503, _with_details(request, text, str(error))) from error
         except Exception as error:
             whose, told = view.fence.name, view.fence.hide(traceback.format_exc())
             log.error("page failed", page=view.name, plugin=whose, path=request.path, traceback=told)  # noqa: TRY400  # with the exception it would tell secrets
-            text = f"The plugin {whose}, which brings this page, failed. The log says how."
+            text = gettext("The plugin %(name)s, which brings this page, failed. The log says how.", name=whose)
             details = view.fence.hide(f"{type(error).__name__}: {error}")
             raise Problem(500, _with_details(request, text, details)) from error
-        raise web.HTTPNotFound(text="There is no such page for you. Perhaps the address is mistyped.")
+        raise web.HTTPNotFound(text=gettext("There is no such page for you. Perhaps the address is mistyped."))
 
     return page
 

@@ -23,8 +23,10 @@ from pydantic import (
 )
 
 from carbontrack.web.errors import Problem, field_errors
+from carbontrack.words import N_, gettext
 
-WRONG = "Some values are wrong."
+WRONG = N_("Some values are wrong.")
+"""It is translated where it is answered."""
 YEARS = range(1970, 2200)
 """Times of other years are typing errors; the first and the last there are cannot even be moved to another zone."""
 MOST_RESULTS = 1000
@@ -35,7 +37,7 @@ Id = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 def _is_shown(text: str) -> str:
     if not text.isprintable():
-        raise ValueError("has characters that cannot be shown: leave them out")
+        raise ValueError(gettext("has characters that cannot be shown: leave them out"))
     return text
 
 
@@ -59,7 +61,7 @@ class Input(BaseModel):
     @classmethod
     def _has_no_nul(cls, value: Any) -> Any:
         if isinstance(value, str) and "\0" in value:
-            raise ValueError("has a character that PostgreSQL cannot keep (U+0000)")
+            raise ValueError(gettext("has a character that PostgreSQL cannot keep (U+0000)"))
         return value
 
 
@@ -179,7 +181,7 @@ def id_before(cursor: str | None) -> int | None:
 
 def bad_cursor() -> Problem:
     """The answer to a cursor that is none of this list's."""
-    return Problem(422, WRONG, (("cursor", "is the `next` of the answer before, with the same query"),))
+    return Problem(422, WRONG, (("cursor", gettext("is the `next` of the answer before, with the same query")),))
 
 
 # --- reading
@@ -205,14 +207,14 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise Problem(422, WRONG, (("", f"Invalid JSON: {error}"),)) from None
     if not isinstance(given, dict):
-        raise Problem(422, WRONG, (("", "send an object"),))
+        raise Problem(422, WRONG, (("", gettext("send an object")),))
     return given
 
 
 async def read_json(request: web.Request) -> bytes:
     """The body as it is. Raises :class:`Problem` where it is not declared as JSON."""
     if request.content_type != "application/json":
-        raise Problem(415, "Send JSON with the header Content-Type: application/json.")
+        raise Problem(415, gettext("Send JSON with the header Content-Type: application/json."))
     return await request.read()
 
 
@@ -230,7 +232,7 @@ NUMBER = re.compile(r"\s*[+-]?[\d.]+\s*")
 
 def _check_times(kind: type[Input], given: Mapping[str, Any]) -> None:
     """Refuse numbers for times: pydantic takes their text for seconds since 1970, which nobody means here."""
-    wrong = "is a number: write a time such as 2026-03-01T12:00:00Z, or a day such as 2026-03-01"
+    wrong = gettext("is a number: write a time such as 2026-03-01T12:00:00Z, or a day such as 2026-03-01")
     errors = [(name, wrong) for name in _times(kind) if NUMBER.fullmatch(str(given.get(name, "")))]
     if errors:
         raise Problem(422, WRONG, tuple(errors))
@@ -254,9 +256,10 @@ def path_id(request: web.Request) -> int:
 def zoned(name: str, moment: datetime) -> datetime:
     """A time of a request in UTC. Raises :class:`Problem` where it has no zone, or is of another century."""
     if moment.tzinfo is None:
-        raise Problem(422, WRONG, ((name, "needs a zone: end it with Z or an offset"),))
+        raise Problem(422, WRONG, ((name, gettext("needs a zone: end it with Z or an offset")),))
     if moment.year not in YEARS:
-        raise Problem(422, WRONG, ((name, f"must be of the years {YEARS[0]} to {YEARS[-1]}"),))
+        text = gettext("must be of the years %(first)s to %(last)s", first=YEARS[0], last=YEARS[-1])
+        raise Problem(422, WRONG, ((name, text),))
     return moment.astimezone(UTC)
 
 
@@ -264,5 +267,5 @@ def day_in(text: str) -> date:
     """A day such as 2026-03-01. Raises ValueError for anything else, and for another century as :func:`zoned`."""
     day = date.fromisoformat(text)
     if day.isoformat() != text or day.year not in YEARS[1:-1]:
-        raise ValueError("is no day such as 2026-03-01")
+        raise ValueError(gettext("is no day such as 2026-03-01"))
     return day

@@ -22,15 +22,24 @@ from carbontrack.report_desk import ReportDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store
 from carbontrack.web.attempts import Attempts
+from carbontrack.words import gettext
 
 
 @dataclass(frozen=True, slots=True)
 class DemoAccount:
-    """An account that the sign-in page offers; a demo has some, a real installation has none."""
+    """An account that the sign-in page offers; a demo has some, a real installation has none.
+
+    ``title`` is a text to translate, in which ``%(factory)s`` is the factory whose account it is.
+    """
 
     title: str
     email: str
     password: str
+    factory: str = ""
+
+    def shown(self) -> str:
+        """Whose account it is, in the reader's language."""
+        return gettext(self.title, factory=self.factory) if self.factory else gettext(self.title)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.present import live_row
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import FACTORIES, render
+from carbontrack.words import N_, gettext
 
 FACTORY = FACTORIES + "{slug}/"
 REGIONS = tuple(str(number) for number in range(1, 8))
@@ -35,6 +36,15 @@ STACK_DEFAULTS: Mapping[str, Any] = {
     "dilution_ratio": 1,
     "fuels": "firewood",
 }
+PLAN_WORDS: Mapping[str, str] = {
+    "circular": N_("circular"),
+    "rectangular": N_("rectangular"),
+    "dry": N_("dry"),
+    "wet": N_("wet"),
+    "anemometer": N_("anemometer"),
+    "pitot": N_("pitot"),
+}
+"""What a monitoring plan chooses between."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -78,11 +88,13 @@ async def factories_page(request: web.Request) -> web.StreamResponse:
 def _missing(stacks: int, devices: Sequence[Site], snapshots: Mapping[str, Snapshot]) -> str:
     """The next thing to do; empty where all is there."""
     if not stacks:
-        return "Add its first chimney"
+        return gettext("Add its first chimney")
     if not devices:
-        return "Add a device"
+        return gettext("Add a device")
     silent = sum(not _is_heard(snapshots, it) for it in devices if it.device.status is DeviceStatus.ACTIVE)
-    return f"{silent} of {len(devices)} devices have not sent yet" if silent else ""
+    if not silent:
+        return ""
+    return gettext("%(silent)s of %(count)s devices have not sent yet", silent=silent, count=len(devices))
 
 
 @allow(REGISTRY_ROLES)
@@ -103,7 +115,8 @@ async def add_factory(request: web.Request) -> web.StreamResponse:
         added = await make_factory(request, NewFactory.model_validate(without_blanks(values, *NUMBERS)))
     except REFUSALS as error:
         return _new_page(request, refused("factory", values, error))
-    raise sent_on(request, _url(added), Notice(f"{added.name} is there. Next: its chimneys."))
+    text = gettext("%(name)s is there. Next: its chimneys.", name=added.name)
+    raise sent_on(request, _url(added), Notice(text))
 
 
 def _url(factory: Factory) -> str:
@@ -126,7 +139,7 @@ async def _setup_page(request: web.Request, factory: Factory, wrong: Form | None
     shown = wrong.name if wrong else ""
     forms: dict[str, Form] = {
         "factory": Form("factory", {name: getattr(factory, name) for name in FACTORY_FIELDS}),
-        "stack": Form("stack", {**STACK_DEFAULTS, "name": f"Boiler {len(stacks) + 1}"}),
+        "stack": Form("stack", {**STACK_DEFAULTS, "name": gettext("Boiler %(number)s", number=len(stacks) + 1)}),
         "device": Form("device", {"device_id": _free_name(factory, sites), "sensor": "ct_v1"}),
     }
     if wrong is not None:
@@ -141,6 +154,7 @@ async def _setup_page(request: web.Request, factory: Factory, wrong: Form | None
         "forms_of": forms,
         "wrong": shown,
         "regions": REGIONS,
+        "plan_words": {word: gettext(text) for word, text in PLAN_WORDS.items()},
         "stack_choices": [(str(stack.id), stack.name) for stack in stacks],
         "sensors": [(name, it.title) for name, it in sorted(services.plugins.contributions.sensors.items())],
         "gives_passwords": services.device_key is not None,
@@ -193,7 +207,7 @@ async def change_factory(request: web.Request) -> web.StreamResponse:
         await registry_changed(services)
     except REFUSALS as error:
         return await _setup_page(request, factory, refused("factory", values, error))
-    raise sent_on(request, _url(changed), Notice("The factory is changed."))
+    raise sent_on(request, _url(changed), Notice(gettext("The factory is changed.")))
 
 
 @allow(REGISTRY_ROLES)
@@ -207,7 +221,8 @@ async def add_stack(request: web.Request) -> web.StreamResponse:
         added = await make_stack(request, NewStack.model_validate(given | {"factory_id": factory.id}))
     except REFUSALS as error:
         return await _setup_page(request, factory, refused("stack", values, error))
-    raise sent_on(request, _url(factory), Notice(f"{added.name} is there. Next: a device that measures it."))
+    text = gettext("%(name)s is there. Next: a device that measures it.", name=added.name)
+    raise sent_on(request, _url(factory), Notice(text))
 
 
 @allow(REGISTRY_ROLES)
@@ -227,11 +242,17 @@ def _device_notice(services: Services, site: Site) -> Notice:
     credentials = Credentials.of(site.device, services)
     if credentials is None:
         return Notice(
-            f"{site.device.device_id} is there. Now switch it on: its first reading will show below.",
-            advice="This platform gives devices no passwords: the broker knows them (docs/brokers.md).",
+            gettext(
+                "%(device)s is there. Now switch it on: its first reading will show below.",
+                device=site.device.device_id,
+            ),
+            advice=gettext("This platform gives devices no passwords: the broker knows them (docs/brokers.md)."),
         )
     return Notice(
-        f"{site.device.device_id} is there. It signs in at the broker with its name and this password:",
+        gettext(
+            "%(device)s is there. It signs in at the broker with its name and this password:",
+            device=site.device.device_id,
+        ),
         credentials.password,
-        "It is shown this once. Write it into the device and switch it on: its first reading will show below.",
+        gettext("It is shown this once. Write it into the device and switch it on: its first reading will show below."),
     )

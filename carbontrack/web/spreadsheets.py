@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import web
 
 from carbontrack.tasks import python_process
+from carbontrack.words import N_, decimal, gettext
 
 Cell = str | float
 """A number only where the file itself says so; an empty cell is ""."""
@@ -47,17 +48,30 @@ class Table:
     separator: str
 
 
+REFUSALS = (
+    N_("The workbook is damaged (%(error)s): send it again, or save it anew."),
+    N_("The workbook cannot be read (%(error)s): open it and save it as .xlsx."),
+    N_("The workbook has macros: save it as .xlsx, which has none."),
+    N_("The workbook is no .xlsx: save it as one."),
+    N_("The workbook is too large when it is unpacked: copy the rows into a new one."),
+    N_("The workbook has more than %(most)s columns in row %(number)s: delete what is not part of the table."),
+    N_("The workbook has too much text in it: send it in parts."),
+)
+"""What the process says of workbooks that it does not read."""
+
+
 class _Answer(msgspec.Struct):
     """What the process says that reads workbooks."""
 
     rows: list[tuple[int, list[Cell]]] = []
     refused: str = ""
+    values: dict[str, str | int] = {}
 
 
 async def read_table(body: bytes, workbooks: asyncio.Semaphore) -> Table:
     """Read a file, whose content says what it is. Raises :class:`Unreadable`."""
     if body.startswith(OLD_EXCEL_BEGINS):
-        raise Unreadable("The workbook is an old .xls, or has a password: save it as .xlsx without one.")
+        raise Unreadable(gettext("The workbook is an old .xls, or has a password: save it as .xlsx without one."))
     if not body.startswith(XLSX_BEGINS):
         return await asyncio.to_thread(read_csv, body)
     async with workbooks:
@@ -74,7 +88,10 @@ def read_csv(body: bytes) -> Table:
         return _table(enumerate(([cell.strip() for cell in line] for line in lines), 1), separator)
     except csv.Error:
         raise Unreadable(
-            f"Line {lines.line_num} cannot be split into columns: a quotation mark is not closed, or stands alone."
+            gettext(
+                "Line %(number)s cannot be split into columns: a quotation mark is not closed, or stands alone.",
+                number=lines.line_num,
+            )
         ) from None
 
 
@@ -85,7 +102,7 @@ def _decoded(body: bytes) -> str:
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise Unreadable('The file is no text in UTF-8: in Excel, save it as "CSV UTF-8" or as .xlsx.')
+        raise Unreadable(gettext('The file is no text in UTF-8: in Excel, save it as "CSV UTF-8" or as .xlsx.'))
     return text
 
 
@@ -94,15 +111,18 @@ async def _read_xlsx(body: bytes) -> Table:
         async with asyncio.timeout(PATIENCE_S), python_process(str(WORKER), stdin=PIPE, stdout=PIPE) as worker:
             told, _ = await worker.communicate(body)
     except TimeoutError:
-        raise Unreadable("The workbook takes too long to read: copy the rows into a new one.") from None
+        raise Unreadable(gettext("The workbook takes too long to read: copy the rows into a new one.")) from None
     if worker.returncode != 0:
         raise Unreadable(
-            "The workbook reaches too far to the right or down: delete what is not part of the table, "
-            "or copy the rows into a new one."
+            gettext(
+                "The workbook reaches too far to the right or down: delete what is not part of the table, "
+                "or copy the rows into a new one."
+            )
         )
     answer = msgspec.json.decode(told, type=_Answer)
     if answer.refused:
-        raise Unreadable(f"The workbook {answer.refused}.")
+        text = f"The workbook {answer.refused}."  # of REFUSALS
+        raise Unreadable(gettext(text, **answer.values))
     return _table(answer.rows, "")
 
 
@@ -114,16 +134,20 @@ def _table(numbered: Iterable[tuple[int, Sequence[Cell]]], separator: str) -> Ta
             continue
         if len(cells) > MOST_COLUMNS:
             raise Unreadable(
-                f"Row {number} has more than {MOST_COLUMNS} columns: delete what is not part of the table."
+                gettext(
+                    "Row %(number)s has more than %(most)s columns: delete what is not part of the table.",
+                    number=number,
+                    most=MOST_COLUMNS,
+                )
             )
         if head is None:
             head = [str(cell) for cell in cells]
             continue
         rows.append((number, cells))
         if len(rows) > MOST_ROWS:
-            raise Unreadable(f"There are more than {MOST_ROWS:,} rows: send them in parts.")
+            raise Unreadable(gettext("There are more than %(most)s rows: send them in parts.", most=decimal(MOST_ROWS)))
     if head is None:
-        raise Unreadable("The file is empty: its first row must have the names of the columns.")
+        raise Unreadable(gettext("The file is empty: its first row must have the names of the columns."))
     if not rows:
-        raise Unreadable("There are no rows below the names of the columns.")
+        raise Unreadable(gettext("There are no rows below the names of the columns."))
     return Table(head, rows, separator)

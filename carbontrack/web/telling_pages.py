@@ -18,12 +18,13 @@ from carbontrack.web.present import ROLE_TITLES
 from carbontrack.web.rest import Id, Input, id_before, path_id, write_cursor
 from carbontrack.web.services import SERVICES
 from carbontrack.web.templating import ALERTS, render
+from carbontrack.words import N_, gettext
 
 DUTY = f"{ALERTS}duty"
 MESSAGES = f"{ALERTS}messages"
 MESSAGES_SHOWN = 50
 MOST_PLACES = 10
-STATES = (("waiting", "Waiting"), ("sent", "Sent"), ("failed", "Failed"))
+STATES = (("waiting", N_("Waiting")), ("sent", N_("Sent")), ("failed", N_("Failed")))
 
 
 def add_routes(app: web.Application) -> None:
@@ -110,7 +111,7 @@ async def set_duty(request: web.Request) -> web.StreamResponse:
     except REFUSALS as error:
         return await _duty_page(request, factory, refused("duty", values, error))
     where = f"{DUTY}?factory_id={factory.id}" if factory else DUTY
-    raise sent_on(request, where, Notice("The duty list is kept."))
+    raise sent_on(request, where, Notice(gettext("The duty list is kept.")))
 
 
 # --- messages
@@ -143,7 +144,7 @@ async def messages_page(request: web.Request) -> web.StreamResponse:
         "messages": [shown(message) for message in page],
         "filter": Form("filter", chosen),
         "is_filtered": bool(chosen.keys() - {"cursor"}),
-        "states": STATES,
+        "states": [(state, gettext(title)) for state, title in STATES],
         "channels": [(entry.name, entry.name) for entry in services.reloader.config.notifications],
         "may_retry": user.role in REGISTRY_ROLES,
         "next": f"?{urlencode({**chosen, 'cursor': last})}" if last else "",
@@ -158,5 +159,6 @@ async def retry(request: web.Request) -> web.StreamResponse:
     try:
         await services.store.retry_message(path_id(request), services.clock())
     except REFUSALS as error:
-        raise sent_on(request, MESSAGES, Notice(f"It cannot be tried again: {error}.", is_bad=True)) from None
-    raise sent_on(request, MESSAGES, Notice("It is tried again now."))
+        text = gettext("It cannot be tried again: %(error)s.", error=error)
+        raise sent_on(request, MESSAGES, Notice(text, is_bad=True)) from None
+    raise sent_on(request, MESSAGES, Notice(gettext("It is tried again now.")))

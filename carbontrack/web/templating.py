@@ -26,7 +26,7 @@ from carbontrack.words import (
     RATES,
     gettext,
     in_language_of,
-    ngettext,
+    plural_form,
     preferred,
     reader,
     script_words,
@@ -84,7 +84,7 @@ def set_up(app: web.Application, services: Services) -> None:
         filters=present.filters(services.time_zone),
     )
     environment.policies["ext.i18n.trimmed"] = True
-    environment.install_gettext_callables(gettext, ngettext, newstyle=True)  # type: ignore[attr-defined]  # by the extension
+    environment.install_gettext_callables(gettext, plural_form, newstyle=True)  # type: ignore[attr-defined]  # by the extension
     environment.globals["reader"] = reader
     app[ENVIRONMENTS] = Environments(environment)
     versions: dict[str, str] = {}

@@ -25,6 +25,7 @@ from carbontrack.web.services import SERVICES
 from carbontrack.web.spreadsheets import MOST_ROWS, WORKBOOKS, Unreadable, read_table
 from carbontrack.web.templating import render
 from carbontrack.web.upload_rows import Row, read_rows
+from carbontrack.words import decimal, gettext
 
 SHOWN = 200
 """Rows of each list on the page; a cheap phone has to carry them."""
@@ -69,11 +70,11 @@ async def look_at_table(request: web.Request) -> web.StreamResponse:
         rows = await asyncio.to_thread(read_rows, found, table.kind.given, services.time_zone)
         return await page.show(name, table, rows, await _examine(request, table, rows, factory))
     except web.HTTPRequestEntityTooLarge:
-        return page.refuse(name, "The file is larger than 1 MiB. Send it in parts.")
+        return page.refuse(name, gettext("The file is larger than 1 MiB. Send it in parts."))
     except Unreadable as error:
         return page.refuse(name, str(error))
     except Problem as problem:
-        return page.refuse(name, problem.detail, problem.errors)
+        return page.refuse(name, gettext(problem.detail), problem.errors)
 
 
 @allow(WRITERS)
@@ -86,7 +87,7 @@ async def keep_table(request: web.Request) -> web.StreamResponse:
     try:
         carried = table.carried.validate_json(str(form.get("rows", "")))
     except ValidationError:
-        raise web.HTTPBadRequest(text="The table did not come back whole. Upload it again.") from None
+        raise web.HTTPBadRequest(text=gettext("The table did not come back whole. Upload it again.")) from None
     rows = [Row(number, given) for number, given in carried]
     page, allow_duplicates = _Page(request, factory), "allow_duplicates" in form
     upload = await _examine(request, table, rows, factory, allow_duplicates=allow_duplicates)
@@ -96,13 +97,16 @@ async def keep_table(request: web.Request) -> web.StreamResponse:
     if upload.errors or (upload.questions and "confirmed" not in form):
         return await page.show(name, table, rows, upload, is_again=True, allow_duplicates=allow_duplicates)
     kept = await table.kind.add(services.store, list(upload.entries.values()), origin(request), services.clock())
-    what = "One entry of the table is" if len(kept) == 1 else f"{len(kept):,} entries of the table are"
-    raise sent_on(request, f"/factory/{factory.slug}/entries", Notice(f"{what} kept."))
+    if len(kept) == 1:
+        text = gettext("One entry of the table is kept.")
+    else:
+        text = gettext("%(count)s entries of the table are kept.", count=decimal(len(kept)))
+    raise sent_on(request, f"/factory/{factory.slug}/entries", Notice(text))
 
 
 def _table(name: str) -> _Table[Any, Any]:
     if name not in TABLES:
-        raise web.HTTPBadRequest(text=f"kind must be one of {', '.join(TABLES)}.")
+        raise web.HTTPBadRequest(text=gettext("kind must be one of %(names)s.", names=", ".join(TABLES)))
     return TABLES[name]
 
 
@@ -139,7 +143,8 @@ class _Page:
         given = [(row.number, row.given) for row in rows if row.given is not None]
         carried = await asyncio.to_thread(table.carried.dump_json, given, exclude_unset=True)
         if not upload.errors and len(carried) > MOST_CARRIED_BYTES:
-            return self.refuse(name, "There is too much text in the table for this page. Send it in parts.")
+            text = gettext("There is too much text in the table for this page. Send it in parts.")
+            return self.refuse(name, text)
         return self._render(
             name,
             upload=upload,

@@ -16,6 +16,7 @@ from carbontrack.web.entries import EntryInput
 from carbontrack.web.errors import Problem, field_errors
 from carbontrack.web.rest import YEARS, Input, zoned
 from carbontrack.web.spreadsheets import Cell, Table
+from carbontrack.words import gettext
 
 TIMES = {"timestamp", "period_start", "period_end"}
 NUMBERS = {
@@ -62,12 +63,13 @@ def read_rows(table: Table, kind: type[EntryInput], zone: tzinfo) -> list[Row[En
 
 def _columns(head: Sequence[str], kind: type[EntryInput]) -> list[str]:
     names, known = [name.casefold() for name in head], columns_for(kind)
-    errors = [(name[:60], "is no such column") for name in dict.fromkeys(names) if name and name not in known]
-    errors += [(name, "is there twice") for name in known if names.count(name) > 1]
+    errors = [(name[:60], gettext("is no such column")) for name in dict.fromkeys(names) if name and name not in known]
+    errors += [(name, gettext("is there twice")) for name in known if names.count(name) > 1]
     needed = [name for name, info in kind.model_fields.items() if info.is_required()]
-    errors += [(name, "is needed, and is not there") for name in needed if name not in names]
+    errors += [(name, gettext("is needed, and is not there")) for name in needed if name not in names]
     if errors:
-        raise Problem(422, f"The columns do not fit. There are {', '.join(known)}.", tuple(errors))
+        text = gettext("The columns do not fit. There are %(names)s.", names=", ".join(known))
+        raise Problem(422, text, tuple(errors))
     return names
 
 
@@ -77,12 +79,13 @@ def _row(
     values: dict[str, Any] = {}
     errors: list[tuple[str, str]] = []
     if any(cell != "" for cell in cells[len(columns) :]):
-        errors.append(("", "has more cells than the first row has names of columns"))
+        errors.append(("", gettext("has more cells than the first row has names of columns")))
     for name, cell in zip(columns, cells, strict=False):
         if cell == "":
             continue
         if not name:
-            errors.append(("", f"has {str(cell)[:20]!r} in a column without a name"))
+            text = gettext("has %(cell)s in a column without a name", cell=repr(str(cell)[:20]))
+            errors.append(("", text))
             continue
         try:
             values[name] = _value(name, cell, zone, separator)
@@ -92,7 +95,8 @@ def _row(
             errors += problem.errors
     factory = values.pop("factory", "")
     if values.get("note") == EXAMPLE:
-        errors.append(("note", "is that of the template's example: put an entry of yours in its place, or delete it"))
+        text = gettext("is that of the template's example: put an entry of yours in its place, or delete it")
+        errors.append(("note", text))
     wrong = {name for name, _ in errors}
     try:
         given = kind.model_validate(values)
@@ -104,7 +108,7 @@ def _row(
 def _value(name: str, cell: Cell, zone: tzinfo, separator: str) -> Any:
     """What a cell says. Raises ValueError with what to write instead, or :class:`Problem`."""
     if isinstance(cell, str) and SPREADSHEET_ERROR.fullmatch(cell):
-        raise ValueError(f"is an error of the spreadsheet ({cell}): mend its formula")
+        raise ValueError(gettext("is an error of the spreadsheet (%(cell)s): mend its formula", cell=cell))
     if name in NUMBERS:
         return cell if isinstance(cell, float) else number(cell, separator)
     text = cell if isinstance(cell, str) else f"{cell:.15g}"
@@ -116,11 +120,13 @@ def _value(name: str, cell: Cell, zone: tzinfo, separator: str) -> Any:
 def number(text: str, separator: str) -> float:
     """A number as people write it in a table with this separator. Raises ValueError for what could be another one."""
     if THOUSANDS.fullmatch(text) and (separator == ";" or not NUMBER.fullmatch(text)):
-        raise ValueError("may have a separator of thousands: write 1250 without one, and a fraction as 1.25 or 1.2500")
+        raise ValueError(
+            gettext("may have a separator of thousands: write 1250 without one, and a fraction as 1.25 or 1.2500")
+        )
     if separator != "," and "." not in text:
         text = text.replace(",", ".", 1)
     if not NUMBER.fullmatch(text):
-        raise ValueError("must be a number such as 1250 or 12.5, without its unit")
+        raise ValueError(gettext("must be a number such as 1250 or 12.5, without its unit"))
     return float(text)
 
 
@@ -132,8 +138,8 @@ def _moment(name: str, text: str, zone: tzinfo) -> datetime:
         day = date.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            "must be a day such as 2026-03-01, or a time with its zone such as 2026-03-01T06:00:00+03:00"
+            gettext("must be a day such as 2026-03-01, or a time with its zone such as 2026-03-01T06:00:00+03:00")
         ) from None
     if day.year not in YEARS:
-        raise ValueError(f"must be of the years {YEARS[0]} to {YEARS[-1]}")
+        raise ValueError(gettext("must be of the years %(first)s to %(last)s", first=YEARS[0], last=YEARS[-1]))
     return local_day(day, zone)[1 if name == "period_end" else 0]

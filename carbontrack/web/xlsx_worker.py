@@ -32,7 +32,12 @@ ERROR_CELL = re.compile(rb"""(<(?:\w+:)?c(?:\s[^>]*)?\st\s*=\s*)(["'])e\2""")
 
 
 class Refused(Exception):
-    """A workbook that is not read; the text goes on after "The workbook"."""
+    """A workbook that is not read; the text goes on after "The workbook", and ``values`` are those that it has."""
+
+    def __init__(self, text: str, **values: str | int) -> None:
+        super().__init__(text % values if values else text)
+        self.text = text
+        self.values = values
 
 
 def read(body: bytes) -> list[tuple[int, list[str | float]]]:
@@ -42,9 +47,9 @@ def read(body: bytes) -> list[tuple[int, list[str | float]]]:
             sheet = workbook.get_sheet_by_index(0)
             return _rows(enumerate(sheet.iter_rows(), 1))
     except zipfile.BadZipFile as error:
-        raise Refused(f"is damaged ({error}): send it again, or save it anew") from None
+        raise Refused("is damaged (%(error)s): send it again, or save it anew", error=str(error)) from None
     except CalamineError as error:
-        raise Refused(f"cannot be read ({error}): open it and save it as .xlsx") from None
+        raise Refused("cannot be read (%(error)s): open it and save it as .xlsx", error=str(error)) from None
 
 
 def unpacked(body: bytes) -> bytes:
@@ -90,7 +95,8 @@ def _rows(numbered: enumerate[list[Any]]) -> list[tuple[int, list[str | float]]]
         if not cells:
             continue
         if len(cells) > MOST_COLUMNS:
-            raise Refused(f"has more than {MOST_COLUMNS} columns in row {number}: delete what is not part of the table")
+            text = "has more than %(most)s columns in row %(number)s: delete what is not part of the table"
+            raise Refused(text, most=MOST_COLUMNS, number=number)
         row = [_plain(cell) for cell in cells]
         characters += sum(len(cell) for cell in row if isinstance(cell, str))
         if characters > MOST_CHARACTERS:
@@ -124,9 +130,10 @@ def answer(body: bytes) -> dict[str, Any]:
     try:
         return {"rows": read(body)}
     except Refused as error:
-        return {"refused": str(error)}
+        return {"refused": error.text, "values": error.values}
     except Exception as error:  # noqa: BLE001  # a stranger's file may be broken in any way
-        return {"refused": f"cannot be read ({type(error).__name__}): open it and save it as .xlsx"}
+        text = "cannot be read (%(error)s): open it and save it as .xlsx"
+        return {"refused": text, "values": {"error": type(error).__name__}}
 
 
 if __name__ == "__main__":

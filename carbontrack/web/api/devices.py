@@ -20,6 +20,7 @@ from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, page_of, path_id
 from carbontrack.web.services import SERVICES, Services
+from carbontrack.words import gettext
 
 
 def add_routes(app: web.Application) -> None:
@@ -130,7 +131,7 @@ async def _site(request: web.Request) -> Site:
     for site in await request.app[SERVICES].store.sites(scope(request[USER])):
         if site.device.id == wanted:
             return site
-    raise Problem(404, "There is no such device for you.")
+    raise Problem(404, gettext("There is no such device for you."))
 
 
 @operation(Tag.DEVICES, EVERYBODY)
@@ -178,7 +179,7 @@ def health_of_site(site: Site, services: Services) -> DeviceHealth:
 def _check_sensor(name: str | None, services: Services) -> None:
     drivers = services.plugins.contributions.sensors
     if name is not None and name not in drivers:
-        message = f"No plugin brings this driver. There are: {', '.join(sorted(drivers))}"
+        message = gettext("No plugin brings this driver. There are: %(names)s", names=", ".join(sorted(drivers)))
         raise Problem(422, WRONG, (("sensor", message),))
 
 
@@ -223,7 +224,7 @@ async def make_device(request: web.Request, given: NewDevice) -> Site:
     for site in await services.store.sites(added.factory_id):
         if site.device.id == added.id:
             return site
-    raise Problem(409, "The device was removed at the same moment.")
+    raise Problem(409, gettext("The device was removed at the same moment."))
 
 
 @operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(409,))

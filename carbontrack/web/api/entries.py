@@ -34,6 +34,7 @@ from carbontrack.web.entries import (
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Id, Input, Page, Paged, Reason, path_id, zoned
 from carbontrack.web.services import SERVICES, Services
+from carbontrack.words import gettext
 
 LONGEST_LIST = timedelta(days=3660)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -99,7 +100,7 @@ def _span(query: EntryQuery, services: Services) -> tuple[datetime, datetime]:
 def visible(user: User, wanted: int | None) -> int | None:
     """The factory to read: never more than may be seen."""
     if wanted is not None and not may_see(user, wanted):
-        raise Problem(404, "There is no such factory for you.")
+        raise Problem(404, gettext("There is no such factory for you."))
     return wanted if wanted is not None else scope(user)
 
 
@@ -109,7 +110,7 @@ def visible(user: User, wanted: int | None) -> int | None:
 async def _energy(request: web.Request) -> EnergyEntry:
     found = await request.app[SERVICES].store.energy_entry(path_id(request))
     if found is None or not may_see(request[USER], found.factory_id):
-        raise Problem(404, "There is no such entry for you.")
+        raise Problem(404, gettext("There is no such entry for you."))
     return found
 
 
@@ -196,7 +197,7 @@ async def energy_entry_history(request: web.Request) -> Page[EnergyOut]:
 async def _production(request: web.Request) -> ProductionEntry:
     found = await request.app[SERVICES].store.production_entry(path_id(request))
     if found is None or not may_see(request[USER], found.factory_id):
-        raise Problem(404, "There is no such entry for you.")
+        raise Problem(404, gettext("There is no such entry for you."))
     return found
 
 

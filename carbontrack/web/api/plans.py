@@ -16,6 +16,13 @@ from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Input, Output, Page, path_id, zoned
 from carbontrack.web.services import SERVICES
+from carbontrack.words import N_, gettext
+
+FAULTS = (
+    N_("a circular stack needs diameter_m larger than its wall deposit"),
+    N_("a rectangular stack needs width_m and length_m larger than its wall deposit"),
+)
+"""Why a plan cannot be, as :class:`~carbontrack.model.MonitoringPlan` says it: of what a page's form can have wrong."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -155,7 +162,7 @@ async def _stack(request: web.Request) -> Stack:
     for stack in await request.app[SERVICES].store.stacks(scope(request[USER])):
         if stack.id == wanted:
             return stack
-    raise Problem(404, "There is no such stack for you.")
+    raise Problem(404, gettext("There is no such stack for you."))
 
 
 @operation(Tag.REGISTRY, EVERYBODY)
@@ -190,4 +197,4 @@ def planned(make: Callable[[], MonitoringPlan]) -> MonitoringPlan:
     try:
         return make()
     except ValueError as error:
-        raise Problem(422, WRONG, (("", str(error)),)) from None
+        raise Problem(422, WRONG, (("", gettext(str(error))),)) from None

@@ -18,6 +18,7 @@ from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import Input, Output, Page, read_body
 from carbontrack.web.services import SERVICES, Services
+from carbontrack.words import gettext
 
 UNKNOWN = "There is no plugin of this name. One that is new is found by a reload without a name."
 
@@ -154,7 +155,8 @@ async def reload_for(request: web.Request, name: str) -> ReloadResult:
     """
     services = request.app[SERVICES]
     if name and known_plugin(services, name).state is PluginState.DISABLED:
-        raise Problem(409, f"The plugin {name} is disabled. Enable it in the configuration, then reload that.")
+        text = gettext("The plugin %(name)s is disabled. Enable it in the configuration, then reload that.", name=name)
+        raise Problem(409, text)
     result = await services.reloader.reload(request[USER].email, again=name)
     await note_reload(services.store, origin(request), result)
     return result

@@ -17,6 +17,7 @@ from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import Id, Input, Output, Page, Paged, Shown, page_of, path_id, zoned
 from carbontrack.web.services import SERVICES, Services
+from carbontrack.words import gettext
 
 
 def add_routes(app: web.Application) -> None:
@@ -79,7 +80,7 @@ async def factory_for(request: web.Request, factory_id: int) -> Factory:
     for item in await request.app[SERVICES].store.factories():
         if item.id == factory_id and may_see(request[USER], item.id):
             return item
-    raise Problem(404, "There is no such factory for you.")
+    raise Problem(404, gettext("There is no such factory for you."))
 
 
 @operation(Tag.REGISTRY, EVERYBODY)
@@ -146,7 +147,7 @@ class FactoryChange(Input):
     def _has_what_must_be(self) -> FactoryChange:
         for name in ("name", "county", "region", "altitude_m", "is_active"):
             if name in self.model_fields_set and getattr(self, name) is None:
-                raise ValueError(f"{name} cannot be null: leave it out to keep it")
+                raise ValueError(gettext("%(name)s cannot be null: leave it out to keep it", name=name))
         return self
 
 
@@ -196,7 +197,7 @@ async def stack_for(request: web.Request) -> Stack:
     for item in await request.app[SERVICES].store.stacks(scope(request[USER])):
         if item.id == wanted:
             return item
-    raise Problem(404, "There is no such stack for you.")
+    raise Problem(404, gettext("There is no such stack for you."))
 
 
 @operation(Tag.REGISTRY, EVERYBODY)

@@ -19,6 +19,7 @@ from carbontrack import (
     hookimpl,
 )
 from carbontrack.web.access import NETWORK_ROLES, REGISTRY_ROLES
+from carbontrack.words import N_, gettext
 
 MANIFEST = Manifest(
     name="portal_plugins",
@@ -31,24 +32,24 @@ MANIFEST = Manifest(
 )
 
 STATE_TITLES: Mapping[PluginState, str] = {
-    PluginState.PARKED: "Parked",
-    PluginState.TROUBLED: "Held back in places",
-    PluginState.RETRYING: "Not ready, tried again",
-    PluginState.SETTING_UP: "Setting up",
-    PluginState.UNLOADING: "Unloading",
-    PluginState.RUNNING: "Running",
-    PluginState.DISABLED: "Disabled",
+    PluginState.PARKED: N_("Parked"),
+    PluginState.TROUBLED: N_("Held back in places"),
+    PluginState.RETRYING: N_("Not ready, tried again"),
+    PluginState.SETTING_UP: N_("Setting up"),
+    PluginState.UNLOADING: N_("Unloading"),
+    PluginState.RUNNING: N_("Running"),
+    PluginState.DISABLED: N_("Disabled"),
 }
 NEED_A_PERSON = (PluginState.PARKED, PluginState.TROUBLED, PluginState.RETRYING)
 """The worst first."""
 KIND_TITLES: Mapping[Kind, str] = {
-    Kind.SENSOR: "Sensors",
-    Kind.ALERT: "Alert rules",
-    Kind.NOTIFIER: "Notifiers",
-    Kind.REPORT: "Report formats",
-    Kind.PORTAL: "Pages",
+    Kind.SENSOR: N_("Sensors"),
+    Kind.ALERT: N_("Alert rules"),
+    Kind.NOTIFIER: N_("Notifiers"),
+    Kind.REPORT: N_("Report formats"),
+    Kind.PORTAL: N_("Pages"),
 }
-NOT_LOADED = "Not loaded"
+NOT_LOADED = N_("Not loaded")
 
 
 async def show(request: PortalRequest) -> Page:
@@ -60,7 +61,9 @@ async def show(request: PortalRequest) -> Page:
         ),
         "groups": list(_groups(rows)),
         "counts": [
-            (title, count) for state, title in STATE_TITLES.items() if (count := sum(r["state"] is state for r in rows))
+            (gettext(title), count)
+            for state, title in STATE_TITLES.items()
+            if (count := sum(r["state"] is state for r in rows))
         ],
         "last": request.data.last_reload(),
         "can_reload": request.user.role in REGISTRY_ROLES,
@@ -82,10 +85,10 @@ def _row(status: PluginStatus) -> dict[str, Any]:
         "is_link": documentation.startswith(("https://", "http://")),
         "origin": status.origin,
         "state": status.state,
-        "state_title": STATE_TITLES[status.state],
+        "state_title": gettext(STATE_TITLES[status.state]),
         "brings": status.brings,
         "error": status.error,
-        "advice": status.advice,
+        "advice": status.advice and gettext(status.advice),
         "retry_at": status.retry_at,
         "notes": status.notes,
         "errors": status.errors,
@@ -106,9 +109,9 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """By what they bring first; those whose code was not read come last, as nobody knows what they bring."""
     for kind, title in (*KIND_TITLES.items(), (None, NOT_LOADED)):
         if own := [row for row in rows if row["kind"] == kind]:
-            yield {"id": kind.value if kind else "none", "title": title, "rows": own}
+            yield {"id": kind.value if kind else "none", "title": gettext(title), "rows": own}
 
 
 @hookimpl
 def register_portals() -> Sequence[PortalView]:
-    return (PortalView(name="plugins", title="Plugins", path="/hq/plugins/", roles=NETWORK_ROLES, show=show),)
+    return (PortalView(name="plugins", title=N_("Plugins"), path="/hq/plugins/", roles=NETWORK_ROLES, show=show),)
