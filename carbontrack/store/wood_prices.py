@@ -31,7 +31,9 @@ class WoodPrices(Audit):
         factory.
         """
         if not 0 < price.kes <= MOST_KES:
-            raise RegistryError(gettext("must be more than 0, and %(most)s at most", most=format(MOST_KES, ",.0f")), "kes")
+            raise RegistryError(
+                gettext("must be more than 0, and %(most)s at most", most=format(MOST_KES, ",.0f")), "kes"
+            )
         if (price.unit is WoodUnit.STACKED_M3) is not (price.kg_per_m3 is not None):
             raise RegistryError(
                 gettext("is needed for wood that is bought by the stacked m3, and only for that"), "kg_per_m3"
