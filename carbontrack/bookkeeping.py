@@ -347,7 +347,7 @@ class Books:
         statuses: list[TargetStatus | None] = []
         for found in accounts:
             stands = [status for _, _, status in await self.targets_met(found)]
-            statuses.append(_worst(stands))
+            statuses.append(worst(stands))
         periods = [line.period for found in accounts for line in found.stacks]
         return programme(
             known_hours=sum(it.known_hours for it in periods),
@@ -429,7 +429,7 @@ def month(day: date, zone: tzinfo) -> tuple[datetime, datetime]:
     return begin, end
 
 
-def _worst(statuses: Sequence[TargetStatus]) -> TargetStatus | None:
+def worst(statuses: Sequence[TargetStatus]) -> TargetStatus | None:
     """Of several targets the one that decides: one that is not met, then one that cannot be told."""
     for status in (TargetStatus.NOT_MET, TargetStatus.INSUFFICIENT_DATA, TargetStatus.MET):
         if status in statuses:

@@ -23,6 +23,7 @@ PUBLIC = {
     ("POST", "/login"),
     ("POST", "/logout"),
     ("POST", "/preferences"),
+    ("GET", "/reports/key.pem"),
     ("GET", "/register"),
     ("POST", "/register"),
     ("GET", "/registered"),

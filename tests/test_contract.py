@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from carbontrack.web.answers import FORMATS, _accepted, _csv
+from carbontrack.web.answers import FORMATS, _accepted, csv_text
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import Paged, cut, read_cursor, write_cursor
 from tests.support.web import Portal, running_portal
@@ -180,7 +180,7 @@ def test_what_is_no_cursor_is_refused_and_nothing_else_happens(text: str) -> Non
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.text() | st.integers() | st.none()), max_size=5))
 def test_csv_has_a_row_for_each_row_and_can_be_read_back(rows: list[dict[str, Any]]) -> None:
-    read = list(csv.DictReader(io.StringIO(_csv(rows, ("a", "b", "c")), newline="")))
+    read = list(csv.DictReader(io.StringIO(csv_text(rows, ("a", "b", "c")), newline="")))
     assert len(read) == len(rows)
     for row, back in zip(rows, read, strict=True):
         for name in "abc":

@@ -49,7 +49,13 @@ PAGES_TAKE: dict[str, dict[str, list[str]]] = {
     "GET /factory/{slug}/account": {"month": ["2026-03", "2026-02", "2027-01"]},
     "GET /factory/{slug}/combustion": {"by": ["month", "week", "year"], "withdrawn": ["1"]},
     "GET /factory/{slug}/targets": {"withdrawn": ["1", "2"]},
-    "GET /hq/leaderboard": {"month": ["2026-02"]},
+    "GET /hq/leaderboard": {"month": ["2026-02"], "months": ["3"]},
+    "GET /hq/programme": {"month": ["2026-02"]},
+    "GET /hq/regions": {"month": ["2026-02"], "region": ["East of Rift"], "sort": ["fossil"]},
+    "GET /hq/calendar": {"year": ["2025"]},
+    "GET /hq/calendar.csv": {"year": ["2025"]},
+    "GET /hq/compare": {"factory": ["kangaita"], "measure": ["co2"]},
+    "GET /hq/compare.csv": {"factory": ["kangaita"], "measure": ["co2"]},
     "GET /factory/{slug}/devices": {"state": ["good", "bad"], "sort": ["factory", "last_seen"], "page": ["2"]},
 }
 """What pages understand in their addresses; the API says that of itself."""

@@ -183,5 +183,5 @@ async def test_the_leaderboard_says_who_has_no_rank_and_why(portal: Portal) -> N
     shown = await page(hq, "/hq/leaderboard?metric=wood_kg_per_kg_made_tea")
 
     assert "Kangaita" in shown
-    assert "of the operating hours are valid; 80% are needed." in shown
+    assert "of the operating hours are valid; 80 % are needed." in shown
     await page(hq, "/hq/leaderboard?metric=beauty", 400)

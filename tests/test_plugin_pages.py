@@ -197,7 +197,7 @@ class TestPages:
             assert "<p>This is one everywhere" in await page(client, "/one/")
             assert "<p>This is two everywhere" in await page(client, "/two/")
             assert "<p>This is three everywhere" in await page(client, "/three/")
-            assert "Measured stack" in await page(client, "/hq/")
+            assert "Measured CO₂ of all factories" in await page(client, "/hq/")
 
     async def test_a_page_that_raises_again_and_again_is_held_back_and_the_others_go_on(
         self, platform: Platform

@@ -16,10 +16,14 @@ from carbontrack.web import (
     api,
     audit_pages,
     combustion_pages,
+    compare_pages,
     device_pages,
     edge,
     factory_report_pages,
+    leaderboard_pages,
     ledger_pages,
+    network_map,
+    network_pages,
     ops,
     pages,
     people_pages,
@@ -67,6 +71,7 @@ def create_app(services: Services) -> web.Application:
     app[TRIALS] = asyncio.Semaphore(1)
     app[WORKBOOKS] = asyncio.Semaphore(WORKBOOKS_AT_ONCE)
     templating.set_up(app, services)
+    network_pages.keep_months(app, services)
     app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
     _add_routes(app)
     app.on_response_prepare.append(edge.add_headers)
@@ -100,7 +105,8 @@ def _add_routes(app: web.Application) -> None:
         device_pages,
         upload_pages,
     )
-    for part in (*of_people, api, *of_factories, ops):
+    of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages)
+    for part in (*of_people, api, *of_factories, *of_the_network, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

@@ -50,7 +50,7 @@ def write_page(
     elif media_type == NDJSON:
         body = b"".join(to_json(item) + b"\n" for item in rows)
     else:
-        body = _csv(rows, chosen or fields).encode()
+        body = csv_text(rows, chosen or fields).encode()
     response = web.Response(body=body, content_type=media_type, charset=None if media_type == JSON else "utf-8")
     if page.next is not None:
         after = request.rel_url.update_query(cursor=page.next)
@@ -119,7 +119,7 @@ def _marked(request: web.Request, response: web.Response) -> web.Response:
 # --- CSV
 
 
-def _csv(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> str:
+def csv_text(rows: Iterable[Mapping[str, Any]], fields: Sequence[str]) -> str:
     """Rows with a head: what is an object in JSON has a column for each of its fields, a list is written as JSON."""
     flat = [_flat(row) for row in rows]
     columns: dict[str, None] = {}

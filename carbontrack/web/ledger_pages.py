@@ -1,4 +1,4 @@
-"""The pages of the accounting: a factory's account, its entries of energy and tea, and the leaderboard."""
+"""The pages of the accounting: a factory's account, and its entries of energy and tea."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from carbontrack.ledger import UNITS, EnergyEntry, EnergyType, Method, Metric, S
 from carbontrack.model import Factory, User
 from carbontrack.store import RegistryError
 from carbontrack.tiers import local_day
-from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REPORTERS, USER, WRITERS, allow, origin
+from carbontrack.web.access import EVERYBODY, REPORTERS, USER, WRITERS, allow, origin
 from carbontrack.web.entries import (
     EnergyInput,
     ProductionInput,
@@ -92,7 +92,6 @@ def add_routes(app: web.Application) -> None:
     router.add_post("/factory/{slug}/entries/energy", add_energy)
     router.add_post("/factory/{slug}/entries/production", add_production)
     router.add_post("/factory/{slug}/entries/withdraw", withdraw)
-    router.add_get("/hq/leaderboard", leaderboard_page)
 
 
 async def page_factory(request: web.Request) -> Factory:
@@ -387,46 +386,3 @@ async def withdraw(request: web.Request) -> web.StreamResponse:
     except RegistryError as error:
         raise web.HTTPConflict(text=str(error)) from None
     raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")
-
-
-# --- the leaderboard
-
-
-@allow(NETWORK_ROLES)
-async def leaderboard_page(request: web.Request) -> web.StreamResponse:
-    """Factories ranked by an intensity, with uncertainty, trend and what keeps some from having a rank."""
-    services = request.app[SERVICES]
-    first, start, end = page_month(request.query.get("month", ""), services)
-    try:
-        metric = Metric(request.query.get("metric", Metric.STACK_CO2_PER_TEA.value))
-    except ValueError:
-        raise web.HTTPBadRequest(text=f"metric must be one of {', '.join(Metric)}.") from None
-    until = min(end, services.clock())
-    factories = {it.id: it for it in await services.store.factories() if it.is_active}
-    if until - start >= timedelta(hours=1) and factories:
-        rows, programme, accounts = await services.books.leaderboard(list(factories.values()), start, until, metric)
-    else:
-        rows, programme, accounts = [], None, {}
-    reaches = [row.value + (row.expanded or 0.0) for row in rows if row.rank is not None and row.value is not None]
-    return render(
-        request,
-        "leaderboard.html",
-        {
-            "month": first,
-            "previous": (first - timedelta(days=1)).strftime("%Y-%m"),
-            "following": end.astimezone(services.time_zone).strftime("%Y-%m") if end < services.clock() else "",
-            "metric": metric,
-            "metrics": METRIC_TITLES,
-            "unit": METRIC_UNITS[metric],
-            "rows": [
-                {
-                    "row": row,
-                    "factory": factories[row.factory_id],
-                    "corroboration": accounts[row.factory_id].corroboration,
-                }
-                for row in rows
-            ],
-            "reach": max(reaches, default=1.0) or 1.0,
-            "programme": programme,
-        },
-    )

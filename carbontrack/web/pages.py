@@ -22,7 +22,7 @@ from carbontrack.web.forms import posted
 from carbontrack.web.ledger_pages import page_factory
 from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
-from carbontrack.web.templating import render
+from carbontrack.web.templating import first_network_page, render
 from carbontrack.words import LANGUAGE_COOKIE, RATE_COOKIE, RATES, gettext
 
 log = structlog.get_logger(__name__)
@@ -49,13 +49,13 @@ def add_routes(app: web.Application) -> None:
 async def home(request: web.Request) -> web.StreamResponse:
     """Everybody's own first page."""
     user = request.get(USER)
-    raise web.HTTPSeeOther(await _first_page(request.app[SERVICES], user) if user else "/login")
+    raise web.HTTPSeeOther(await _first_page(request, user) if user else "/login")
 
 
-async def _first_page(services: Services, user: User) -> str:
+async def _first_page(request: web.Request, user: User) -> str:
     if user.role in NETWORK_ROLES:
-        return "/hq/"
-    for factory in await services.store.factories():
+        return first_network_page(request)
+    for factory in await request.app[SERVICES].store.factories():
         if factory.id == user.factory_id:
             return f"/factory/{factory.slug}/"
     raise Problem(403, gettext("Your account belongs to no factory. Ask headquarters to assign one."))

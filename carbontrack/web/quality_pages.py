@@ -53,6 +53,7 @@ async def quality_page(request: web.Request) -> web.StreamResponse:
         for factory in factories
     ]
     values = {
+        "section": "quality",
         "month": first,
         "previous": (first - timedelta(days=1)).strftime("%Y-%m"),
         "following": end.astimezone(zone).strftime("%Y-%m") if end < now else "",

@@ -39,9 +39,17 @@ PEOPLE = "/hq/people/"
 FACTORIES = "/hq/factories/"
 DEVICES = "/hq/devices"
 ALERTS = "/alerts/"
+NETWORK = "/hq/"
+MAP = "/hq/map"
+VIEW_COOKIE = "network_view"
+"""Whether the map or the table of the network is shown first, as somebody has looked at it last."""
+NETWORK_PAGES = frozenset(
+    {MAP, "/hq/leaderboard", "/hq/programme", "/hq/compare", "/hq/regions", "/hq/calendar", "/hq/quality"}
+)
+"""What belongs to the network: these pages stand together as tabs under one entry of the menu."""
 WAITING: web.RequestKey[Mapping[str, int]] = web.RequestKey("waiting", Mapping)
 """How much waits for whoever asks, by the page where it does."""
-NOW_AND_THEN = frozenset({"/hq/plugins/", "/hq/quality", FACTORIES, PEOPLE, "/hq/alert-rules", "/hq/audit/"})
+NOW_AND_THEN = frozenset({"/hq/plugins/", FACTORIES, PEOPLE, "/hq/alert-rules", "/hq/audit/"})
 """What is needed now and then: it stands together under one heading of the menu."""
 WAITING_TEXTS: Mapping[str, str] = {PEOPLE: N_("waiting for approval"), ALERTS: N_("not acknowledged")}
 
@@ -154,6 +162,17 @@ def _script_words() -> Mapping[str, str | Sequence[str]]:
     return words and {**words, **{text: gettext(text) for text in sent}}
 
 
+def first_network_page(request: web.Request) -> str:
+    """The map or the table of the network, whichever somebody has looked at last."""
+    return MAP if request.cookies.get(VIEW_COOKIE) == "map" else NETWORK
+
+
+def _is_current(path: str, url: str) -> bool:
+    if url == NETWORK:
+        return path == url or path in NETWORK_PAGES
+    return path == url or (url in NOW_AND_THEN and path.startswith(url))
+
+
 def _menu(request: web.Request, services: Services, user: User | None) -> list[dict[str, Any]]:
     """The portal views that have one address for everybody and are open to this person, and our own pages."""
     if user is None:
@@ -165,11 +184,7 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     ]
     items.insert(1, (N_("Alerts"), ALERTS))
     if user.role in NETWORK_ROLES:
-        items[2:2] = [
-            (N_("Leaderboard"), "/hq/leaderboard"),
-            (N_("Data quality"), "/hq/quality"),
-            (N_("Devices"), DEVICES),
-        ]
+        items.insert(2, (N_("Devices"), DEVICES))
     items.append((N_("Reports"), "/reports/"))
     if user.role in REGISTRY_ROLES:
         items.append((N_("Factories"), FACTORIES))
@@ -181,9 +196,9 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     return [
         {
             "title": gettext(title),
-            "url": url,
+            "url": first_network_page(request) if url == NETWORK else url,
             "is_rare": url in NOW_AND_THEN,
-            "current": request.path == url or (url in NOW_AND_THEN and request.path.startswith(url)),
+            "current": _is_current(request.path, url),
             "waiting": request.get(WAITING, {}).get(url, 0),
             "waiting_text": gettext(WAITING_TEXTS[url]) if url in WAITING_TEXTS else "",
         }

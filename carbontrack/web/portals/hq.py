@@ -25,6 +25,8 @@ from carbontrack import (
 )
 from carbontrack.web.access import NETWORK_ROLES, REGISTRY_ROLES
 from carbontrack.web.present import cause_text, live_row, percent, total_kg_per_s
+from carbontrack.words import N_
+from carbontrack.words import gettext as _
 
 MANIFEST = Manifest(
     name="portal_hq",
@@ -40,19 +42,19 @@ RANKED_FROM_COVERAGE = 0.8
 """Who measured less of the day would look better than they are."""
 
 WHAT_TO_DO = {
-    "fault": "A sensor reports a fault.",
-    "unfit": "This CO2 sensor cannot measure flue gas: fit one with a range of 20 %, or a dilution probe.",
-    "offline": "Nothing comes from this device. Check its power and its network.",
-    "no_data": "This device has not sent anything yet.",
+    "fault": N_("A sensor reports a fault."),
+    "unfit": N_("This CO2 sensor cannot measure flue gas: fit one with a range of 20 %, or a dilution probe."),
+    "offline": N_("Nothing comes from this device. Check its power and its network."),
+    "no_data": N_("This device has not sent anything yet."),
 }
 TROUBLE = frozenset({PluginState.PARKED, PluginState.RETRYING, PluginState.TROUBLED})
 REFUSALS = {
-    "unknown_topic": "On a topic that no device has.",
-    "disabled_device": "From a disabled device.",
-    "mailbox_full": "Faster than they could be stored: the device sends them again.",
-    "parked": "For a device that is held back.",
-    "flooding": "From a device that sends too much.",
-    "too_large": "Larger than mqtt.max_payload_bytes.",
+    "unknown_topic": N_("On a topic that no device has."),
+    "disabled_device": N_("From a disabled device."),
+    "mailbox_full": N_("Faster than they could be stored: the device sends them again."),
+    "parked": N_("For a device that is held back."),
+    "flooding": N_("From a device that sends too much."),
+    "too_large": N_("Larger than mqtt.max_payload_bytes."),
 }
 
 
@@ -66,6 +68,7 @@ async def show(request: PortalRequest) -> Page:
     factories = {day.factory.id: day.factory for day in days}
     rows = _rows(days, sites, snapshots)
     values = {
+        "section": "table",
         "tiles": {
             "kg_per_h": _per_hour(snapshots),
             "today_kg": sum(day.co2_kg for day in days),
@@ -82,7 +85,7 @@ async def show(request: PortalRequest) -> Page:
             for cause, count in (await data.quarantine_counts()).items()
         ],
         "refused": [
-            {"text": REFUSALS[cause], "count": count} for cause, count in data.refused().items() if cause in REFUSALS
+            {"text": _(REFUSALS[cause]), "count": count} for cause, count in data.refused().items() if cause in REFUSALS
         ],
         "can_operate": request.user.role in REGISTRY_ROLES,
         "troubled": _troubled(snapshots, factories),
@@ -121,9 +124,13 @@ def _rows(days: Sequence[FactoryDay], sites: Sequence[Site], snapshots: Sequence
 
 def _unranked_reason(day: FactoryDay, devices: Mapping[int, int]) -> str:
     if not devices[day.factory.id]:
-        return "No device is registered."
+        return _("No device is registered.")
     if day.coverage < RANKED_FROM_COVERAGE:
-        return f"Only {percent(day.coverage)} of today is measured; ranking needs {percent(RANKED_FROM_COVERAGE)}."
+        return _(
+            "Only %(share)s of today is measured; ranking needs %(least)s.",
+            share=percent(day.coverage),
+            least=percent(RANKED_FROM_COVERAGE),
+        )
     return ""
 
 
@@ -135,11 +142,11 @@ def _per_hour(snapshots: Sequence[Snapshot]) -> float | None:
 def _regions(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     regions: dict[str, dict[str, Any]] = {}
     for row in rows:
-        name = row["factory"].region or "No region"
+        name = row["factory"].region
         region = regions.setdefault(name, {"name": name, "kg_per_h": 0.0, "factories": 0})
         region["kg_per_h"] += row["kg_per_h"] or 0.0
         region["factories"] += 1
-    return [regions[name] for name in sorted(regions, key=lambda name: (len(name), name))]
+    return [regions[name] for name in sorted(regions, key=lambda name: (not name, len(name), name))]
 
 
 def _troubled(snapshots: Sequence[Snapshot], factories: Mapping[int, Factory]) -> list[dict[str, Any]]:
@@ -150,7 +157,7 @@ def _troubled(snapshots: Sequence[Snapshot], factories: Mapping[int, Factory]) -
         {
             **row,
             "factory": factories.get(row["factory_id"]),
-            "text": next(iter(row["flag_texts"]), "") if row["state"] == "fault" else WHAT_TO_DO[row["state"]],
+            "text": next(iter(row["flag_texts"]), "") if row["state"] == "fault" else _(WHAT_TO_DO[row["state"]]),
         }
         for row in sorted(rows, key=lambda row: (order.index(row["state"]), row["device_id"]))
     ]
@@ -179,4 +186,4 @@ def _what_needs_somebody(data: PortalReader, sites: Sequence[Site]) -> dict[str,
 
 @hookimpl
 def register_portals() -> Sequence[PortalView]:
-    return (PortalView(name="hq", title="Network", path="/hq/", roles=NETWORK_ROLES, show=show),)
+    return (PortalView(name="hq", title=N_("Network"), path="/hq/", roles=NETWORK_ROLES, show=show),)

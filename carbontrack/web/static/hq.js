@@ -3,6 +3,7 @@
 import { rateText } from "./format.js";
 import { follow, write } from "./live.js";
 import { keepFresh } from "./refresh.js";
+import { gettext } from "./words.js";
 
 const DRAW_EVERY_MS = 250; // hundreds of devices change all the time: four looks a second are enough, and easy on a phone
 
@@ -77,7 +78,7 @@ function search() {
       shown += element.hidden ? 0 : 1;
     }
     empty.hidden = shown > 0;
-    count.textContent = words.length ? `${shown} of ${elements.length}` : "";
+    count.textContent = words.length ? gettext("%(count)s of %(all)s", { count: shown, all: elements.length }) : "";
   }
 
   input.addEventListener("input", filter);
