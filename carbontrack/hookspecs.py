@@ -21,6 +21,7 @@ import pluggy
 from pydantic import BaseModel
 
 from carbontrack.compliance import ComplianceReport
+from carbontrack.ledger import Target, TargetStatus
 from carbontrack.model import (
     Alert,
     Factory,
@@ -407,6 +408,40 @@ class FactoryDay:
     stack_totals: Mapping[int, StackTotal]
 
 
+@dataclass(frozen=True, slots=True)
+class TargetStanding:
+    """How a factory stands against one of its targets, in ``unit``; None where there is nothing to work it out from."""
+
+    target: Target
+    unit: str
+    today: float | None
+    """Of the local day so far."""
+    month: float | None
+    """Of the local month so far."""
+    status: TargetStatus
+    """That of the month."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactoryTargets:
+    """The targets of one factory that are in force, against its accounts of today and of this month.
+
+    Accounts are of whole hours; substituted hours count in them as well as measured ones.
+    """
+
+    since: datetime
+    """When today's account begins."""
+    until: datetime
+    """When both accounts end."""
+    measured_kg: float
+    """Measured stack CO2 of today's account."""
+    substituted_kg: float
+    """What stands in for hours of today that were not measured."""
+    made_tea_kg: float | None
+    """Of what is entered for today, the part of the time so far; None: nothing is entered."""
+    standings: tuple[TargetStanding, ...]
+
+
 class PluginState(StrEnum):
     """Where a plugin stands."""
 
@@ -480,8 +515,13 @@ class PortalReader(Protocol):
     async def sites(self, factory_id: int | None = None) -> Sequence[Site]:
         """Registered devices with their stacks."""
 
-    async def days(self, days_ago: int = 0, factory_id: int | None = None) -> Sequence[FactoryDay]:
-        """Totals of today until now, or of an earlier local day up to the same time of day."""
+    async def days(
+        self, days_ago: int = 0, factory_id: int | None = None, *, whole: bool = False
+    ) -> Sequence[FactoryDay]:
+        """Totals of today until now, or of an earlier local day up to the same time of day, or as a whole."""
+
+    async def targets(self, factory: Factory) -> FactoryTargets | None:
+        """How a factory stands against its targets; None within the first hour of a day, and without accounts."""
 
     async def alerts(self, factory_id: int | None = None) -> Sequence[Alert]:
         """Alerts that fire now, newest first."""

@@ -326,6 +326,37 @@ class Target:
     withdrawn: bool = False
 
 
+# --- what wood costs --------------------------------------------------------------------------------------------------
+
+
+class WoodUnit(StrEnum):
+    """What wood is bought by."""
+
+    TONNE = "t"
+    STACKED_M3 = "m3_stacked"
+
+
+@dataclass(frozen=True, slots=True)
+class WoodPrice:
+    """What a factory pays for firewood, from ``valid_from`` on: so many Kenyan shillings for one ``unit``."""
+
+    id: int
+    factory_id: int
+    kes: float
+    unit: WoodUnit
+    valid_from: date
+    kg_per_m3: float | None = None
+    """The measured mass of one stacked m3, for wood that is bought by it; None otherwise."""
+    author: str = ""
+    recorded_at: datetime | None = None
+    withdrawn: bool = False
+
+    @property
+    def kes_per_kg(self) -> float:
+        """Of wood as weighed."""
+        return self.kes / (self.kg_per_m3 or 1000.0)
+
+
 # --- statements -------------------------------------------------------------------------------------------------------
 
 

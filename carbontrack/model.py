@@ -374,6 +374,8 @@ class AuditAction(StrEnum):
     PRODUCTION_ENTRY_WITHDRAWN = "production_entry.withdrawn"
     TARGET_ADDED = "target.added"
     TARGET_WITHDRAWN = "target.withdrawn"
+    WOOD_PRICE_ADDED = "wood_price.added"
+    WOOD_PRICE_WITHDRAWN = "wood_price.withdrawn"
     STATEMENT_ADDED = "statement.added"
     REPORT_MADE = "report.made"
     REPORT_PREPARED = "report.prepared"

@@ -465,6 +465,26 @@ class TargetRow(Model):
         unique_together = (("factory", "metric", "valid_from", "recorded_at"),)
 
 
+# What a factory pays for wood, from a day on.
+class WoodPriceRow(Model):
+    id = fields.IntField(primary_key=True)
+    factory: fields.ForeignKeyRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="wood_prices", on_delete=fields.RESTRICT
+    )
+    factory_id: int
+    kes = fields.FloatField()
+    unit = fields.CharField(max_length=12)
+    valid_from = fields.DateField()
+    kg_per_m3 = fields.FloatField(null=True)
+    author = fields.CharField(max_length=200)
+    recorded_at = fields.DatetimeField()
+    withdrawn = fields.BooleanField(default=False)
+
+    class Meta:
+        table = "wood_price"
+        indexes = (("factory_id", "valid_from"),)
+
+
 # A reported account: never changed, a correction is the next version.
 class StatementRow(Model):
     id = fields.IntField(primary_key=True)

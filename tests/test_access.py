@@ -103,7 +103,7 @@ async def test_a_factorys_people_see_their_own_factory_and_no_other(portal: Port
     client = await portal.signed_in(email)
     own, other = portal.kangaita, portal.mungania
     assert (await client.get(f"/factory/{own.factory.slug}/")).status == 200
-    for path in ("", "trend.json", "report"):
+    for path in ("", "trends", "report"):
         assert (await client.get(f"/factory/{other.factory.slug}/{path}")).status == 404
     assert (await client.get("/hq/")).status == 403
     assert (await client.get(f"/api/factories/{other.factory.id}/")).status == 404

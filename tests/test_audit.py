@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carbontrack.compliance import ComplianceReport, ReportStatus, frozen
-from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
+from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target, WoodPrice, WoodUnit
 from carbontrack.metrics import Metrics
 from carbontrack.model import (
     AuditAction,
@@ -76,6 +76,8 @@ async def change_everything(store: Store) -> None:
     await store.change_production_entry(replace(tea, withdrawn=True), HQ, NOON, "typed twice")
     target = Target(0, kangaita.id, Metric.STACK_CO2_PER_TEA, 3.5, date(2026, 1, 1))
     await store.withdraw_target((await store.add_target(target, HQ, NOON)).id, by=HQ)
+    price = WoodPrice(0, kangaita.id, 3200.0, WoodUnit.TONNE, date(2026, 1, 1))
+    await store.withdraw_wood_price((await store.add_wood_price(price, HQ, NOON)).id, kangaita.id, by=HQ)
     await store.add_statement(kangaita.id, NOON, NOON + DAY, '{"co2":1}', "ab" * 32, HQ, LATER, "")
     alert = await store.raise_alert(kangaita.id, "late", "info", Finding("no entries"), NOON)
     assert alert is not None

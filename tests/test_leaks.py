@@ -41,13 +41,14 @@ from tests.support.world import NOON, body
 
 PAGES_TAKE: dict[str, dict[str, list[str]]] = {
     "GET /login": {"next": ["/factory/mungania/"]},
-    "GET /factory/{slug}/trend.json": {"hours": ["1", "168", "0"]},
     "GET /factory/{slug}/trends": {"from": ["2026-02-01"], "step": ["5min", "hour", "day", "month", "week"]},
     "GET /alerts/duty": {"factory_id": ["2", "1"]},
     "GET /alerts/messages": {"state": ["sent", "waiting", "failed"], "channel": ["mail"]},
     "GET /alerts/": {"show": ["all", "unseen"], "severity": ["warning"], "rule": ["hot"], "factory_id": ["2", "1"]},
     "GET /factory/{slug}/report": {"day": ["2026-03-01", "2026-02-27", "march"], "format": ["csv", "none"]},
     "GET /factory/{slug}/account": {"month": ["2026-03", "2026-02", "2027-01"]},
+    "GET /factory/{slug}/combustion": {"by": ["month", "week", "year"], "withdrawn": ["1"]},
+    "GET /factory/{slug}/targets": {"withdrawn": ["1", "2"]},
     "GET /hq/leaderboard": {"month": ["2026-02"], "months": ["3"]},
     "GET /hq/programme": {"month": ["2026-02"]},
     "GET /hq/regions": {"month": ["2026-02"], "region": ["East of Rift"], "sort": ["fossil"]},

@@ -28,6 +28,7 @@ EVERY = [
     "0009_accounts",
     "0010_quarantine",
     "0011_alerts",
+    "0014_wood_prices",
     "0015_reports",
 ]
 NOON_TEXT = "'2026-03-01 12:00:00+00'"

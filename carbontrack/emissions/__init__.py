@@ -14,9 +14,11 @@ from carbontrack.emissions.accounts import (
     to_dict,
 )
 from carbontrack.emissions.combustion import (
+    dry_gas_loss,
     excess_air_from_co2_dry,
     flue_gas,
     net_calorific_value_mj_per_kg,
+    siegert_coefficient,
     stack_loss,
     wood_kg_from_co2_kg,
     wood_saved_share,
@@ -77,6 +79,7 @@ __all__ = [
     "corroborate",
     "diesel_emissions",
     "diluted_ppm",
+    "dry_gas_loss",
     "dry_to_wet_fraction",
     "duct_area_m2",
     "emission_rate",
@@ -101,6 +104,7 @@ __all__ = [
     "pitot_velocity_ms",
     "pressure_from_altitude_kpa",
     "quadrants_are_valid",
+    "siegert_coefficient",
     "split_stack_co2",
     "stack_loss",
     "substitute",

@@ -245,11 +245,11 @@ def account(
         lambda line: line.emission.grid_co2e_kg,
         "sum of W EF",
     )
-    made_tea = _produced(production, period_start, period_end, lambda entry: entry.made_tea_kg)
+    made_tea = produced(production, period_start, period_end, lambda entry: entry.made_tea_kg)
     wood_kg = fsum(line.emission.amount for line in wood) if wood else None
     # What is compared with the measurement is of the time that was monitored: a stack may have begun in mid-month.
     monitored = _monitored_from(stacks, period_start)
-    monitored_tea = _produced(production, monitored, period_end, lambda entry: entry.made_tea_kg)
+    monitored_tea = produced(production, monitored, period_end, lambda entry: entry.made_tea_kg)
     calculated = fsum(
         (line.emission.biogenic_co2_kg + line.emission.fossil_co2_kg) * _part_since(line, monitored, period_end)
         for line in (*wood, *in_stack)
@@ -268,7 +268,7 @@ def account(
         fossil_co2=fossil,
         ch4_n2o_co2e=gases,
         grid_co2e=grid,
-        green_leaf_kg=_produced(production, period_start, period_end, lambda entry: entry.green_leaf_kg),
+        green_leaf_kg=produced(production, period_start, period_end, lambda entry: entry.green_leaf_kg),
         made_tea_kg=made_tea,
         wood_kg=wood_kg,
         intensities={
@@ -289,11 +289,6 @@ def account(
         remarks=_remarks(lines, stacks, made_tea),
         factor_version=factors.version,
     )
-
-
-def _stack_line(item: StackInput) -> StackLine:
-    stack, combustion = item.stack, combustion_view(item)
-    return StackLine(stack.id, stack.name, item.period, item.uncertainty, combustion, item.runtime_h)
 
 
 def _counted(
@@ -478,12 +473,13 @@ def _gas_uncertainty(lines: Sequence[_Line]) -> float | None:
     return max(spreads) if spreads else None
 
 
-def _produced(
+def produced(
     production: Sequence[ProductionEntry],
     start: datetime,
     end: datetime,
     what: Callable[[ProductionEntry], float | None],
 ) -> float | None:
+    """Leaf or tea of a period, in kg, by each entry's share of the time; None without any entry of it."""
     shares = [
         (value, part_in_period(entry.period_start, entry.period_end, start, end))
         for entry in production

@@ -7,6 +7,7 @@ Complete combustion of wood with 50 % carbon, 6 % hydrogen and 43.5 % oxygen in 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 CARBON_SHARE, HYDROGEN_SHARE, OXYGEN_SHARE = 0.50, 0.06, 0.435
 """Of the dry mass of wood."""
@@ -26,6 +27,12 @@ LATENT_HEAT_MJ_PER_KG = 2.443
 DRY_GAS_KJ_PER_NM3_K = 1.36
 """Heat capacity of dry flue gas between 25 and 200 degC, at 10 % CO2: N2 1.30, CO2 1.79, O2 1.34 kJ/(Nm3 K)."""
 VAPOUR_KJ_PER_NM3_K = 1.52
+AMBIENT_C = 25.0
+"""Of the air that a fire takes, and of the heats above."""
+LEAST_GOOD_AIR, MOST_GOOD_AIR = 1.4, 2.0
+"""Excess air of a hand-fired wood boiler that is fired well. Above, heat leaves with air that nothing needed; below, a
+fire of billets lacks air in places, and gas leaves unburnt. A choice of the project: such boilers run at 1.6 to 3, and
+Kubler (Wood and Fiber Science, 1991) has unburnt gas cost more than air that is left over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,24 @@ def net_calorific_value_mj_per_kg(
     return ncv_dry_mj_per_kg * (1 - moisture) - latent_mj_per_kg * moisture
 
 
+class AirZone(StrEnum):
+    """What a fire's air is like, by the CO2 in its dry gas."""
+
+    TOO_LITTLE = "too_little"
+    GOOD = "good"
+    TOO_MUCH = "too_much"
+
+
+GOOD_CO2_DRY = (flue_gas(MOST_GOOD_AIR).co2_dry, flue_gas(LEAST_GOOD_AIR).co2_dry)
+"""Between which mole fractions of CO2 in the dry gas the air is good: 10.2 to 14.6 %."""
+
+
+def air_zone(co2_dry: float) -> AirZone:
+    """Whether a fire with this mole fraction of CO2 in its dry gas has good air."""
+    low, high = GOOD_CO2_DRY
+    return AirZone.TOO_MUCH if co2_dry < low else AirZone.GOOD if co2_dry <= high else AirZone.TOO_LITTLE
+
+
 @dataclass(frozen=True, slots=True)
 class StackLoss:
     """Heat that leaves by the chimney, as shares of the wood's net calorific value."""
@@ -118,18 +143,51 @@ class StackLoss:
         return 1 - self.total
 
 
-def stack_loss(co2_dry: float, temperature_c: float, ambient_c: float = 25.0, moisture: float = MOISTURE) -> StackLoss:
+def siegert_coefficient(moisture: float = MOISTURE) -> float:
+    """K of Siegert's formula for wood, in % CO2 / K: 0.72 at 25 % moisture.
+
+    The formula, ``loss in % = K (t_gas - t_air) / CO2 in % of the dry gas``, has a K for each fuel. This one follows
+    from the carbon and the heat of the wood: ``K = V_CO2 c_dry / H * 10^4``, with the CO2 of one kg of dry wood in Nm3,
+    the heat capacity of the dry gas, and the net calorific value of that kg with its water. It is the dry gas loss of
+    ASME PTC 4 for complete combustion; a K from tables of coal or oil is not that of wood.
+    """
+    per_kelvin = _CO2_KMOL * NM3_PER_KMOL * DRY_GAS_KJ_PER_NM3_K / 1000 / _heat_mj_per_kg_dry(moisture)
+    return per_kelvin * 100**2  # once for the loss in %, once for the CO2 in %
+
+
+def dry_gas_loss(
+    co2_dry: float, temperature_c: float, ambient_c: float = AMBIENT_C, moisture: float = MOISTURE
+) -> float:
+    """Heat that leaves with the dry gas, as a share of the wood's net calorific value, by Siegert's formula.
+
+    ``co2_dry`` is a mole fraction. The formula knows nothing of unburnt gas (CO), soot or charcoal in the ash: where a
+    fire lacks air, the real loss is higher. Where air leaks in between fire and sensor, CO2 and temperature are both
+    lower, and the loss comes out nearly the same. Raises :class:`ValueError` without CO2.
+    """
+    if not co2_dry > 0:
+        raise ValueError(f"the gas of a fire has more than 0 CO2, not {co2_dry}")
+    return siegert_coefficient(moisture) * (temperature_c - ambient_c) / (100 * co2_dry) / 100
+
+
+def _heat_mj_per_kg_dry(moisture: float) -> float:
+    """Net calorific value of one kg of dry wood with the water that is in it."""
+    return net_calorific_value_mj_per_kg(moisture) / (1 - moisture)
+
+
+def stack_loss(
+    co2_dry: float, temperature_c: float, ambient_c: float = AMBIENT_C, moisture: float = MOISTURE
+) -> StackLoss:
     """The losses of a wood fire from CO2 in its dry gas (mole fraction) and the temperature of the gas in degC.
 
     Raises :class:`ValueError` as :func:`excess_air_from_co2_dry` does.
     """
     gas = flue_gas(excess_air_from_co2_dry(co2_dry), moisture)
     above_k = temperature_c - ambient_c
-    heat_mj = net_calorific_value_mj_per_kg(moisture) / (1 - moisture)  # of one kg of dry wood with its water
+    heat_mj = _heat_mj_per_kg_dry(moisture)
     vapour_nm3 = gas.nm3_wet_per_kg_dry - gas.nm3_dry_per_kg_dry
     return StackLoss(
         excess_air=gas.excess_air,
-        dry_gas=gas.nm3_dry_per_kg_dry * DRY_GAS_KJ_PER_NM3_K * above_k / 1000 / heat_mj,
+        dry_gas=dry_gas_loss(gas.co2_dry, temperature_c, ambient_c, moisture),
         vapour=vapour_nm3 * VAPOUR_KJ_PER_NM3_K * above_k / 1000 / heat_mj,
     )
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from carbontrack.emissions.accounts import Account
 from carbontrack.ledger import Metric, Target, TargetStatus
+from carbontrack.words import N_
 
 LEAST_AVAILABILITY = 0.8
 """Who has measured less is neither ranked nor said to have met a target."""
 
 METRIC_UNITS = {
-    Metric.STACK_CO2_PER_TEA: "kg CO2 / kg made tea",
-    Metric.FOSSIL_CO2E_PER_TEA: "kg CO2e / kg made tea",
-    Metric.GRID_CO2E_PER_TEA: "kg CO2e / kg made tea",
-    Metric.WOOD_PER_TEA: "kg wood / kg made tea",
-    Metric.STACK_CO2: "kg CO2",
+    Metric.STACK_CO2_PER_TEA: N_("kg CO2 / kg made tea"),
+    Metric.FOSSIL_CO2E_PER_TEA: N_("kg CO2e / kg made tea"),
+    Metric.GRID_CO2E_PER_TEA: N_("kg CO2e / kg made tea"),
+    Metric.WOOD_PER_TEA: N_("kg wood / kg made tea"),
+    Metric.STACK_CO2: N_("kg CO2"),
 }
 MEASURED = frozenset({Metric.STACK_CO2_PER_TEA, Metric.STACK_CO2})
 """Metrics that rest on the chimneys' measurement, and so on its availability."""

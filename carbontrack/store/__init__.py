@@ -31,6 +31,7 @@ from carbontrack.store.schema import SchemaMismatch
 from carbontrack.store.sqlite import SqliteBackend
 from carbontrack.store.telemetry import ADJOINING, Engine
 from carbontrack.store.tiers import Tiers
+from carbontrack.store.wood_prices import WoodPrices
 from carbontrack.store.work import TIER_MS, StoreBusy, StoreFull, StoreUnavailable, StreamState, Work
 from carbontrack.store.writer import GroupCommit
 from carbontrack.words import gettext
@@ -71,7 +72,7 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(AlertNumbers, Alerts, Outbox, People, Readings, Tiers, Ledger, Quarantine, Reports):
+class Store(AlertNumbers, Alerts, Outbox, People, Readings, Tiers, Ledger, WoodPrices, Quarantine, Reports):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(

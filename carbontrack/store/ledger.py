@@ -197,14 +197,25 @@ class Ledger(Audit):
     @in_context
     async def withdraw_target(self, target_id: int, factory_id: int | None = None, *, by: Origin = PLATFORM) -> bool:
         """Take a target out of use; False where there is none. Its row stays."""
+        return await self._turn_target(target_id, factory_id, by, withdrawn=True)
+
+    @in_context
+    async def restore_target(self, target_id: int, factory_id: int | None = None, *, by: Origin = PLATFORM) -> bool:
+        """Take a target that was withdrawn back into use; False where there is none."""
+        return await self._turn_target(target_id, factory_id, by, withdrawn=False)
+
+    async def _turn_target(self, target_id: int, factory_id: int | None, by: Origin, *, withdrawn: bool) -> bool:
         async with self._changing(by) as journal:
-            row = await _of_factory(TargetRow.filter(id=target_id, withdrawn=False), factory_id).first()
+            row = await _of_factory(TargetRow.filter(id=target_id, withdrawn=not withdrawn), factory_id).first()
             if row is None:
                 return False
-            row.withdrawn = True
+            row.withdrawn = withdrawn
             await row.save(update_fields=["withdrawn"])
-            before = {"metric": row.metric, "value": row.value, "valid_from": row.valid_from}
-            await journal.note(AuditAction.TARGET_WITHDRAWN, "target", row.id, row.factory_id, before=before)
+            said = {"metric": row.metric, "value": row.value, "valid_from": row.valid_from}
+            if withdrawn:
+                await journal.note(AuditAction.TARGET_WITHDRAWN, "target", row.id, row.factory_id, before=said)
+            else:
+                await journal.note(AuditAction.TARGET_ADDED, "target", row.id, row.factory_id, after=said)
         return True
 
     @in_context

@@ -15,9 +15,11 @@ from carbontrack.web import (
     alert_rule_pages,
     api,
     audit_pages,
+    combustion_pages,
     compare_pages,
     device_pages,
     edge,
+    factory_report_pages,
     leaderboard_pages,
     ledger_pages,
     network_map,
@@ -29,6 +31,7 @@ from carbontrack.web import (
     quality_pages,
     report_pages,
     setup_pages,
+    target_pages,
     telling_pages,
     templating,
     trend_pages,
@@ -90,7 +93,18 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 
 def _add_routes(app: web.Application) -> None:
     of_people = (pages, telling_pages, alert_pages, alert_rule_pages, account_pages, people_pages, audit_pages)
-    of_factories = (ledger_pages, report_pages, quality_pages, trend_pages, setup_pages, device_pages, upload_pages)
+    of_factories = (
+        ledger_pages,
+        combustion_pages,
+        target_pages,
+        factory_report_pages,
+        report_pages,
+        quality_pages,
+        trend_pages,
+        setup_pages,
+        device_pages,
+        upload_pages,
+    )
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages)
     for part in (*of_people, api, *of_factories, *of_the_network, ops):
         part.add_routes(app)

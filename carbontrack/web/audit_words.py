@@ -53,6 +53,8 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.PRODUCTION_ENTRY_WITHDRAWN: N_("Tea entry withdrawn"),
     AuditAction.TARGET_ADDED: N_("Target set"),
     AuditAction.TARGET_WITHDRAWN: N_("Target withdrawn"),
+    AuditAction.WOOD_PRICE_ADDED: N_("Price of wood set"),
+    AuditAction.WOOD_PRICE_WITHDRAWN: N_("Price of wood withdrawn"),
     AuditAction.STATEMENT_ADDED: N_("Period reported"),
     AuditAction.REPORT_MADE: N_("Report made"),
     AuditAction.REPORT_PREPARED: N_("Report prepared"),
@@ -169,6 +171,7 @@ KIND_TITLES: Mapping[str, str] = {
     "energy_entry": N_("entry"),
     "production_entry": N_("entry"),
     "statement": N_("report"),
+    "wood_price": N_("price of wood"),
     "alert_rule": N_("alert"),
 }
 UNITS: Mapping[str, str] = {"m": "m", "ms": "m/s", "kg": "kg", "kpa": "kPa", "ppm": "ppm", "c": "°C", "s": "s"}

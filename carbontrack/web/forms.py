@@ -27,6 +27,7 @@ TEXTS: Mapping[str, str] = {
     "name": N_("Give it a name of at most 80 characters."),
 }
 """What to say of a field that is not as its model wants it, in place of the words of a validator."""
+LONGEST_ID = 9
 CHOOSE_FACTORY = N_("This role belongs to a factory: choose which.")
 
 
@@ -76,6 +77,14 @@ async def typed(request: web.Request, *several: str) -> dict[str, Any]:
     sent = await posted(request)
     found: dict[str, Any] = {name: value for name, value in sent.items() if isinstance(value, str)}
     return found | {name: [value for value in sent.getall(name, []) if isinstance(value, str)] for name in several}
+
+
+async def posted_id(request: web.Request) -> int:
+    """The number of what a form is about, from its field ``id``. Raises :class:`Problem` where there is none."""
+    text = str((await posted(request)).get("id", ""))
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_ID):
+        raise Problem(400, gettext("The form cannot be read. Open the page anew and send it again."))
+    return int(text)
 
 
 def without_blanks(values: Mapping[str, Any], *names: str) -> dict[str, Any]:

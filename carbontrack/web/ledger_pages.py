@@ -38,13 +38,14 @@ from carbontrack.web.reader import Reader
 from carbontrack.web.rest import Id, Input, Reason, day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
+from carbontrack.words import N_
 
 RECENT = timedelta(days=45)
 ENERGY_TITLES = {
-    EnergyType.FIREWOOD: "Firewood",
-    EnergyType.DIESEL: "Diesel",
-    EnergyType.ELECTRICITY: "Electricity from the grid",
-    EnergyType.GENSET_ELECTRICITY: "Electricity from the generator",
+    EnergyType.FIREWOOD: N_("Firewood"),
+    EnergyType.DIESEL: N_("Diesel"),
+    EnergyType.ELECTRICITY: N_("Electricity from the grid"),
+    EnergyType.GENSET_ELECTRICITY: N_("Electricity from the generator"),
 }
 UNIT_TITLES = {"kg": "kg", "t": "t", "m3_stacked": "stacked m³", "litres": "litres", "kWh": "kWh", "MWh": "MWh"}
 EVIDENCE_TITLES = {
@@ -53,30 +54,32 @@ EVIDENCE_TITLES = {
     Sustainability.NO: "No",
 }
 METHOD_TITLES = {
-    Method.MEASURED: "Measured",
-    Method.NOT_OPERATING: "Boiler off",
-    Method.MRR_CONCENTRATION: "CO2 lost: mean + 2 sigma times measured flow",
-    Method.MRR_RATE: "Flow lost, no fuel entered: mean + 2 sigma of the rate",
-    Method.MASS_BALANCE: "From the fuel of the time",
-    Method.EPA_BEFORE_AFTER: "Mean of the hours before and after",
-    Method.EPA_P90: "90th percentile of 720 hours",
-    Method.EPA_P95: "95th percentile of 720 hours",
-    Method.EPA_MAXIMUM: "Highest of 720 hours",
-    Method.EPA_POTENTIAL: "The most that the stack can emit",
-    Method.NONE: "No value",
+    Method.MEASURED: N_("Measured"),
+    Method.NOT_OPERATING: N_("Boiler off"),
+    Method.MRR_CONCENTRATION: N_("CO2 lost: mean + 2 sigma times measured flow"),
+    Method.MRR_RATE: N_("Flow lost, no fuel entered: mean + 2 sigma of the rate"),
+    Method.MASS_BALANCE: N_("From the fuel of the time"),
+    Method.EPA_BEFORE_AFTER: N_("Mean of the hours before and after"),
+    Method.EPA_P90: N_("90th percentile of 720 hours"),
+    Method.EPA_P95: N_("95th percentile of 720 hours"),
+    Method.EPA_MAXIMUM: N_("Highest of 720 hours"),
+    Method.EPA_POTENTIAL: N_("The most that the stack can emit"),
+    Method.NONE: N_("No value"),
 }
 METRIC_TITLES = {
-    Metric.STACK_CO2_PER_TEA: "Stack CO2 per kg made tea",
-    Metric.FOSSIL_CO2E_PER_TEA: "Fossil CO2, CH4 and N2O per kg made tea",
-    Metric.GRID_CO2E_PER_TEA: "Grid electricity per kg made tea",
-    Metric.WOOD_PER_TEA: "Firewood per kg made tea",
-    Metric.STACK_CO2: "Stack CO2",
+    Metric.STACK_CO2_PER_TEA: N_("Stack CO2 per kg made tea"),
+    Metric.FOSSIL_CO2E_PER_TEA: N_("Fossil CO2, CH4 and N2O per kg made tea"),
+    Metric.GRID_CO2E_PER_TEA: N_("Grid electricity per kg made tea"),
+    Metric.WOOD_PER_TEA: N_("Firewood per kg made tea"),
+    Metric.STACK_CO2: N_("Stack CO2"),
 }
 CORROBORATION_TEXTS = {
-    CorroborationStatus.INSIDE: "Measurement and fuel agree.",
-    CorroborationStatus.OUTSIDE: "Measurement and fuel do not agree. Check the entries first, then span and profile.",
-    CorroborationStatus.NO_FUEL: "No firewood is entered, so nothing checks the measurement.",
-    CorroborationStatus.NO_MEASUREMENT: "There is no complete measurement to compare with.",
+    CorroborationStatus.INSIDE: N_("Measurement and fuel agree."),
+    CorroborationStatus.OUTSIDE: N_(
+        "Measurement and fuel do not agree. Check the entries first, then span and profile."
+    ),
+    CorroborationStatus.NO_FUEL: N_("No firewood is entered, so nothing checks the measurement."),
+    CorroborationStatus.NO_MEASUREMENT: N_("There is no complete measurement to compare with."),
 }
 
 
@@ -178,13 +181,13 @@ def _figures(found: Account) -> list[dict[str, Any]]:
     """The four numbers, each with what it is; they are never added up."""
     return [
         {
-            "title": "Biogenic CO2",
-            "about": "From wood, measured in the chimneys. A memo item, in no scope.",
+            "title": N_("Biogenic CO2"),
+            "about": N_("From wood, measured in the chimneys. A memo item, in no scope."),
             "figure": found.biogenic_co2,
         },
-        {"title": "Fossil CO2", "about": "From diesel. Scope 1.", "figure": found.fossil_co2},
-        {"title": "CH4 and N2O", "about": "Of all fuel, as CO2e. Scope 1.", "figure": found.ch4_n2o_co2e},
-        {"title": "Grid electricity", "about": "As CO2e, location-based. Scope 2.", "figure": found.grid_co2e},
+        {"title": N_("Fossil CO2"), "about": N_("From diesel. Scope 1."), "figure": found.fossil_co2},
+        {"title": N_("CH4 and N2O"), "about": N_("Of all fuel, as CO2e. Scope 1."), "figure": found.ch4_n2o_co2e},
+        {"title": N_("Grid electricity"), "about": N_("As CO2e, location-based. Scope 2."), "figure": found.grid_co2e},
     ]
 
 

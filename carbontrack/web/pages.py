@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
 
-from carbontrack.model import LOCALES, AuditAction, TrendPoint, User
+from carbontrack.model import LOCALES, AuditAction, User
 from carbontrack.passwords import token_hash
 from carbontrack.plugins import RenderError
 from carbontrack.reports import ReportTooLarge, gather
-from carbontrack.store import TIER_MS
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, TOKEN, USER, allow, origin, public
 from carbontrack.web.api.plugins import reload_for
 from carbontrack.web.attempts import TooManyAttempts
@@ -29,8 +27,6 @@ from carbontrack.words import LANGUAGE_COOKIE, RATE_COOKIE, RATES, gettext
 
 log = structlog.get_logger(__name__)
 
-LONGEST_TREND_H = 168
-TIER_S = TIER_MS // 1000
 YEAR_S = 31_536_000
 
 
@@ -41,7 +37,6 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/login", login)
     app.router.add_post("/logout", logout)
     app.router.add_post("/preferences", prefer)
-    app.router.add_get("/factory/{slug}/trend.json", trend)
     app.router.add_get("/factory/{slug}/report", report)
     app.router.add_post("/hq/unpark/", unpark)
     app.router.add_post("/hq/plugins/reload", reload_plugins)
@@ -144,44 +139,6 @@ def _remember(request: web.Request, response: web.StreamResponse, name: str, val
 
 
 # --- what the pages ask for
-
-
-@allow(EVERYBODY)
-async def trend(request: web.Request) -> web.StreamResponse:
-    """The last hours of a factory in 5-minute means, one series a stack; null where nothing was measured."""
-    services = request.app[SERVICES]
-    factory = await page_factory(request)
-    try:
-        hours = int(request.query.get("hours", "24"))
-    except ValueError:
-        hours = 0
-    if not 1 <= hours <= LONGEST_TREND_H:
-        raise web.HTTPBadRequest(text=f"hours must be a whole number from 1 to {LONGEST_TREND_H}.")
-    last_s = int(services.clock().timestamp()) // TIER_S * TIER_S
-    first_s = last_s - hours * 3600
-    since, until = (datetime.fromtimestamp(moment, services.clock().tzinfo) for moment in (first_s, last_s + TIER_S))
-    stacks = await services.store.stacks(factory.id)
-    points: dict[int, dict[int, TrendPoint]] = {stack.id: {} for stack in stacks}
-    for point in await services.store.trend([stack.id for stack in stacks], since, until):
-        points[point.stack_id][int(point.start.timestamp())] = point
-    buckets = range(first_s, last_s + 1, TIER_S)
-    return web.json_response(
-        {
-            "from": since.isoformat(),
-            "to": until.isoformat(),
-            "step_s": TIER_S,
-            "stacks": [
-                {"id": stack.id, "name": stack.name, "points": [_point(at, points[stack.id].get(at)) for at in buckets]}
-                for stack in stacks
-            ],
-        }
-    )
-
-
-def _point(at: int, point: TrendPoint | None) -> tuple[Any, ...]:
-    if point is None:
-        return at, None, None, None, 0
-    return at, point.mean_kg_per_s, point.min_kg_per_s, point.max_kg_per_s, round(point.coverage, 3)
 
 
 @allow(EVERYBODY)

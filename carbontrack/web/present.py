@@ -69,6 +69,14 @@ STATE_TITLES: Mapping[str, str] = {
     "no_data": N_("No data yet"),
 }
 
+BOILER_TITLES: Mapping[str, str] = {"running": N_("Runs"), "off": N_("Off"), "unknown": N_("Not known")}
+SENSOR_TITLES: Mapping[str, str] = {
+    "fit": N_("Fit"),
+    "unfit": N_("Unfit"),
+    "fault": N_("Faulty"),
+    "unknown": N_("Not known"),
+}
+
 HEALTH_TITLES: Mapping[HealthState, str] = {
     HealthState.BAD: N_("Bad"),
     HealthState.ATTENTION: N_("Needs attention"),
@@ -134,11 +142,28 @@ def tonnes(kg: float | None) -> str:
     return f"{decimal(kg)} kg" if kg < 1000 else f"{decimal(kg / 1000, 2)} t"
 
 
+def tonnes_about(kg: float) -> str:
+    """A mass that is known to two digits."""
+    if kg < 1000:
+        return f"{decimal(kg)} kg"
+    return f"{decimal(kg / 1000, 1 if kg < 10_000 else 0)} t"
+
+
 def percent(ratio: float | None) -> str:
     """A share; only what is whole is called 100 %."""
     if ratio is None:
         return NO_VALUE
     return f"{min(round(ratio * 100), 99 if ratio < 1 else 100)} %"
+
+
+def percent_of(change: float) -> str:
+    """A change as a share, also beyond 100 %; its sign is said by the words around it."""
+    return f"{decimal(100 * change, 0 if abs(change) >= 0.1 else 1)} %"
+
+
+def subscript(text: str) -> str:
+    """Formulas of gases as they are printed."""
+    return text.replace("CO2", "CO₂").replace("CH4", "CH₄").replace("N2O", "N₂O")
 
 
 def byte_size(count: float | None) -> str:
@@ -243,6 +268,12 @@ def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
         "significant": significant,
         "tonnes": tonnes,
         "percent": percent,
+        "percent_of": percent_of,
+        "subscript": subscript,
+        "tonnes_about": tonnes_about,
+        "local_month": lambda moment: local(moment, "LLLL y"),
+        "local_month_key": lambda moment: moment.astimezone(zone).strftime("%Y-%m"),
+        "weekday": lambda moment: local(moment, "EEEE"),
         "flag_text": flag_texts,
         "cause_text": cause_text,
         "local_time": lambda moment: local(moment, "HH:mm:ss"),
@@ -272,6 +303,26 @@ def state_of(snapshot: Snapshot) -> str:
     return "firing"
 
 
+def boiler_of(snapshot: Snapshot) -> str:
+    """Whether the boiler below runs, as far as a device that is connected tells: ``running``, ``off``, ``unknown``."""
+    if snapshot.measured_at is None or not snapshot.online:
+        return "unknown"
+    if snapshot.flags & Flag.BOILER_OFF:
+        return "off"
+    if snapshot.temperature_c is None:
+        return "unknown"
+    return "off" if snapshot.temperature_c < IDLE_BELOW_C else "running"
+
+
+def sensors_of(snapshot: Snapshot) -> str:
+    """Whether the sensors can be believed, by the newest reading: ``fit``, ``unfit``, ``fault`` or ``unknown``."""
+    if snapshot.measured_at is None:
+        return "unknown"
+    if snapshot.flags & Flag.UNFIT_SENSOR:
+        return "unfit"
+    return "fault" if snapshot.flags & FAULT_FLAGS else "fit"
+
+
 def live_row(snapshot: Snapshot) -> dict[str, Any]:
     """One device as pages show it and the live stream sends it; units are in the names."""
     rate, state = snapshot.co2_kg_per_s, state_of(snapshot)
@@ -293,6 +344,8 @@ def live_row(snapshot: Snapshot) -> dict[str, Any]:
         "flag_texts": flag_texts(snapshot.flags),
         "state": state,
         "state_title": STATE_TITLES[state],
+        "boiler": boiler_of(snapshot),
+        "sensors": sensors_of(snapshot),
     }
 
 

@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, time, timedelta, tzinfo
+from math import fsum
 
-from carbontrack.hookspecs import FactoryDay, PluginStatus, ReloadResult, ReportFormat
+from carbontrack.bookkeeping import HOUR, month
+from carbontrack.emissions.factors import FactorMissing
+from carbontrack.emissions.targets import METRIC_UNITS, metric_value
+from carbontrack.hookspecs import (
+    FactoryDay,
+    FactoryTargets,
+    PluginStatus,
+    ReloadResult,
+    ReportFormat,
+    TargetStanding,
+)
 from carbontrack.metrics import DELIVERIES
 from carbontrack.model import (
     Alert,
@@ -52,12 +63,13 @@ class Reader:
     async def sites(self, factory_id: int | None = None) -> Sequence[Site]:
         return await self._services.store.sites(self._scope(factory_id))
 
-    async def days(self, days_ago: int = 0, factory_id: int | None = None) -> Sequence[FactoryDay]:
+    async def days(
+        self, days_ago: int = 0, factory_id: int | None = None, *, whole: bool = False
+    ) -> Sequence[FactoryDay]:
         store, only = self._services.store, self._scope(factory_id)
         since = day_start(self.now, self.zone) - timedelta(days=days_ago)
-        totals = {
-            total.stack_id: total for total in await store.totals(since, self.now - timedelta(days=days_ago), only)
-        }
+        until = since + timedelta(days=1) if whole else self.now - timedelta(days=days_ago)
+        totals = {total.stack_id: total for total in await store.totals(since, min(until, self.now), only)}
         stacks: dict[int, list[Stack]] = {}
         for stack in await store.stacks(only):
             stacks.setdefault(stack.factory_id, []).append(stack)
@@ -66,6 +78,31 @@ class Reader:
             for factory in await store.factories()
             if only is None or factory.id == only
         ]
+
+    async def targets(self, factory: Factory) -> FactoryTargets | None:
+        services, today = self._services, day_start(self.now, self.zone)
+        if not may_see(self._user, factory.id) or self.now - today < HOUR:
+            return None
+        this_month, _ = month(self.now.astimezone(self.zone).date(), self.zone)
+        try:
+            of_today = await services.books.account(factory, today, self.now)
+            of_month = await services.books.account(factory, this_month, self.now)
+        except FactorMissing:
+            return None
+        periods = [line.period for line in of_today.stacks]
+        return FactoryTargets(
+            of_today.period_start,
+            of_today.period_end,
+            fsum(period.measured_kg for period in periods),
+            fsum(period.substituted_kg for period in periods),
+            of_today.made_tea_kg,
+            tuple(
+                TargetStanding(
+                    target, METRIC_UNITS[target.metric], metric_value(of_today, target.metric), value, status
+                )
+                for target, value, status in await services.books.targets_met(of_month)
+            ),
+        )
 
     async def alerts(self, factory_id: int | None = None) -> Sequence[Alert]:
         return await self._services.store.alerts(factory_id=self._scope(factory_id), limit=MOST_ALERTS)

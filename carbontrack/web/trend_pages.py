@@ -23,6 +23,8 @@ from carbontrack.web.present import SECONDS_PER_HOUR
 from carbontrack.web.rest import WRONG, YEARS, Input
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
+from carbontrack.words import N_
+from carbontrack.words import gettext as _
 
 MOST_POINTS = 2000
 """Of one chimney: more than a screen has pixels."""
@@ -34,7 +36,12 @@ STEPS: Mapping[str, timedelta] = {
 }
 UNITS: Mapping[str, str] = {"5min": "kg/h", "hour": "kg/h", "day": "t/day", "month": "t/month"}
 MEASURED = frozenset({Method.MEASURED, Method.NOT_OPERATING})
-TITLES: Mapping[str, str] = {"5min": "5 minutes", "hour": "Hours", "day": "Days", "month": "Months"}
+TITLES: Mapping[str, str] = {
+    "5min": N_("5 minutes"),
+    "hour": N_("Hours"),
+    "day": N_("Days"),
+    "month": N_("Months"),
+}
 FIRST_DAYS = 7
 """What is shown at first."""
 
@@ -85,11 +92,11 @@ async def trends_page(request: web.Request) -> web.StreamResponse:
         "rows": found.rows(),
         "filter": wrong
         or Form("filter", {"from": first.isoformat(), "to": last.isoformat(), "step": query.step or ""}),
-        "steps": [(name, title) for name, title in TITLES.items() if (until - since) / STEPS[name] <= MOST_POINTS],
+        "steps": [(name, _(title)) for name, title in TITLES.items() if (until - since) / STEPS[name] <= MOST_POINTS],
         "today": today.isoformat(),
         "presets": [
             (title, (today - timedelta(days=days - 1)).isoformat())
-            for title, days in (("Today", 1), ("7 days", 7), ("30 days", 30), ("12 months", 366))
+            for title, days in ((N_("Today"), 1), (N_("7 days"), 7), (N_("30 days"), 30), (N_("12 months"), 366))
         ],
     }
     page = render(request, "trends.html", values)
@@ -225,7 +232,7 @@ async def _hours(services: Services, factory: Factory, since: datetime, until: d
     except ValueError:
         return {}
     try:
-        _, taken = await services.books.account_with_hours(factory, begin, end)
+        _account, taken = await services.books.account_with_hours(factory, begin, end)
     except FactorMissing:
         taken = []
     found: Series = {}

@@ -200,6 +200,16 @@ CALLS: Mapping[str, Call] = {
     "POST /factory/{slug}/entries/withdraw": Call(
         form=lambda it: {"kind": "energy", "id": it.made, "reason": "typed twice"}, made=make.energy_entry
     ),
+    "POST /factory/{slug}/combustion/price": Call(
+        form=lambda it: {"kes": str(3000 + it.number), "unit": "t", "valid_from": "2026-02-01"}
+    ),
+    "POST /factory/{slug}/combustion/price/withdraw": Call(form=lambda it: {"id": it.made}, made=make.wood_price),
+    "POST /factory/{slug}/combustion/price/restore": Call(form=lambda it: {"id": it.made}, made=make.old_wood_price),
+    "POST /factory/{slug}/targets": Call(
+        form=lambda it: {"metric": "stack_co2_kg", "value": str(1000 + it.number), "valid_from": "2026-02-01"}
+    ),
+    "POST /factory/{slug}/targets/withdraw": Call(form=lambda it: {"id": it.made}, made=make.target),
+    "POST /factory/{slug}/targets/restore": Call(form=lambda it: {"id": it.made}, made=make.old_target),
     "POST /factory/{slug}/entries/upload": Call(
         form=lambda it: table(f"made_tea_kg,timestamp\n{it.number},2026-02-27\n", kind="tea"),
         unaudited="Nothing is kept yet.",

@@ -22,7 +22,7 @@ import pytest
 from carbontrack.compliance import Check, Column, ComplianceReport, ReportStatus, Severity, Table, frozen
 from carbontrack.credentials import device_password
 from carbontrack.dispatch import Plan
-from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target
+from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target, WoodPrice, WoodUnit
 from carbontrack.metrics import Metrics
 from carbontrack.model import (
     Device,
@@ -223,7 +223,7 @@ async def _fill(estate: Estate, side: Side) -> None:
     store, nobody = estate.store, Caller("nobody", "nobody", {})
     by = Origin(side.clerk.email, f"{side.word} address", side.clerk.id)
     for make in (
-        energy_entry, production_entry, target, statement, report, device, stack, session,
+        energy_entry, production_entry, target, wood_price, statement, report, device, stack, session,
         api_token, pending_user, quarantined,
     ):  # fmt: skip
         await make(estate, side, nobody)
@@ -294,6 +294,25 @@ async def target(estate: Estate, side: Side, caller: Caller) -> str:
     first_day = date(2025, 1, 1) + timedelta(days=estate.number())  # one a day
     new = Target(0, side.factory.id, Metric.STACK_CO2, side.number, first_day)
     return str((await estate.store.add_target(new, Origin(f"{side.word}-hq@example.org"), NOON)).id)
+
+
+async def old_target(estate: Estate, side: Side, caller: Caller) -> str:
+    """One that was withdrawn."""
+    made = await target(estate, side, caller)
+    await estate.store.withdraw_target(int(made))
+    return made
+
+
+async def wood_price(estate: Estate, side: Side, caller: Caller) -> str:
+    new = WoodPrice(0, side.factory.id, side.number, WoodUnit.TONNE, date(2026, 1, 1))
+    return str((await estate.store.add_wood_price(new, Origin(f"{side.word}-hq@example.org"), NOON)).id)
+
+
+async def old_wood_price(estate: Estate, side: Side, caller: Caller) -> str:
+    """One that was withdrawn."""
+    made = await wood_price(estate, side, caller)
+    await estate.store.withdraw_wood_price(int(made), side.factory.id)
+    return made
 
 
 async def statement(estate: Estate, side: Side, caller: Caller) -> str:

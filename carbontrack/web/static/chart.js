@@ -1,8 +1,9 @@
 // The chart of a factory's last hours: a line for each chimney, a band from its least to its most, gaps where nothing
 // was measured. uPlot draws; colours come from app.css, so that they follow light and dark.
 
-import { SECONDS_PER_HOUR, localDay, localMinute, number } from "./format.js";
+import { SECONDS_PER_HOUR, localDay, localMinute, number, rateNumber, rateText, rateUnit } from "./format.js";
 import { COLOURS, DASHES, addTip, alone, coloursOf, commonOptions, fit, legendItem, moveTip, sizeOf, swatch, timeLabel } from "./plot.js";
+import { gettext } from "./words.js";
 
 const PER_STACK = 3; // mean, most, least
 const TALL_PX = 320;
@@ -28,7 +29,7 @@ export class TrendChart {
     }
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
     new ResizeObserver(() => fit(this.#chart, this.#plot, TALL_PX)).observe(this.#plot);
-    this.#say("Loading …");
+    this.#say(gettext("Loading …"));
   }
 
   show(trend) {
@@ -37,7 +38,7 @@ export class TrendChart {
   }
 
   failed() {
-    if (!this.#data) this.#say("The chart could not be loaded. It is tried again every minute.");
+    if (!this.#data) this.#say(gettext("The chart could not be loaded. It is tried again every minute."));
   }
 
   #say(text) {
@@ -50,19 +51,17 @@ export class TrendChart {
     for (const button of this.#figure.querySelectorAll("[data-hours]")) {
       button.setAttribute("aria-pressed", String(Number(button.dataset.hours) === hours));
     }
-    this.#figure.querySelector("[data-chart-hours]").textContent = String(hours);
     this.#draw();
   }
 
   /** The buckets of the chosen hours, as uPlot wants them: the times, then three columns a stack. */
   #columns() {
-    const until = Date.parse(this.#data.to) / 1000;
-    const since = until - this.#hours * 3600;
+    const since = this.#data.to - this.#hours * SECONDS_PER_HOUR;
     const times = (this.#data.stacks[0]?.points ?? []).map((point) => point[0]).filter((at) => at >= since);
     const columns = [times];
     for (const stack of this.#data.stacks) {
       const byTime = new Map(stack.points.map((point) => [point[0], point]));
-      for (const place of [1, 3, 2]) columns.push(times.map((at) => perHour(byTime.get(at)?.[place])));
+      for (const place of [1, 3, 2]) columns.push(times.map((at) => shown(byTime.get(at)?.[place])));
     }
     return columns;
   }
@@ -75,7 +74,7 @@ export class TrendChart {
     this.#chart?.destroy();
     this.#chart = null;
     this.#plot.hidden = isEmpty;
-    this.#say(isEmpty ? "Nothing was measured in this time. As soon as a device sends, it shows here." : "");
+    this.#say(isEmpty ? gettext("Nothing was measured in this time. As soon as a device sends, it shows here.") : "");
     if (!isEmpty) this.#chart = new globalThis.uPlot(this.#options(), columns, this.#plot);
   }
 
@@ -84,13 +83,21 @@ export class TrendChart {
       const means = columns[1 + place * PER_STACK].filter((value) => value !== null);
       const mean = means.length ? means.reduce((sum, value) => sum + value) / means.length : null;
       const most = columns[2 + place * PER_STACK].reduce((top, value) => (value !== null && value > (top ?? -1) ? value : top), null);
-      const text = mean === null ? "not measured" : `mean ${number(mean)}, highest ${number(most)} kg/h`;
+      const text =
+        mean === null
+          ? gettext("not measured")
+          : gettext("mean %(mean)s, highest %(most)s %(unit)s", { mean: this.#told(mean), most: this.#told(most), unit: rateUnit() });
       return legendItem(stack.name, text, `series-${(place % COLOURS) + 1}`, DASHES[place % DASHES.length]);
     });
     this.#legend.replaceChildren(...items);
     const told = items.map((item) => item.textContent.trim()).join("; ");
     this.#plot.setAttribute("role", "img");
-    this.#plot.setAttribute("aria-label", `Last ${this.#hours} hours. ${told}`);
+    const period = gettext("Last %(hours)s hours.", { hours: this.#hours });
+    this.#plot.setAttribute("aria-label", `${period} ${told}`);
+  }
+
+  #told(value) {
+    return rateText(value / rateNumber(1));
   }
 
   #options() {
@@ -118,12 +125,12 @@ export class TrendChart {
     return {
       ...options,
       ...sizeOf(this.#plot, TALL_PX),
-      scales: { y: { range: (_, least, most) => [0, Math.max(10, (most ?? 0) * 1.1)] } },
+      scales: { y: { range: (_, least, most) => [0, Math.max(shown(10), (most ?? 0) * 1.1)] } },
       series,
       bands,
       axes: [
         { ...axis, grid: { show: false }, size: 28, space: 64, values: (_, splits) => splits.map((at) => timeLabel(at)) },
-        { ...axis, size: 52, space: 44, values: (_, splits) => splits.map((value) => number(value)) },
+        { ...axis, size: 52, space: 44, values: (_, splits) => splits.map((value) => number(value, value !== 0 && value < 10 ? 1 : 0)) },
       ],
       hooks: { ready: [addTip], setCursor: [(chart) => moveTip(chart, (index) => this.#tipOf(chart, index))] },
     };
@@ -136,15 +143,16 @@ export class TrendChart {
     const lines = this.#data.stacks.map((stack, place) => {
       const [mean, most, least] = [0, 1, 2].map((offset) => chart.data[1 + place * PER_STACK + offset][index]);
       const line = document.createElement("span");
-      const range = mean === null || least === null ? "" : ` (${number(least)}–${number(most)})`;
-      line.append(swatch(`series-${(place % COLOURS) + 1}`, DASHES[place % DASHES.length]), `${stack.name}: ${mean === null ? "not measured" : `${number(mean)} kg/h${range}`}`);
+      const range = mean === null || least === null ? "" : ` (${this.#told(least)}–${this.#told(most)})`;
+      const text = mean === null ? gettext("not measured") : `${this.#told(mean)} ${rateUnit()}${range}`;
+      line.append(swatch(`series-${(place % COLOURS) + 1}`, DASHES[place % DASHES.length]), `${stack.name}: ${text}`);
       return line;
     });
     return [head, ...lines];
   }
 }
 
-/** What the platform gives is in kg/s; what was not measured is null, and a gap in the line. */
-function perHour(kgPerSecond) {
-  return kgPerSecond === null || kgPerSecond === undefined ? null : kgPerSecond * SECONDS_PER_HOUR;
+/** What the platform gives is in kg/h, and shown in the unit that was chosen; what was not measured is a gap. */
+function shown(kgPerHour) {
+  return kgPerHour === null || kgPerHour === undefined ? null : rateNumber(kgPerHour / SECONDS_PER_HOUR);
 }

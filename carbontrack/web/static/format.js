@@ -8,7 +8,10 @@ const TIME_ZONE = document.documentElement.dataset.timeZone;
 
 const LANGUAGE = document.documentElement.lang;
 const LOCALE = { en: "en-US", sw: "sw-KE" }[LANGUAGE] ?? LANGUAGE; // of English the months of en-US, as the server has them
-const RATES = { "kg/h": { factor: 3600, digits: 0 }, "t/day": { factor: 86.4, digits: 2 } }; // as web/present.py
+const RATES = {
+  "kg/h": { title: gettext("kg/h"), factor: 3600, digits: 0 },
+  "t/day": { title: gettext("t/day"), factor: 86.4, digits: 2 },
+}; // as web/present.py
 const RATE = RATES[document.documentElement.dataset.rateUnit] ?? RATES["kg/h"];
 
 const numberFormats = new Map();
@@ -22,6 +25,11 @@ export function number(value, digits = 0) {
   return numberFormats.get(digits).format(value);
 }
 
+/** A rate in kg/s as a number in the unit that the reader has chosen, for charts. */
+export function rateNumber(kgPerSecond) {
+  return kgPerSecond * RATE.factor;
+}
+
 /** A rate in kg/s in the unit that the reader has chosen; small ones with a decimal more. */
 export function rateText(kgPerSecond) {
   if (kgPerSecond === null || kgPerSecond === undefined) return NO_VALUE;
@@ -30,7 +38,7 @@ export function rateText(kgPerSecond) {
 
 /** What that unit is called. */
 export function rateUnit() {
-  return gettext(document.documentElement.dataset.rateUnit);
+  return RATE.title;
 }
 
 const clock = new Intl.DateTimeFormat(LOCALE, {

@@ -2,13 +2,14 @@
 // uPlot draws; the platform chooses the tier, so that there are never more points than a screen shows.
 
 import { localDateTime, number } from "./format.js";
+import { gettext } from "./words.js";
 import { COLOURS, DASHES, addTip, alone, coloursOf, commonOptions, fit, legendItem, moveTip, sizeOf, timeLabel } from "./plot.js";
 
 const TALL_PX = 380;
 const WELL_MEASURED = 0.8;
 const SHORTEST_S = 1800;
 const LONGEST_S = 6 * 366 * 86_400;
-const TITLES = { "5min": "5-minute means", hour: "hours", day: "days", month: "months" };
+const TITLES = { "5min": gettext("5-minute means"), hour: gettext("hours"), day: gettext("days"), month: gettext("months") };
 const [MEAN, LEAST, MOST, COVERAGE, SUBSTITUTED] = [1, 2, 3, 4, 5];
 
 class Trends {
@@ -45,7 +46,7 @@ class Trends {
 
   async #load() {
     const asked = ++this.#asked;
-    this.#say(this.#data ? "" : "Loading …");
+    this.#say(this.#data ? "" : gettext("Loading …"));
     this.#figure.setAttribute("aria-busy", "true");
     try {
       const [now, before] = await Promise.all([
@@ -57,7 +58,7 @@ class Trends {
       this.#tell();
       this.#draw();
     } catch {
-      if (asked === this.#asked) this.#say("The chart could not be loaded. Check the connection and try again.");
+      if (asked === this.#asked) this.#say(gettext("The chart could not be loaded. Check the connection and try again."));
     } finally {
       if (asked === this.#asked) this.#figure.removeAttribute("aria-busy");
     }
@@ -81,7 +82,7 @@ class Trends {
   /** Everything beside the chart: the period, the unit, the file, the table. */
   #tell() {
     const { unit, step } = this.#data;
-    this.#part("[data-period]").textContent = `${when(this.#from)} to ${when(this.#to)}`;
+    this.#part("[data-period]").textContent = gettext("%(first)s to %(last)s", { first: when(this.#from), last: when(this.#to) });
     this.#part("[data-unit]").textContent = unit;
     this.#part("[data-step-title]").textContent = TITLES[step];
     const link = this.#part("[data-csv-link]");
@@ -210,7 +211,7 @@ class Trends {
     this.#drawLegend(columns);
     this.#chart?.destroy();
     this.#chart = null;
-    this.#say(isEmpty ? "Nothing was measured in this time." : "");
+    this.#say(isEmpty ? gettext("Nothing was measured in this time.") : "");
     if (!isEmpty) this.#chart = new globalThis.uPlot(this.#options(columns[0]), columns, this.#plot);
   }
 
@@ -220,10 +221,11 @@ class Trends {
       const means = columns[1 + place * 4].filter((value) => value !== null);
       const mean = means.length ? means.reduce((sum, value) => sum + value) / means.length : null;
       const filled = columns[4 + place * 4].filter((value) => value !== null).length;
-      const text = mean === null ? "not measured" : `mean ${number(mean, 1)} ${unit}`;
-      return legendItem(stack.name, `${text}${filled ? `, ${filled} substituted` : ""}`, `series-${(place % COLOURS) + 1}`, DASHES[place % DASHES.length]);
+      const text = mean === null ? gettext("not measured") : gettext("mean %(mean)s %(unit)s", { mean: number(mean, 1), unit });
+      const more = filled ? gettext(", %(count)s substituted", { count: filled }) : "";
+      return legendItem(stack.name, text + more, `series-${(place % COLOURS) + 1}`, DASHES[place % DASHES.length]);
     });
-    if (this.#before) items.push(legendItem("The time before", "all chimneys", "before", [3, 3]));
+    if (this.#before) items.push(legendItem(gettext("The time before"), gettext("all chimneys"), "before", [3, 3]));
     this.#part("[data-chart-legend]").replaceChildren(...items);
     this.#plot.setAttribute("role", "img");
     this.#plot.setAttribute("aria-label", `${this.#part("[data-period]").textContent}. ${items.map((item) => item.textContent.trim()).join("; ")}`);
@@ -299,12 +301,13 @@ class Trends {
     const lines = this.#data.stacks.map((stack, place) => {
       const [mean, most, least, substituted] = [0, 1, 2, 3].map((offset) => chart.data[1 + place * 4 + offset][index]);
       const range = mean === null || least === null ? "" : ` (${number(least, 1)}–${number(most, 1)})`;
-      const text = mean !== null ? `${number(mean, 1)}${range}` : substituted !== null ? `substituted by ${number(substituted, 1)}` : "not measured";
+      const other = substituted !== null ? gettext("substituted by %(value)s", { value: number(substituted, 1) }) : gettext("not measured");
+      const text = mean !== null ? `${number(mean, 1)}${range}` : other;
       return Object.assign(document.createElement("span"), { textContent: `${stack.name}: ${text}` });
     });
     if (this.#before) {
       const value = chart.data.at(-1)[index];
-      lines.push(Object.assign(document.createElement("span"), { textContent: `All, the time before: ${number(value, 1)}` }));
+      lines.push(Object.assign(document.createElement("span"), { textContent: gettext("All, the time before: %(value)s", { value: number(value, 1) }) }));
     }
     return [head, ...lines];
   }
