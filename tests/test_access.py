@@ -24,6 +24,8 @@ PUBLIC = {
     ("POST", "/logout"),
     ("POST", "/preferences"),
     ("GET", "/reports/key.pem"),
+    ("GET", "/sw.js"),
+    ("GET", "/offline"),
     ("GET", "/register"),
     ("POST", "/register"),
     ("GET", "/registered"),

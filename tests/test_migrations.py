@@ -28,6 +28,7 @@ EVERY = [
     "0009_accounts",
     "0010_quarantine",
     "0011_alerts",
+    "0012_photos",
     "0014_wood_prices",
     "0015_reports",
 ]

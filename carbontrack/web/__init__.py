@@ -19,7 +19,9 @@ from carbontrack.web import (
     compare_pages,
     device_pages,
     edge,
+    entry_pages,
     factory_report_pages,
+    installed,
     leaderboard_pages,
     ledger_pages,
     network_map,
@@ -95,6 +97,7 @@ def _add_routes(app: web.Application) -> None:
     of_people = (pages, telling_pages, alert_pages, alert_rule_pages, account_pages, people_pages, audit_pages)
     of_factories = (
         ledger_pages,
+        entry_pages,
         combustion_pages,
         target_pages,
         factory_report_pages,
@@ -106,7 +109,7 @@ def _add_routes(app: web.Application) -> None:
         upload_pages,
     )
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages)
-    for part in (*of_people, api, *of_factories, *of_the_network, ops):
+    for part in (*of_people, api, *of_factories, *of_the_network, installed, ops):
         part.add_routes(app)
     app.router.add_get("/static/{path:.+}", _static)
 

@@ -16,13 +16,14 @@ from carbontrack.web.services import SERVICES
 Network = IPv4Network | IPv6Network
 
 DIRECTIVES: Mapping[str, str] = {
-    "default-src": "'none'",  # what is not named below: frames, plug-ins, workers, media
+    "default-src": "'none'",  # what is not named below: frames, plug-ins, media
     "script-src": "'self'",
     "style-src": "'self'",
     "img-src": "'self' data:",
     "font-src": "'self'",
     "connect-src": "'self'",
     "manifest-src": "'self'",
+    "worker-src": "'self'",  # the service worker (web/static/sw.js)
     # Those that default-src says nothing about.
     "form-action": "'self'",
     "base-uri": "'none'",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,12 @@ class Environments:
 ENVIRONMENTS = web.AppKey("environments", Environments)
 
 
+@cache
+def versioned(name: str) -> str:
+    """The address of a static file, with the hash of its content."""
+    return f"/static/{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"
+
+
 def set_up(app: web.Application, services: Services) -> None:
     """Give the application its templates."""
     environment = aiohttp_jinja2.setup(
@@ -95,14 +102,7 @@ def set_up(app: web.Application, services: Services) -> None:
     environment.install_gettext_callables(gettext, plural_form, newstyle=True)  # type: ignore[attr-defined]  # by the extension
     environment.globals["reader"] = reader
     app[ENVIRONMENTS] = Environments(environment)
-    versions: dict[str, str] = {}
-
-    def static_url(name: str) -> str:
-        if name not in versions:
-            versions[name] = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
-        return f"/static/{name}?v={versions[name]}"
-
-    environment.globals["static_url"] = static_url
+    environment.globals["static_url"] = versioned
     environment.globals["version"] = services.version
     environment.globals["shortest_password"] = SHORTEST_PASSWORD
 
