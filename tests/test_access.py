@@ -24,6 +24,7 @@ PUBLIC = {
     ("POST", "/logout"),
     ("POST", "/preferences"),
     ("GET", "/reports/key.pem"),
+    ("GET", "/shared/{token}"),
     ("GET", "/sw.js"),
     ("GET", "/offline"),
     ("GET", "/register"),

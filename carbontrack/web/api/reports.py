@@ -201,7 +201,7 @@ async def step(request: web.Request, body: StepInput) -> ReportOut:
 
 
 class FileQuery(Input):
-    format: str = Field("pdf", max_length=40, examples=["pdf"])
+    format: str = Field("json", max_length=40, examples=["pdf"])
     """The name of a format: those that are there say the error's text and `carbontrack report formats`."""
 
 
