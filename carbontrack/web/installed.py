@@ -9,7 +9,8 @@ from functools import cache
 from aiohttp import web
 
 from carbontrack.web.access import public
-from carbontrack.web.templating import STATIC, render, versioned
+from carbontrack.web.static_files import STATIC, imports, url
+from carbontrack.web.templating import render
 
 WORKER = "sw.js"
 LINKED = (
@@ -21,9 +22,7 @@ LINKED = (
     "installed.js",
     "offline.js",
 )
-"""What pages link to by an address with a hash."""
-IMPORTED = ("format.js", "local.js", "outbox.js", "photo.js", "words.js")
-"""What those scripts import, by name alone."""
+"""What the page of entries and the page without a link need; what the scripts among them import comes along."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -35,8 +34,10 @@ def add_routes(app: web.Application) -> None:
 @cache
 def _worker_text() -> str:
     """The service worker with the files that it keeps; it is another one as soon as one of them is."""
-    shell = [versioned(name) for name in LINKED] + [f"/static/{name}" for name in IMPORTED]
-    digest = hashlib.sha256(b"".join((STATIC / name).read_bytes() for name in (*LINKED, *IMPORTED, WORKER)))
+    imported = {other for name in LINKED if name.endswith(".js") for other in imports(name)}
+    names = [*LINKED, *sorted(imported - set(LINKED))]
+    shell = [url(name) for name in names]
+    digest = hashlib.sha256(b"".join((STATIC / name).read_bytes() for name in (*names, WORKER)))
     head = f"const VERSION = {json.dumps(digest.hexdigest()[:12])};\nconst SHELL = {json.dumps(shell)};\n"
     return head + (STATIC / WORKER).read_text(encoding="utf-8")
 

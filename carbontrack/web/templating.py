@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from aiohttp import web
 from carbontrack.health import FLAG_TEXTS
 from carbontrack.model import User, UserStatus
 from carbontrack.passwords import SHORTEST_PASSWORD
-from carbontrack.web import present
-from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, REGISTRY_ROLES, TOKEN, USER, Handler, scope
+from carbontrack.web import present, static_files
+from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, REGISTRY_ROLES, USER, Handler, scope
 from carbontrack.web.notices import forget_notice, waiting_notice
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.words import (
@@ -26,7 +24,6 @@ from carbontrack.words import (
     RATE_COOKIE,
     RATES,
     gettext,
-    in_language_of,
     plural_form,
     preferred,
     reader,
@@ -35,7 +32,6 @@ from carbontrack.words import (
 )
 
 HERE = Path(__file__).parent
-STATIC = HERE / "static"
 PEOPLE = "/hq/people/"
 FACTORIES = "/hq/factories/"
 DEVICES = "/hq/devices"
@@ -80,12 +76,6 @@ class Environments:
 ENVIRONMENTS = web.AppKey("environments", Environments)
 
 
-@cache
-def versioned(name: str) -> str:
-    """The address of a static file, with the hash of its content."""
-    return f"/static/{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"
-
-
 def set_up(app: web.Application, services: Services) -> None:
     """Give the application its templates."""
     environment = aiohttp_jinja2.setup(
@@ -102,7 +92,8 @@ def set_up(app: web.Application, services: Services) -> None:
     environment.install_gettext_callables(gettext, plural_form, newstyle=True)  # type: ignore[attr-defined]  # by the extension
     environment.globals["reader"] = reader
     app[ENVIRONMENTS] = Environments(environment)
-    environment.globals["static_url"] = versioned
+    environment.globals["static_url"] = static_files.url
+    environment.globals["module"] = static_files.module
     environment.globals["version"] = services.version
     environment.globals["shortest_password"] = SHORTEST_PASSWORD
 
@@ -118,8 +109,6 @@ async def write_in_their_language(request: web.Request, handler: Handler) -> web
 @web.middleware
 async def count_waiting(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Everybody sees on every page how many alerts wait, and whoever lets people in how many of those do."""
-    if USER in request and TOKEN not in request:
-        write_for(in_language_of(request[USER], reader()))
     if USER in request and not request.path.startswith(("/api/", "/static/")):
         store, user = request.app[SERVICES].store, request[USER]
         waiting = {ALERTS: await store.unseen_alerts(scope(user))}

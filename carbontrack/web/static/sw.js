@@ -30,7 +30,7 @@ addEventListener("fetch", (event) => {
   }
   if (request.method !== "GET") return;
   if (url.pathname.startsWith("/static/")) {
-    event.respondWith(url.searchParams.has("v") ? fromCache(request) : fromNetwork(request));
+    event.respondWith(url.pathname.startsWith("/static/~") ? fromCache(request) : fromNetwork(request));
   } else if (ENTRIES.test(url.pathname) && isPage(request)) {
     event.respondWith(entriesPage(event, url));
   } else if (request.mode === "navigate") {
