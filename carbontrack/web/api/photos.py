@@ -32,7 +32,9 @@ class PhotoOut(Output):
     number: int
     """From 1, within the entry."""
     sha256: str
+    """Of its bytes."""
     media_type: str
+    """What it is: `image/jpeg`, `image/png` or `image/webp`."""
     width: int
     """Pixels."""
     height: int
