@@ -290,7 +290,8 @@ def _body(described: contract.Operation, schemas: _Schemas) -> RequestBody | Non
         media: MediaType.model_validate({"schema": it if isinstance(it, dict) else schemas.of(it, "validation")})
         for media, it in described.reads.items()
     }
-    return RequestBody(content=read, required=False)
+    is_file = all(isinstance(it, dict) for it in described.reads.values())  # of a table there is a form as well
+    return RequestBody(content=read, required=is_file)
 
 
 def _responses(route: Route, schemas: _Schemas, *, is_public: bool) -> dict[str, Response | Reference]:

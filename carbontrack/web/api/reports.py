@@ -20,6 +20,14 @@ from carbontrack.web.report_access import STEP_ROLES, StepName, job_for, own_fac
 from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, id_before, path_id, write_cursor, zoned
 from carbontrack.web.services import SERVICES
 
+MEDIA = (
+    "application/json",
+    "application/pdf",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "application/zip",
+)
+"""Of our own formats; a plugin's format has its own."""
+
 
 def add_routes(app: web.Application) -> None:
     """Add these routes to the application."""
@@ -218,7 +226,7 @@ class FileQuery(Input):
     """The name of a format: those that are there say the error's text and `carbontrack report formats`."""
 
 
-@operation(Tag.REPORTS, EVERYBODY, media=("application/octet-stream",), problems=(404, 502))
+@operation(Tag.REPORTS, EVERYBODY, media=MEDIA, problems=(404, 502))
 async def file(request: web.Request, query: FileQuery) -> web.StreamResponse:
     """A report as a file of a format, sealed. The same report gives the same bytes."""
     try:
