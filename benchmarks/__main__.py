@@ -3,7 +3,20 @@
 import signal
 import sys
 
-from benchmarks import alerts, api, growth, ingest, over_http, peers, plugins, recompute, reports, score
+from benchmarks import (
+    alerts,
+    api,
+    growth,
+    ingest,
+    over_http,
+    pages,
+    peers,
+    plugins,
+    recompute,
+    reports,
+    score,
+    watchers,
+)
 
 BENCHMARKS = {
     "alerts": alerts.main,
@@ -11,11 +24,13 @@ BENCHMARKS = {
     "growth": growth.main,
     "http": over_http.main,
     "ingest": ingest.main,
+    "pages": pages.main,
     "peers": peers.main,
     "plugins": plugins.main,
     "recompute": recompute.main,
     "reports": reports.main,
     "score": score.main,
+    "watchers": watchers.main,
 }
 
 if __name__ == "__main__":

@@ -369,6 +369,7 @@ class AuditAction(StrEnum):
     ENERGY_ENTRY_ADDED = "energy_entry.added"
     ENERGY_ENTRY_CHANGED = "energy_entry.changed"
     ENERGY_ENTRY_WITHDRAWN = "energy_entry.withdrawn"
+    ENERGY_ENTRY_PHOTO_ADDED = "energy_entry.photo_added"
     PRODUCTION_ENTRY_ADDED = "production_entry.added"
     PRODUCTION_ENTRY_CHANGED = "production_entry.changed"
     PRODUCTION_ENTRY_WITHDRAWN = "production_entry.withdrawn"

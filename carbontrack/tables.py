@@ -445,6 +445,29 @@ class ProductionEntryRow(Model):
         indexes = (("factory_id", "period_start"),)
 
 
+# A photo of what proves an entry, such as a delivery note. It belongs to the entry and not to one version of it.
+class EntryPhotoRow(Model):
+    id = fields.IntField(primary_key=True)
+    factory: fields.ForeignKeyRelation[FactoryRow] = fields.ForeignKeyField(
+        f"{APP}.FactoryRow", related_name="photos", on_delete=fields.RESTRICT
+    )
+    factory_id: int
+    entry_id = fields.BigIntField()
+    number = fields.IntField()  # from 1, within the entry
+    sha256 = fields.CharField(max_length=64)
+    media_type = fields.CharField(max_length=20)
+    width = fields.IntField()
+    height = fields.IntField()
+    size = fields.IntField()
+    content = fields.BinaryField()
+    author = fields.CharField(max_length=200)
+    added_at = fields.DatetimeField()
+
+    class Meta:
+        table = "entry_photo"
+        unique_together = (("entry_id", "number"), ("entry_id", "sha256"))
+
+
 class TargetRow(Model):
     id = fields.IntField(primary_key=True)
     factory: fields.ForeignKeyRelation[FactoryRow] = fields.ForeignKeyField(

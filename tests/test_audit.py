@@ -69,6 +69,7 @@ async def change_everything(store: Store) -> None:
     await store.remove_device("dev-001", by=HQ)
     wood = EnergyEntry(0, 1, kangaita.id, EnergyType.FIREWOOD, 1600.0, "kg", NOON, NOON + DAY, moisture=0.25)
     wood = await store.add_energy_entry(wood, HQ, NOON)
+    await store.add_photo(wood.id, b"picture", "image/png", (1, 1), by=HQ, now=NOON)
     wood = await store.change_energy_entry(replace(wood, amount=1500.0), HQ, NOON, "read again, café")
     await store.change_energy_entry(replace(wood, withdrawn=True), HQ, NOON, "typed twice")
     tea = await store.add_production_entry(ProductionEntry(0, 1, kangaita.id, NOON, NOON + DAY, None, 600.0), HQ, NOON)

@@ -46,6 +46,7 @@ PAGES_TAKE: dict[str, dict[str, list[str]]] = {
     "GET /alerts/messages": {"state": ["sent", "waiting", "failed"], "channel": ["mail"]},
     "GET /alerts/": {"show": ["all", "unseen"], "severity": ["warning"], "rule": ["hot"], "factory_id": ["2", "1"]},
     "GET /factory/{slug}/report": {"day": ["2026-03-01", "2026-02-27", "march"], "format": ["csv", "none"]},
+    "GET /factory/{slug}/entries": {"same": ["1", "2", "none"]},
     "GET /factory/{slug}/account": {"month": ["2026-03", "2026-02", "2027-01"]},
     "GET /factory/{slug}/combustion": {"by": ["month", "week", "year"], "withdrawn": ["1"]},
     "GET /factory/{slug}/targets": {"withdrawn": ["1", "2"]},

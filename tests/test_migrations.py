@@ -28,8 +28,9 @@ EVERY = [
     "0009_accounts",
     "0010_quarantine",
     "0011_alerts",
-    "0014_wood_prices",
-    "0015_reports",
+    "0012_photos",
+    "0013_wood_prices",
+    "0014_reports",
 ]
 NOON_TEXT = "'2026-03-01 12:00:00+00'"
 OLD_DATA = (

@@ -22,6 +22,7 @@ from carbontrack.store.ledger import ConflictError, Ledger
 from carbontrack.store.manifest import ArchiveError
 from carbontrack.store.outbox import MOST_ON_DUTY, Backlog, Entry, Outbox, OutboxState
 from carbontrack.store.people import People
+from carbontrack.store.photos import MOST_PHOTOS, EntryPhoto, Photos
 from carbontrack.store.postgres import PostgresBackend
 from carbontrack.store.quarantine import Quarantine, QuarantineState
 from carbontrack.store.readings import Readings
@@ -42,12 +43,14 @@ if TYPE_CHECKING:
 __all__ = [
     "ADJOINING",
     "MOST_ON_DUTY",
+    "MOST_PHOTOS",
     "STEPS",
     "TIER_MS",
     "ArchiveError",
     "Backlog",
     "ConflictError",
     "Entry",
+    "EntryPhoto",
     "KeptReport",
     "OutboxState",
     "QuarantineState",
@@ -72,7 +75,7 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(AlertNumbers, Alerts, Outbox, People, Readings, Tiers, Ledger, WoodPrices, Quarantine, Reports):
+class Store(AlertNumbers, Alerts, Outbox, People, Readings, Tiers, Ledger, Photos, WoodPrices, Quarantine, Reports):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(

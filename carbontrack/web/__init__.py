@@ -19,7 +19,9 @@ from carbontrack.web import (
     compare_pages,
     device_pages,
     edge,
+    entry_pages,
     factory_report_pages,
+    installed,
     leaderboard_pages,
     ledger_pages,
     network_map,
@@ -31,13 +33,14 @@ from carbontrack.web import (
     quality_pages,
     report_pages,
     setup_pages,
+    static_files,
     target_pages,
     telling_pages,
     templating,
     trend_pages,
     upload_pages,
 )
-from carbontrack.web.access import check_access, public
+from carbontrack.web.access import check_access
 from carbontrack.web.alert_rules import TRIALS
 from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.device_auth import DEVICES, DeviceAuthenticator
@@ -45,18 +48,17 @@ from carbontrack.web.errors import answer_errors
 from carbontrack.web.plugin_pages import PLUGIN_PAGES, PluginPages, find_plugin_page, show_plugin_page
 from carbontrack.web.services import SERVICES, DemoAccount, Services
 from carbontrack.web.spreadsheets import WORKBOOKS, WORKBOOKS_AT_ONCE
-from carbontrack.words import gettext
 
 __all__ = ["DemoAccount", "Services", "check_pages", "create_app"]
 
 LARGEST_BODY = 1024 * 1024
-STATIC_MAX_AGE_S = 31_536_000
 
 
 def create_app(services: Services) -> web.Application:
     """The application. Its routes are closed unless they say who may come in (:mod:`carbontrack.web.access`)."""
     middlewares = [
         edge.behind(services.trusted_proxies),
+        edge.compress,
         templating.write_in_their_language,
         answer_errors,
         find_plugin_page,
@@ -95,6 +97,7 @@ def _add_routes(app: web.Application) -> None:
     of_people = (pages, telling_pages, alert_pages, alert_rule_pages, account_pages, people_pages, audit_pages)
     of_factories = (
         ledger_pages,
+        entry_pages,
         combustion_pages,
         target_pages,
         factory_report_pages,
@@ -106,23 +109,8 @@ def _add_routes(app: web.Application) -> None:
         upload_pages,
     )
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages)
-    for part in (*of_people, api, *of_factories, *of_the_network, ops):
+    for part in (*of_people, api, *of_factories, *of_the_network, installed, ops, static_files):
         part.add_routes(app)
-    app.router.add_get("/static/{path:.+}", _static)
-
-
-@public
-async def _static(request: web.Request) -> web.StreamResponse:
-    """A file of ours. Its address carries its content's hash, so that browsers may keep it."""
-    try:
-        path = (templating.STATIC / request.match_info["path"]).resolve()
-        is_ours = path.is_relative_to(templating.STATIC) and path.is_file()
-    except (OSError, ValueError):  # no file can have such a name
-        is_ours = False
-    if not is_ours:
-        raise web.HTTPNotFound(text=gettext("There is no such file."))
-    cache = f"public, max-age={STATIC_MAX_AGE_S}, immutable" if "v" in request.query else "no-cache"
-    return web.FileResponse(path, headers={"Cache-Control": cache})
 
 
 async def _stop_streams(app: web.Application) -> None:

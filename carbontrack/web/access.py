@@ -13,7 +13,7 @@ from carbontrack.model import ApiToken, Device, Origin, Role, Scope, User
 from carbontrack.web.auth import Caller, caller_of, cookie_name, session_token
 from carbontrack.web.device_auth import DEVICES
 from carbontrack.web.services import SERVICES
-from carbontrack.words import gettext
+from carbontrack.words import gettext, in_language_of, reader, write_for
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 H = TypeVar("H", bound=Handler)
@@ -114,6 +114,8 @@ async def _check_person(request: web.Request, access: _Access) -> None:
         request[USER] = caller.user
         if caller.token is not None:
             request[TOKEN] = caller.token
+        else:  # from here on: who is refused something reads why
+            write_for(in_language_of(caller.user, reader()))
     if access.roles is None:
         return
     if caller is None:

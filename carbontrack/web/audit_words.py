@@ -48,6 +48,7 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.ENERGY_ENTRY_ADDED: N_("Energy entered"),
     AuditAction.ENERGY_ENTRY_CHANGED: N_("Energy entry changed"),
     AuditAction.ENERGY_ENTRY_WITHDRAWN: N_("Energy entry withdrawn"),
+    AuditAction.ENERGY_ENTRY_PHOTO_ADDED: N_("Photo added to an energy entry"),
     AuditAction.PRODUCTION_ENTRY_ADDED: N_("Tea entered"),
     AuditAction.PRODUCTION_ENTRY_CHANGED: N_("Tea entry changed"),
     AuditAction.PRODUCTION_ENTRY_WITHDRAWN: N_("Tea entry withdrawn"),

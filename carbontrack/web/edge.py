@@ -16,13 +16,14 @@ from carbontrack.web.services import SERVICES
 Network = IPv4Network | IPv6Network
 
 DIRECTIVES: Mapping[str, str] = {
-    "default-src": "'none'",  # what is not named below: frames, plug-ins, workers, media
+    "default-src": "'none'",  # what is not named below: frames, plug-ins, media
     "script-src": "'self'",
     "style-src": "'self'",
     "img-src": "'self' data:",
     "font-src": "'self'",
     "connect-src": "'self'",
     "manifest-src": "'self'",
+    "worker-src": "'self'",  # the service worker (web/static/sw.js)
     # Those that default-src says nothing about.
     "form-action": "'self'",
     "base-uri": "'none'",
@@ -48,6 +49,19 @@ HEADERS: Mapping[str, str] = {
 }
 SERVER = "carbontrack"
 """aiohttp would name its version and Python's."""
+
+COMPRESSED = frozenset(
+    {
+        "text/html",
+        "text/csv",
+        "application/json",
+        "application/problem+json",
+        "application/x-ndjson",
+        "application/yaml",
+    }
+)
+LEAST_BYTES = 1000
+"""Less than this fits into a packet anyway."""
 
 _SECURE = web.RequestKey("secure", bool)
 _HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?", re.ASCII)
@@ -115,6 +129,35 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     hsts_s = request.app[SERVICES].hsts_s
     if hsts_s and request.get(_SECURE, request.secure):
         headers.setdefault("Strict-Transport-Security", f"max-age={hsts_s}")
+
+
+@web.middleware
+async def compress(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Compress pages and data for whoever understands it: most links here are slow.
+
+    A secret that stays the same beside a text of a stranger's could be guessed from an answer's length. No page of ours
+    has one: a form's proof of origin is a header, and what is shown once is not shown again.
+    """
+    answer = await handler(request)
+    if (
+        isinstance(answer, web.Response)
+        and isinstance(answer.body, bytes)
+        and len(answer.body) >= LEAST_BYTES
+        and answer.content_type in COMPRESSED
+    ):
+        answer.headers.add("Vary", "Accept-Encoding")
+        if accepts_gzip(request):
+            answer.enable_compression(web.ContentCoding.gzip)
+    return answer
+
+
+def accepts_gzip(request: web.BaseRequest) -> bool:
+    """Whether whoever asks understands gzip."""
+    for part in request.headers.get("Accept-Encoding", "").lower().split(","):
+        name, _, weight = part.partition(";")
+        if name.strip() == "gzip":
+            return weight.replace(" ", "") not in {"q=0", "q=0.0", "q=0.00", "q=0.000"}
+    return False
 
 
 def _listed(headers: MultiMapping[str], name: str) -> list[str]:

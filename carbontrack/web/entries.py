@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from math import isfinite
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import Field, ValidationError, create_model
 
 from carbontrack.emissions.factors import FactorMissing
-from carbontrack.emissions.fuels import check_entry, check_period, entry_emissions, in_base_unit, unusual
+from carbontrack.emissions.fuels import (
+    UNUSUAL_TIMES,
+    USUAL_FROM,
+    check_entry,
+    check_period,
+    entry_emissions,
+    in_base_unit,
+    unusual,
+)
 from carbontrack.ledger import EnergyEntry, EnergyType, EntrySource, ProductionEntry, Sustainability
 from carbontrack.model import User
 from carbontrack.tiers import local_day
@@ -273,6 +283,44 @@ def questioned(questions: Sequence[tuple[str, str]]) -> Problem:
     )
     problem.type = UNUSUAL
     return problem
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """What a factory usually enters a day: the median, by which is judged, and from where to where most of it lies.
+
+    ``asked_below`` and ``asked_above`` are where the question begins.
+    """
+
+    median: float
+    low: float
+    high: float
+
+    @property
+    def asked_below(self) -> float:
+        return self.median / UNUSUAL_TIMES
+
+    @property
+    def asked_above(self) -> float:
+        return self.median * UNUSUAL_TIMES
+
+
+def usual_energy(earlier: Sequence[EnergyEntry]) -> Usual | None:
+    """What is usual among entries of one type, in the base unit a day; None where there are too few."""
+    return _usual([_per_day(it) for it in earlier])
+
+
+def usual_production(earlier: Sequence[ProductionEntry]) -> dict[str, Usual | None]:
+    """The same of leaf and tea, in kg a day, by field."""
+    return {name: _usual(_masses(earlier, name)) for name in ("green_leaf_kg", "made_tea_kg")}
+
+
+def _usual(per_day: Sequence[float]) -> Usual | None:
+    if len(per_day) < USUAL_FROM or (middle := median(per_day)) <= 0:
+        return None
+    ordered = sorted(per_day)
+    tenth = len(ordered) // 10
+    return Usual(middle, ordered[tenth], ordered[-1 - tenth])
 
 
 # --- how entries are shown

@@ -1,41 +1,25 @@
-"""The pages of the accounting: a factory's account, and its entries of energy and tea."""
+"""The pages of the accounting: a factory's account."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from math import fsum
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp import web
-from multidict import MultiDictProxy
-from pydantic import ValidationError
 
 from carbontrack.bookkeeping import month
 from carbontrack.emissions.accounts import REMARKS, Account, CorroborationStatus, StackInput, intensity_u_relative
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import METRIC_UNITS
 from carbontrack.emissions.uncertainty import expanded
-from carbontrack.ledger import UNITS, EnergyEntry, EnergyType, Method, Metric, Statement, Sustainability
-from carbontrack.model import Factory, User
-from carbontrack.store import RegistryError
-from carbontrack.tiers import local_day
-from carbontrack.web.access import EVERYBODY, REPORTERS, USER, WRITERS, allow, origin
-from carbontrack.web.entries import (
-    EnergyInput,
-    ProductionInput,
-    energy_entry,
-    production_entry,
-    question_energy,
-    question_production,
-)
-from carbontrack.web.errors import Problem, field_errors
+from carbontrack.ledger import EnergyType, Method, Metric, Statement, Sustainability
+from carbontrack.model import Factory
+from carbontrack.web.access import EVERYBODY, REPORTERS, USER, allow, origin
 from carbontrack.web.forms import posted
 from carbontrack.web.reader import Reader
-from carbontrack.web.rest import Id, Input, Reason, day_in
+from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
 from carbontrack.words import N_, gettext, retold
@@ -47,11 +31,18 @@ ENERGY_TITLES = {
     EnergyType.ELECTRICITY: N_("Electricity from the grid"),
     EnergyType.GENSET_ELECTRICITY: N_("Electricity from the generator"),
 }
-UNIT_TITLES = {"kg": "kg", "t": "t", "m3_stacked": "stacked m³", "litres": "litres", "kWh": "kWh", "MWh": "MWh"}
+UNIT_TITLES = {
+    "kg": N_("kg"),
+    "t": N_("t"),
+    "m3_stacked": N_("stacked m³"),
+    "litres": N_("litres"),
+    "kWh": N_("kWh"),
+    "MWh": N_("MWh"),
+}
 EVIDENCE_TITLES = {
-    Sustainability.UNKNOWN: "Not known",
-    Sustainability.YES: "Yes, with documents",
-    Sustainability.NO: "No",
+    Sustainability.UNKNOWN: N_("Not known"),
+    Sustainability.YES: N_("Yes, with documents"),
+    Sustainability.NO: N_("No"),
 }
 METHOD_TITLES = {
     Method.MEASURED: N_("Measured"),
@@ -98,10 +89,6 @@ def add_routes(app: web.Application) -> None:
     router = app.router
     router.add_get("/factory/{slug}/account", account_page)
     router.add_post("/factory/{slug}/account", report)
-    router.add_get("/factory/{slug}/entries", entries_page)
-    router.add_post("/factory/{slug}/entries/energy", add_energy)
-    router.add_post("/factory/{slug}/entries/production", add_production)
-    router.add_post("/factory/{slug}/entries/withdraw", withdraw)
 
 
 async def page_factory(request: web.Request) -> Factory:
@@ -254,147 +241,3 @@ async def report(request: web.Request) -> web.StreamResponse:
         page.set_status(409)
         return page
     raise web.HTTPSeeOther(request.path_qs)
-
-
-# --- entries
-
-
-@allow(EVERYBODY)
-async def entries_page(request: web.Request) -> web.StreamResponse:
-    """What was entered lately, and the forms for more."""
-    return await _entries_page(request, await page_factory(request))
-
-
-async def _entries_page(
-    request: web.Request,
-    factory: Factory,
-    form: Mapping[str, str] | None = None,
-    errors: Sequence[tuple[str, str]] = (),
-    questions: Sequence[tuple[str, str]] = (),
-) -> web.Response:
-    services, user = request.app[SERVICES], request[USER]
-    now = services.clock()
-    today = now.astimezone(services.time_zone).date()
-    energy = await services.store.energy_entries(factory.id, now - RECENT, now + RECENT)
-    production = await services.store.production_entries(factory.id, now - RECENT, now + RECENT)
-    page = render(
-        request,
-        "entries.html",
-        {
-            "factory": factory,
-            "section": "entries",
-            "energy": energy,
-            "production": production,
-            "stacks": await services.store.stacks(factory.id),
-            "may_write": _may_write(user),
-            "today": today.isoformat(),
-            "form": defaultdict(str, form or {}),
-            "blank": defaultdict(str),
-            "errors": _by_field(errors),
-            "questions": _by_field(questions),
-            "energy_titles": ENERGY_TITLES,
-            "unit_titles": UNIT_TITLES,
-            "units": UNITS,
-            "evidence_titles": EVIDENCE_TITLES,
-            "last_wood": next((it for it in energy if it.energy_type is EnergyType.FIREWOOD), None),
-        },
-    )
-    if errors or questions:
-        page.set_status(422)
-    return page
-
-
-def _by_field(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    return dict(reversed(pairs))  # the first of several about a field
-
-
-def _may_write(user: User) -> bool:
-    return user.role in WRITERS
-
-
-def _given(form: MultiDictProxy[Any], services: Services) -> dict[str, Any]:
-    """A form's fields as the API would send them: days instead of moments, moisture in percent."""
-    values: dict[str, Any] = {name: str(value).strip() for name, value in form.items() if str(value).strip()}
-    first, last = values.pop("first_day", ""), values.pop("last_day", "")
-    values.pop("kind", None)
-    for name in ("amount", "moisture", "stack_density_kg_per_m3", "green_leaf_kg", "made_tea_kg"):
-        if name in values:
-            values[name] = values[name].replace(" ", "").replace(",", "")
-    if "moisture" in values:
-        with suppress(ValueError):  # said by the check
-            values["moisture"] = float(values["moisture"]) / 100
-    try:
-        begin = day_in(first)
-        end = day_in(last) if last else begin
-    except ValueError:
-        return values
-    values["period_start"] = local_day(begin, services.time_zone)[0]
-    values["period_end"] = local_day(end, services.time_zone)[1]
-    return values
-
-
-@allow(WRITERS)
-async def add_energy(request: web.Request) -> web.StreamResponse:
-    """Keep an energy entry from the form, or show the form again with what was wrong; nothing typed is lost."""
-    services, factory = request.app[SERVICES], await page_factory(request)
-    form = await posted(request)
-    typed = {name: str(value) for name, value in form.items()} | {"kind": "energy"}
-    try:
-        given = EnergyInput.model_validate(_given(form, services))
-        entry = energy_entry(given, factory.id, services)
-    except (ValidationError, Problem) as error:
-        return await _entries_page(request, factory, typed, _errors(error))
-    if not given.confirmed and (question := await question_energy(entry, services)):
-        return await _entries_page(request, factory, typed, questions=[("amount", question)])
-    await services.store.add_energy_entry(entry, origin(request), services.clock())
-    raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")
-
-
-@allow(WRITERS)
-async def add_production(request: web.Request) -> web.StreamResponse:
-    """As :func:`add_energy`, for leaf and tea."""
-    services, factory = request.app[SERVICES], await page_factory(request)
-    form = await posted(request)
-    typed = {name: str(value) for name, value in form.items()} | {"kind": "production"}
-    try:
-        given = ProductionInput.model_validate(_given(form, services))
-        entry = production_entry(given, factory.id, services)
-    except (ValidationError, Problem) as error:
-        return await _entries_page(request, factory, typed, _errors(error))
-    if not given.confirmed and (questions := await question_production(entry, services)):
-        return await _entries_page(request, factory, typed, questions=questions)
-    await services.store.add_production_entry(entry, origin(request), services.clock())
-    raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")
-
-
-def _errors(error: ValidationError | Problem) -> Sequence[tuple[str, str]]:
-    pairs = error.errors if isinstance(error, Problem) else field_errors(error)
-    return [("first_day" if name.startswith(("period", "timestamp")) else name, text) for name, text in pairs]
-
-
-class WithdrawalForm(Input):
-    """Which entry, and why."""
-
-    kind: Literal["energy", "production"]
-    id: Id
-    reason: Reason = "withdrawn on the page of entries"
-
-
-@allow(WRITERS)
-async def withdraw(request: web.Request) -> web.StreamResponse:
-    """Take an entry out of the accounts; it stays in its history."""
-    services, factory = request.app[SERVICES], await page_factory(request)
-    form = WithdrawalForm.model_validate({name: str(value) for name, value in (await posted(request)).items() if value})
-    store, by, now = services.store, origin(request), services.clock()
-    found = await (store.energy_entry(form.id) if form.kind == "energy" else store.production_entry(form.id))
-    if found is None or found.factory_id != factory.id:
-        raise web.HTTPNotFound(text="There is no such entry for you.")
-    gone = replace(found, withdrawn=True)
-    try:
-        if isinstance(gone, EnergyEntry):
-            await store.change_energy_entry(gone, by, now, form.reason)
-        else:
-            await store.change_production_entry(gone, by, now, form.reason)
-    except RegistryError as error:
-        raise web.HTTPConflict(text=str(error)) from None
-    raise web.HTTPSeeOther(f"/factory/{factory.slug}/entries#recent")

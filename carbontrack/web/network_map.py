@@ -22,7 +22,8 @@ from carbontrack.web.network_pages import active_factories
 from carbontrack.web.present import rate, state_of, total_kg_per_s
 from carbontrack.web.reader import Reader
 from carbontrack.web.services import SERVICES
-from carbontrack.web.templating import STATIC, VIEW_COOKIE, render
+from carbontrack.web.static_files import STATIC
+from carbontrack.web.templating import VIEW_COOKIE, render
 from carbontrack.words import N_
 
 YEAR_S = 366 * 24 * 3600

@@ -23,7 +23,7 @@ from carbontrack.web.ledger_pages import page_factory
 from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import first_network_page, render
-from carbontrack.words import LANGUAGE_COOKIE, RATE_COOKIE, RATES, gettext
+from carbontrack.words import LANGUAGE_COOKIE, RATE_COOKIE, RATES, gettext, in_language_of, reader
 
 log = structlog.get_logger(__name__)
 
@@ -87,6 +87,9 @@ async def login(request: web.Request) -> web.StreamResponse:
         return _login_form(request, email=email, next_url=next_url, error=error_text, status=401)
     response = web.HTTPSeeOther(next_url or "/")
     set_cookie(request, response, session, services)
+    language = in_language_of(session.user, reader()).language
+    if language != reader().language:  # for pages that do not know who asks: after signing out, and of errors
+        _remember(request, response, LANGUAGE_COOKIE, language)
     raise response
 
 

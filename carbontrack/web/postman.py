@@ -63,6 +63,9 @@ def _item(path: str, method: str, operation: Mapping[str, Any]) -> dict[str, Any
     elif "multipart/form-data" in content:
         files = content["multipart/form-data"]["schema"]["properties"]
         request["body"] = {"mode": "formdata", "formdata": [{"key": name, "type": "file"} for name in files]}
+    elif content:  # a file by itself
+        request["header"].append({"key": "Content-Type", "value": next(iter(content))})
+        request["body"] = {"mode": "file", "file": {}}
     item: dict[str, Any] = {"name": operation["summary"], "request": request, "response": []}
     if operation["operationId"] == "login":
         item["event"] = [{"listen": "test", "script": {"type": "text/javascript", "exec": KEEP_TOKEN}}]

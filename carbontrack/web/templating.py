@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from aiohttp import web
 from carbontrack.health import FLAG_TEXTS
 from carbontrack.model import User, UserStatus
 from carbontrack.passwords import SHORTEST_PASSWORD
-from carbontrack.web import present
-from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, REGISTRY_ROLES, TOKEN, USER, Handler, scope
+from carbontrack.web import present, static_files
+from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, REGISTRY_ROLES, USER, Handler, scope
 from carbontrack.web.notices import forget_notice, waiting_notice
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.words import (
@@ -25,7 +24,6 @@ from carbontrack.words import (
     RATE_COOKIE,
     RATES,
     gettext,
-    in_language_of,
     plural_form,
     preferred,
     reader,
@@ -34,7 +32,6 @@ from carbontrack.words import (
 )
 
 HERE = Path(__file__).parent
-STATIC = HERE / "static"
 PEOPLE = "/hq/people/"
 FACTORIES = "/hq/factories/"
 DEVICES = "/hq/devices"
@@ -96,14 +93,8 @@ def set_up(app: web.Application, services: Services) -> None:
     environment.globals["reader"] = reader
     environment.filters["alert_title"] = lambda alert: services.rules.words(alert.rule, reader().language).title
     app[ENVIRONMENTS] = Environments(environment)
-    versions: dict[str, str] = {}
-
-    def static_url(name: str) -> str:
-        if name not in versions:
-            versions[name] = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
-        return f"/static/{name}?v={versions[name]}"
-
-    environment.globals["static_url"] = static_url
+    environment.globals["static_url"] = static_files.url
+    environment.globals["module"] = static_files.module
     environment.globals["version"] = services.version
     environment.globals["shortest_password"] = SHORTEST_PASSWORD
 
@@ -119,8 +110,6 @@ async def write_in_their_language(request: web.Request, handler: Handler) -> web
 @web.middleware
 async def count_waiting(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Everybody sees on every page how many alerts wait, and whoever lets people in how many of those do."""
-    if USER in request and TOKEN not in request:
-        write_for(in_language_of(request[USER], reader()))
     if USER in request and not request.path.startswith(("/api/", "/static/")):
         store, user = request.app[SERVICES].store, request[USER]
         waiting = {ALERTS: await store.unseen_alerts(scope(user))}

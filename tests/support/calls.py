@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
-from aiohttp import ClientSession, FormData
+from aiohttp import BytesPayload, ClientSession, FormData
 
 from tests.support import estate as make
-from tests.support.estate import CODE, DAY, Caller, Estate, Maker, Side, at
+from tests.support.estate import CODE, DAY, Caller, Estate, Maker, Side, at, png
 from tests.support.routes import Route
 from tests.support.web import PASSWORD
 from tests.support.world import NOON, SID
@@ -55,10 +55,10 @@ class Call:
         return any(callable(part) for part in (self.json, self.form, self.query)) and self.actor is None
 
 
-def table(text: str, **fields: str) -> FormData:
+def table(content: str | bytes, *, file: str = "file", **fields: str) -> FormData:
     """A form with a file in it, as a browser sends it."""
     form = FormData(fields)
-    form.add_field("file", io.BytesIO(text.encode()), filename="table.csv")
+    form.add_field(file, io.BytesIO(content.encode() if isinstance(content, str) else content), filename="table.csv")
     return form
 
 
@@ -73,6 +73,7 @@ MAKERS: Mapping[str, Maker] = {
     "/api/factories/{id}/": make.factory,
     "/api/stacks/{id}/": make.stack,
     "/api/mcu-devices/{id}/": make.device,
+    "/api/energy-entries/{id}/photos/": make.photographed_entry,
     "/api/energy-entries/{id}/": make.energy_entry,
     "/api/production-entries/{id}/": make.production_entry,
     "/api/targets/{id}/": make.target,
@@ -105,7 +106,7 @@ MAKERS: Mapping[str, Maker] = {
     "/hq/factories/{slug}/": make.slug,
 }
 """What the variable of an address stands for: the first that an address, or method and address, begins with."""
-CONSTANTS = {"name": "ct_v1", "path": "app.css", "rule": "co2-rate-high", "option": "raise_above"}
+CONSTANTS = {"name": "ct_v1", "path": "app.css", "rule": "co2-rate-high", "option": "raise_above", "photo": "1"}
 """Variables that stand for nothing of a factory's."""
 NEW_PASSWORD = "another horse with a battery"
 WOOD = {"energy_type": "firewood", "amount": 1250, "unit": "kg", "moisture": 0.25}
@@ -200,6 +201,9 @@ CALLS: Mapping[str, Call] = {
     "POST /factory/{slug}/entries/withdraw": Call(
         form=lambda it: {"kind": "energy", "id": it.made, "reason": "typed twice"}, made=make.energy_entry
     ),
+    "POST /factory/{slug}/entries/photo": Call(
+        form=lambda it: table(png(it.number), file="photo", id=it.made), made=make.energy_entry
+    ),
     "POST /factory/{slug}/combustion/price": Call(
         form=lambda it: {"kes": str(3000 + it.number), "unit": "t", "valid_from": "2026-02-01"}
     ),
@@ -285,6 +289,9 @@ CALLS: Mapping[str, Call] = {
         json=lambda it: {"note": f"read again {it.number}", "reason": "read again", "confirmed": True}
     ),
     "DELETE /api/energy-entries/{id}/": Call(query={"reason": "typed twice"}),
+    "POST /api/energy-entries/{id}/photos/": Call(
+        form=lambda it: BytesPayload(png(it.number), content_type="image/png")
+    ),
     "POST /api/energy-entries/bulk/": Call(
         form=lambda it: table(f"energy_type,amount,unit,timestamp\nfirewood,{it.number},kg,2026-02-26\n"),
         query=lambda it: {"factory_id": str(it.side.factory.id), "confirmed": "true"},

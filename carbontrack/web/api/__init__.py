@@ -17,6 +17,7 @@ from carbontrack.web.api import (
     entries,
     live,
     people,
+    photos,
     plans,
     plugins,
     quarantine,
@@ -28,8 +29,8 @@ from carbontrack.web.api import (
 from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
-    account, people, registry_routes, plans, devices, readings, device_intake, entries, bulk, accounting, compliance,
-    reports, alerts, alert_rules, telling, quarantine, plugins, audit, live, schema,
+    account, people, registry_routes, plans, devices, readings, device_intake, entries, photos, bulk, accounting,
+    compliance, reports, alerts, alert_rules, telling, quarantine, plugins, audit, live, schema,
 )  # fmt: skip
 
 

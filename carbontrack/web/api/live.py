@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from carbontrack.model import Snapshot
 from carbontrack.web.access import EVERYBODY, USER, for_canary, scope
 from carbontrack.web.auth import caller_of, session_token
 from carbontrack.web.contract import Tag, operation
+from carbontrack.web.edge import accepts_gzip
 from carbontrack.web.present import live_row
 from carbontrack.web.reader import Reader
 from carbontrack.web.rest import Input
@@ -30,8 +32,52 @@ CHECK_SESSION_S = 60.0
 _encode = msgspec.json.Encoder().encode
 
 
+class Rows:
+    """The newest row of each device as it is sent: written once, however many watch."""
+
+    def __init__(self) -> None:
+        self._written: dict[str, tuple[Snapshot, bytes]] = {}
+
+    def written(self, snapshots: Iterable[Snapshot]) -> bytes:
+        return b"[" + b",".join(map(self._row, snapshots)) + b"]"
+
+    def _row(self, snapshot: Snapshot) -> bytes:
+        known = self._written.get(snapshot.device_id)
+        if known is None or known[0] is not snapshot:
+            known = self._written[snapshot.device_id] = snapshot, _encode(live_row(snapshot))
+        return known[1]
+
+
+class Link:
+    """What goes to one watcher. Each part leaves at once, compressed where the watcher understands it.
+
+    A row is mostly the names of its fields: of 430 bytes some 60 are left. The window is small, because there are
+    hundreds of them: 50 KB each.
+    """
+
+    WINDOW_BITS = 13
+    MEMORY_LEVEL = 5
+
+    def __init__(self, request: web.Request, response: web.StreamResponse) -> None:
+        self._response = response
+        self._packer: zlib._Compress | None = None
+        response.headers["Vary"] = "Accept-Encoding"
+        if accepts_gzip(request):
+            response.headers["Content-Encoding"] = "gzip"
+            self._packer = zlib.compressobj(1, zlib.DEFLATED, 16 + self.WINDOW_BITS, self.MEMORY_LEVEL)
+
+    async def write(self, data: bytes) -> None:
+        if self._packer is not None:
+            data = self._packer.compress(data) + self._packer.flush(zlib.Z_SYNC_FLUSH)
+        await self._response.write(data)
+
+
+ROWS = web.AppKey("rows", Rows)
+
+
 def add_routes(app: web.Application) -> None:
     """Add these routes to the application."""
+    app[ROWS] = Rows()
     app.router.add_get("/api/live/", stream, allow_head=False)
     app.router.add_get("/api/canary/", canary, allow_head=False)
 
@@ -56,17 +102,19 @@ async def stream(request: web.Request, query: LiveQuery) -> web.StreamResponse:
         return await caller_of(services, token) is not None  # not signed out meanwhile, nor disabled
 
     with services.live.subscribe(scope(user)) as subscription:
-        first = _first(services.live, Reader(services, user).snapshots(), heard, scope(user))
+        first = _first(services.live, request.app[ROWS], Reader(services, user).snapshots(), heard, scope(user))
         return await _send(request, subscription, first, is_signed_in)
 
 
-def _first(live: Live, snapshots: Sequence[Snapshot], heard: str, factory_id: int | None) -> bytes:
+def _first(live: Live, rows: Rows, snapshots: Sequence[Snapshot], heard: str, factory_id: int | None) -> bytes:
     """What comes first: all rows, or to who has heard the rest what was missed."""
     told = live.since(heard)
     if told is None:
-        return _event(snapshots, "all")
+        return _event(rows.written(snapshots), "all")
     changed = live.changed_since(told, snapshots)
-    return (_event(changed) if changed else b"") + b"".join(map(_alert, live.alerts_since(told, factory_id)))
+    return (_event(rows.written(changed)) if changed else b"") + b"".join(
+        map(_alert, live.alerts_since(told, factory_id))
+    )
 
 
 @for_canary
@@ -77,7 +125,7 @@ async def canary(request: web.Request) -> web.StreamResponse:
         return True
 
     with request.app[SERVICES].live.subscribe(CANARY_FACTORY_ID) as subscription:
-        return await _send(request, subscription, _event((), "all"), always)
+        return await _send(request, subscription, _event(b"[]", "all"), always)
 
 
 async def _send(
@@ -90,19 +138,21 @@ async def _send(
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     )
-    live, checked_at = request.app[SERVICES].live, time.monotonic()
+    live, rows, checked_at = request.app[SERVICES].live, request.app[ROWS], time.monotonic()
+    link = Link(request, response)
     with contextlib.suppress(ConnectionResetError):
         await response.prepare(request)
-        await response.write(b"retry: 2000\n\n" + first + _place(live))
+        await link.write(b"retry: 2000\n\n" + first + _place(live))
         while not subscription.closed:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     changed = await subscription.changes()
             except TimeoutError:
-                await response.write(b": still here\n\n")
+                await link.write(b": still here\n\n")
             else:
                 alerts = b"".join(map(_alert, subscription.alerts()))
-                await response.write((_event(changed) if changed else b"") + alerts + _place(live))
+                told = _event(rows.written(changed)) if changed else b""
+                await link.write(told + alerts + _place(live))
                 await asyncio.sleep(PAUSE_S)
             if time.monotonic() - checked_at > CHECK_SESSION_S:
                 checked_at = time.monotonic()
@@ -115,8 +165,7 @@ def _alert(event: Mapping[str, Any]) -> bytes:
     return b"event: alert\ndata: " + _encode(event) + b"\n\n"
 
 
-def _event(snapshots: Sequence[Snapshot], name: str = "reading") -> bytes:
-    rows = _encode([live_row(snapshot) for snapshot in snapshots])
+def _event(rows: bytes, name: str = "reading") -> bytes:
     return f"event: {name}\n".encode() + b"data: " + rows + b"\n\n"
 
 

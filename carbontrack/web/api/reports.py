@@ -39,7 +39,9 @@ class ReportOut(Output):
     reference: str
     """What every file of it calls it: number and version."""
     title: str
+    """What it is of, in words."""
     factory_ids: list[int]
+    """The factories that it is of."""
     period_start: datetime
     period_end: datetime
     status: ReportStatus
@@ -55,12 +57,16 @@ class ReportOut(Output):
     """What whoever returned it said."""
     made_at: datetime
     made_by: str
+    """Who had it made."""
     prepared_at: datetime | None
     prepared_by: str
+    """Who handed it on; empty before that."""
     reviewed_at: datetime | None
     reviewed_by: str
+    """Who reviewed it; empty before that."""
     approved_at: datetime | None
     approved_by: str
+    """Who approved it; empty before that."""
 
     @classmethod
     def of(cls, kept: KeptReport) -> ReportOut:
@@ -77,7 +83,9 @@ class CheckOut(Output):
     name: str
     severity: Severity
     factory: str
+    """Its short name; empty for what concerns the report as a whole."""
     text: str
+    """What was found, and often what to do."""
 
 
 class ReportWithChecks(ReportOut):
@@ -90,11 +98,14 @@ class JobOut(Output):
 
     id: str
     title: str
+    """What it is of, in words."""
     state: JobState
     done: int
     """So many of the factories are gathered."""
     total: int
+    """So many factories there are."""
     error: str
+    """Why it failed; empty if it did not."""
     report_id: int | None
     """The report, once it is made."""
 
@@ -131,6 +142,7 @@ class NewReport(Input):
     period_start: datetime = Field(examples=["2026-02-01T00:00:00+03:00"])
     period_end: datetime = Field(examples=["2026-03-01T00:00:00+03:00"])
     title: str = Field("", max_length=200)
+    """Without one, a title is made of the factories and the period."""
     corrects: Id | None = None
     """The final report that this is the next version of; then `reason` is needed."""
     reason: str = Field("", max_length=500)
@@ -185,6 +197,7 @@ class StepInput(Input):
     step: StepName
     """`prepare` hands a draft on, `review` and `approve` are for others, `return` makes it a draft again."""
     comment: str = Field("", max_length=500)
+    """For whoever looks at it next."""
 
 
 @operation(Tag.REPORTS, WRITERS, scope=Scope.REPORTS, status=200, problems=(404, 409))
@@ -201,7 +214,7 @@ async def step(request: web.Request, body: StepInput) -> ReportOut:
 
 
 class FileQuery(Input):
-    format: str = Field("pdf", max_length=40, examples=["pdf"])
+    format: str = Field("json", max_length=40, examples=["pdf"])
     """The name of a format: those that are there say the error's text and `carbontrack report formats`."""
 
 

@@ -18,6 +18,8 @@ function show(rows) {
     if (isFirst) {
       text.setAttribute("role", "status");
       text.classList.add("arrived");
+    } else {
+      text.removeAttribute("role"); // said once: what comes every few seconds is no news
     }
   }
   const devices = [...document.querySelectorAll("[data-device]")];

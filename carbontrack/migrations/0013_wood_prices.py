@@ -7,7 +7,7 @@ from tortoise.migrations import operations as ops
 
 
 class Migration(migrations.Migration):
-    dependencies = [("carbontrack", "0011_alerts")]
+    dependencies = [("carbontrack", "0012_photos")]
 
     operations = [
         ops.CreateModel(

@@ -13,7 +13,7 @@ def of(name: str, model: str, related_name: str, null: bool = False) -> tuple[st
 
 
 class Migration(migrations.Migration):
-    dependencies = [("carbontrack", "0014_wood_prices")]
+    dependencies = [("carbontrack", "0013_wood_prices")]
 
     operations = [
         ops.CreateModel(
