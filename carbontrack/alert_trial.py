@@ -42,6 +42,7 @@ from carbontrack.model import (
 from carbontrack.store import Store, StoreUnavailable
 from carbontrack.tasks import in_thread
 from carbontrack.tiers import Measured, reading_of
+from carbontrack.words import gettext
 
 log = structlog.get_logger(__name__)
 
@@ -248,11 +249,19 @@ class _Trial:
             try:
                 await in_thread(work, max(0.1, self.deadline_s - time.monotonic()))
             except TimeoutError:
-                self.cut = f"It took longer than {self.bounds.time_s:.0f} s: try fewer days, or one factory."
+                self.cut = gettext(
+                    "It took longer than %(seconds)s s: try fewer days, or one factory.",
+                    seconds=format(self.bounds.time_s, ".0f"),
+                )
             if self.readings >= self.bounds.readings:
-                self.cut = f"There are more than {self.bounds.readings} readings: try fewer days, or one factory."
+                self.cut = gettext(
+                    "There are more than %(count)s readings: try fewer days, or one factory.",
+                    count=self.bounds.readings,
+                )
             elif len(rows) == MOST_OF_A_CHUNK:
-                self.cut = f"{stack.name} has more than {MOST_OF_A_CHUNK} readings in an hour."
+                self.cut = gettext(
+                    "%(stack)s has more than %(count)s readings in an hour.", stack=stack.name, count=MOST_OF_A_CHUNK
+                )
             at = end
             await asyncio.sleep(self.bounds.pause_s)
         self.runs += of_stack.values()
@@ -263,7 +272,7 @@ class _Trial:
         firings = sorted((firing for run in runs for firing in run.firings), key=lambda each: each.raised_at)
         fired, cut = sum(run.fired for run in runs), self.cut
         if fired > len(firings[:MOST_FIRINGS]):
-            cut = cut or f"Only the first {MOST_FIRINGS} times are told."
+            cut = cut or gettext("Only the first %(count)s times are told.", count=MOST_FIRINGS)
         late, errors = sum(run.late for run in runs), sum(run.errors for run in runs)
         return TrialResult(
             since, until, fired, tuple(firings[:MOST_FIRINGS]), self.readings, late, len(runs), errors, cut

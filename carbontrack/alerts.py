@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from carbontrack.hookspecs import AlertRule, FactoryFacts, FactoryRule, Observation, RuleWords, Verdict
 from carbontrack.hours_of_day import Hours
 from carbontrack.model import INACTIVE, AlertSettings, AlertState, Factory, Site, Standing
+from carbontrack.words import gettext
 
 R = TypeVar("R", AlertRule, FactoryRule)
 
@@ -94,8 +95,15 @@ class RuleInstance(Generic[R]):
 
     def words(self, language: str) -> RuleWords:
         """What people read of it in a language, or in English where the rule does not speak it."""
-        words = self.rule.words.get(language) or self.rule.words.get("en") or RuleWords(self.rule.title, ())
+        words = self._words_of_rule(language)
         return replace(words, title=self.title) if self.title else words
+
+    def family(self, language: str) -> str:
+        """What the rule behind it is called in a language, as far as the rule speaks it."""
+        return self._words_of_rule(language).title
+
+    def _words_of_rule(self, language: str) -> RuleWords:
+        return self.rule.words.get(language) or self.rule.words.get("en") or RuleWords(self.rule.title, ())
 
 
 def rules_at(rules: tuple[RuleInstance[R], ...], site: Site) -> tuple[RuleInstance[R], ...]:
@@ -138,7 +146,7 @@ def with_numbers(instance: RuleInstance[R], numbers: Mapping[str, float]) -> Rul
     """The alert with other numbers. Raises :class:`Unfit` where its rule's options refuse them."""
     times = {name: value for name, value in numbers.items() if name in TIMES}
     if wrong := [name for name, value in times.items() if value < 0]:
-        raise Unfit([(name, "must be at least 0") for name in wrong])
+        raise Unfit([(name, gettext("must be at least 0")) for name in wrong])
     options: BaseModel = instance.options
     own = {name: value for name, value in numbers.items() if name not in TIMES}
     try:
@@ -175,15 +183,22 @@ def adjusted(instance: RuleInstance[R], settings: AlertSettings, factory_id: int
     for each in chosen:
         bound = settings.bound(instance.name, each.option)
         if bound is None:
-            notes[each.option] = "headquarters lets factories choose this no more: the configured value counts"
+            notes[each.option] = gettext("headquarters lets factories choose this no more: the configured value counts")
             continue
         value = numbers[each.option] = min(max(each.value, bound.low), bound.high)
         if value != each.value:
-            notes[each.option] = f"headquarters allows {bound.low:g} to {bound.high:g} now: {value:g} counts"
+            notes[each.option] = gettext(
+                "headquarters allows %(low)s to %(high)s now: %(value)s counts",
+                low=format(bound.low, "g"),
+                high=format(bound.high, "g"),
+                value=format(value, "g"),
+            )
     try:
         return Adjusted(with_numbers(instance, numbers), notes)
     except Unfit as error:
-        return Adjusted(instance, notes | dict.fromkeys(numbers, f"the configured values count: {error}"))
+        return Adjusted(
+            instance, notes | dict.fromkeys(numbers, gettext("the configured values count: %(error)s", error=error))
+        )
 
 
 def rules_of_factory(

@@ -47,6 +47,7 @@ from carbontrack.meters import meter_entries
 from carbontrack.model import Factory, MonitoringPlan, Origin, Stack
 from carbontrack.store import Store
 from carbontrack.tasks import end as end_tasks
+from carbontrack.words import gettext
 
 HOUR = timedelta(hours=1)
 RECENT_S = 300.0
@@ -366,9 +367,9 @@ class Books:
         """
         start, end = whole_hours(start, end)
         if end - start > LONGEST_REPORT:
-            raise ValueError(f"a report spans {LONGEST_REPORT.days} days at most")
+            raise ValueError(gettext("a report spans %(count)s days at most", count=LONGEST_REPORT.days))
         if end > now:
-            raise ValueError("the period is not over yet: only what is measured can be reported")
+            raise ValueError(gettext("the period is not over yet: only what is measured can be reported"))
         figures, digest = await self._figures(factory, start, end)
         return await self.store.add_statement(factory.id, start, end, figures, digest, by, now, reason)
 

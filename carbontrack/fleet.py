@@ -33,6 +33,7 @@ from carbontrack.model import (
 )
 from carbontrack.overload import BURST_S
 from carbontrack.tiers import Measured, reading_of
+from carbontrack.words import N_
 
 log = structlog.get_logger(__name__)
 
@@ -50,8 +51,8 @@ NODE_RECORD_COUNTS = timedelta(days=1)
 """What a device said of itself before that says nothing about now, so it is not looked for after a start."""
 
 
-DISABLED = "The device is disabled: nothing is taken from it, so nothing is known of it."
-NOT_STARTED = "The platform has not begun to listen to it yet."
+DISABLED = N_("The device is disabled: nothing is taken from it, so nothing is known of it.")
+NOT_STARTED = N_("The platform has not begun to listen to it yet.")
 
 
 class Undelivered(Exception):

@@ -1,5 +1,7 @@
 """How a device itself is doing, apart from what it measures and from alerts: as a pure function of what is known of it.
 
+Its sentences are in the language of whoever reads (:mod:`carbontrack.words`): each look makes them anew.
+
 Nothing here begins, ends or is told to anybody. It is the state at one moment, of which each part says what it rests
 on, and what to do where it is not good.
 """
@@ -21,7 +23,8 @@ import msgspec
 from carbontrack.actor import ActorState
 from carbontrack.model import ClockQuality, Flag, Snapshot
 from carbontrack.streams import FUTURE_TOLERANCE_MS, MOST_RANGES, Stream
-from carbontrack.words import N_
+from carbontrack.words import N_, decimal
+from carbontrack.words import gettext as _
 
 FRESH_FOR = timedelta(minutes=2)
 """A node measures every 5 s: after so long 24 readings in a row are missing, which no slow link explains."""
@@ -309,53 +312,60 @@ def health_of(facts: Facts, now: datetime, fleet: FleetFirmware = NO_FIRMWARE) -
 
 
 def health_of_absent(device_id: str, why: str) -> DeviceHealth:
-    """Of a device that nobody listens to: nothing of it is known. ``why`` is a sentence."""
-    aspects = tuple(Aspect(name, HealthState.UNKNOWN, why) for name in AspectName)
+    """Of a device that nobody listens to: nothing of it is known. ``why`` is a sentence, marked for translation."""
+    aspects = tuple(Aspect(name, HealthState.UNKNOWN, _(why)) for name in AspectName)
     return DeviceHealth(device_id, HealthState.UNKNOWN, aspects)
 
 
 def _connection(facts: Facts, now: datetime) -> Aspect:
     name, snapshot, since = AspectName.CONNECTION, facts.snapshot, facts.presence_since
     rssi = facts.record.rssi_dbm if facts.record is not None else None
-    signal = f" Its last signal was {rssi:.0f} dBm." if rssi is not None else ""
     if not snapshot.online:
         gone = since or snapshot.received_at
         if gone is None:
-            advice = "Check that it is switched on, has its network, and signs in with its own id and password."
-            return Aspect(name, HealthState.ATTENTION, "Nothing has come from it yet.", advice)
+            advice = _("Check that it is switched on, has its network, and signs in with its own id and password.")
+            return Aspect(name, HealthState.ATTENTION, _("Nothing has come from it yet."), advice)
         away = max(now - gone, timedelta(0))
         state = HealthState.BAD if away > HOUR_SPOILT_AFTER else HealthState.ATTENTION
-        advice = "Check its power and its network. It keeps its readings meanwhile, and sends them when it is back."
-        return Aspect(name, state, f"Not connected, for {span_text(away)}.{signal}", advice, gone)
+        advice = _("Check its power and its network. It keeps its readings meanwhile, and sends them when it is back.")
+        text = _("Not connected, for %(span)s.", span=span_text(away))
+        if rssi is not None:
+            text += " " + _("Its last signal was %(signal)s dBm.", signal=format(rssi, ".0f"))
+        return Aspect(name, state, text, advice, gone)
     if facts.is_deaf:
-        text = "The platform itself has no connection to the broker: who is there is not known."
+        text = _("The platform itself has no connection to the broker: who is there is not known.")
         return Aspect(name, HealthState.UNKNOWN, text, since=since)
     if rssi is not None and rssi < WEAK_SIGNAL_DBM:
-        text = f"Connected, with a weak signal of {rssi:.0f} dBm."
-        advice = f"Move its antenna or the access point: it should be {WEAK_SIGNAL_DBM:.0f} dBm or more."
+        text = _("Connected, with a weak signal of %(signal)s dBm.", signal=format(rssi, ".0f"))
+        least = f"{WEAK_SIGNAL_DBM:.0f}"
+        advice = _("Move its antenna or the access point: it should be %(least)s dBm or more.", least=least)
         return Aspect(name, HealthState.ATTENTION, text, advice)
-    text = "Connected." if rssi is None else f"Connected, with a signal of {rssi:.0f} dBm."
+    text = (
+        _("Connected.")
+        if rssi is None
+        else _("Connected, with a signal of %(signal)s dBm.", signal=format(rssi, ".0f"))
+    )
     return Aspect(name, HealthState.GOOD, text, since=since)
 
 
 def _freshness(facts: Facts, now: datetime) -> Aspect:
     name, snapshot = AspectName.FRESHNESS, facts.snapshot
     if snapshot.online and facts.is_deaf:
-        text = "The platform itself has no connection to the broker: newer readings may wait there."
+        text = _("The platform itself has no connection to the broker: newer readings may wait there.")
         return Aspect(name, HealthState.UNKNOWN, text, since=snapshot.measured_at)
     if snapshot.measured_at is None:
-        advice = "Check that its sensors are connected and that it is set up to measure this chimney."
-        return Aspect(name, HealthState.ATTENTION, "It has sent no reading of this chimney yet.", advice)
+        advice = _("Check that its sensors are connected and that it is set up to measure this chimney.")
+        return Aspect(name, HealthState.ATTENTION, _("It has sent no reading of this chimney yet."), advice)
     age = max(now - snapshot.measured_at, timedelta(0))
-    text = f"The newest reading was measured {span_text(age)} ago."
+    text = _("The newest reading was measured %(span)s ago.", span=span_text(age))
     if age <= FRESH_FOR:
         return Aspect(name, HealthState.GOOD, text, since=snapshot.measured_at)
     state = HealthState.ATTENTION if age <= HOUR_SPOILT_AFTER else HealthState.BAD
-    advice = "See its connection and its clock here; if both are good, look at the device's own display."
+    advice = _("See its connection and its clock here; if both are good, look at the device's own display.")
     return Aspect(name, state, text, advice, snapshot.measured_at)
 
 
-_SET_CLOCK = "Check that it reaches a time server (NTP, UDP port 123), and the battery of its clock."
+_SET_CLOCK = N_("Check that it reaches a time server (NTP, UDP port 123), and the battery of its clock.")
 
 
 def _clock(facts: Facts) -> Aspect:
@@ -363,47 +373,62 @@ def _clock(facts: Facts) -> Aspect:
     if seen is None:
         return _clock_by_flags(facts.snapshot)
     if seen.quality == ClockQuality.UNSET:
-        return Aspect(name, HealthState.ATTENTION, FLAG_TEXTS[Flag.CLOCK_UNSET], _SET_CLOCK)
-    side = "ahead" if seen.ahead_s > 0 else "behind"
-    off = f"Its clock is {span_text(timedelta(seconds=abs(seen.ahead_s)))} {side}"
+        return Aspect(name, HealthState.ATTENTION, _(FLAG_TEXTS[Flag.CLOCK_UNSET]), _(_SET_CLOCK))
+    off = span_text(timedelta(seconds=abs(seen.ahead_s)))
     if seen.ahead_s > CLOCK_AHEAD_S:
-        return Aspect(name, HealthState.BAD, f"{off}: its times are set back to when they come.", _SET_CLOCK)
+        text = _("Its clock is %(span)s ahead: its times are set back to when they come.", span=off)
+        return Aspect(name, HealthState.BAD, text, _(_SET_CLOCK))
     if abs(seen.ahead_s) > CLOCK_OFF_S:
-        return Aspect(name, HealthState.ATTENTION, f"{off}, or its messages take so long.", _SET_CLOCK)
+        ahead = N_("Its clock is %(span)s ahead, or its messages take so long.")
+        behind = N_("Its clock is %(span)s behind, or its messages take so long.")
+        return Aspect(name, HealthState.ATTENTION, _(ahead if seen.ahead_s > 0 else behind, span=off), _(_SET_CLOCK))
     if flags & _CLOCK_JUMP:
-        return Aspect(name, HealthState.ATTENTION, FLAG_TEXTS[Flag.CLOCK_JUMP], _SET_CLOCK)
-    how = "was set and runs on by itself" if seen.quality == ClockQuality.HOLD_OVER else "is set"
-    return Aspect(name, HealthState.GOOD, f"Its clock {how}, and is right to {CLOCK_OFF_S:.0f} s.")
+        return Aspect(name, HealthState.ATTENTION, _(FLAG_TEXTS[Flag.CLOCK_JUMP]), _(_SET_CLOCK))
+    right_to = f"{CLOCK_OFF_S:.0f}"
+    if seen.quality == ClockQuality.HOLD_OVER:
+        text = _("Its clock was set and runs on by itself, and is right to %(seconds)s s.", seconds=right_to)
+    else:
+        text = _("Its clock is set, and is right to %(seconds)s s.", seconds=right_to)
+    return Aspect(name, HealthState.GOOD, text)
 
 
 def _clock_by_flags(snapshot: Snapshot) -> Aspect:
     """What the newest reading says of the clock that timed it: nothing came live since the platform started."""
     name = AspectName.CLOCK
     if snapshot.measured_at is None:
-        return Aspect(name, HealthState.UNKNOWN, "No reading has shown yet how its clock goes.")
+        return Aspect(name, HealthState.UNKNOWN, _("No reading has shown yet how its clock goes."))
     found = next((flag for flag in CLOCK_FLAGS if snapshot.flags & flag), None)
     if found is None:
-        return Aspect(name, HealthState.GOOD, "Its newest reading has a time that was believed.")
+        return Aspect(name, HealthState.GOOD, _("Its newest reading has a time that was believed."))
     state = HealthState.BAD if found is Flag.CLOCK_FUTURE else HealthState.ATTENTION
-    return Aspect(name, state, FLAG_TEXTS[found], _SET_CLOCK)
+    return Aspect(name, state, _(FLAG_TEXTS[found]), _(_SET_CLOCK))
 
 
 # Plain numbers: with members of Flag it would be most of the time that a fleet's health takes.
 _SENSOR_RULES = (
-    (HealthState.BAD, int(Flag.UNFIT_SENSOR), "Fit a CO2 sensor with a range of 20 %, or a dilution probe."),
-    (HealthState.BAD, int(FAULT_FLAGS), "Go to the chimney and look at the sensor: until then there is no valid rate."),
-    (HealthState.ATTENTION, int(ATTENTION_FLAGS), "Look again later; if it is still so, check the sensor named here."),
+    (HealthState.BAD, int(Flag.UNFIT_SENSOR), N_("Fit a CO2 sensor with a range of 20 %, or a dilution probe.")),
+    (
+        HealthState.BAD,
+        int(FAULT_FLAGS),
+        N_("Go to the chimney and look at the sensor: until then there is no valid rate."),
+    ),
+    (
+        HealthState.ATTENTION,
+        int(ATTENTION_FLAGS),
+        N_("Look again later; if it is still so, check the sensor named here."),
+    ),
 )
 
 
 def _sensors(snapshot: Snapshot) -> Aspect:
     name, flags, at = AspectName.SENSORS, snapshot.flags, snapshot.measured_at
     if at is None:
-        return Aspect(name, HealthState.UNKNOWN, "No reading has shown yet how its sensors are.")
+        return Aspect(name, HealthState.UNKNOWN, _("No reading has shown yet how its sensors are."))
     for state, mask, advice in _SENSOR_RULES:
         if hit := flags & mask:
-            return Aspect(name, state, " ".join(text for flag, text in FLAG_TEXTS.items() if hit & flag), advice)
-    return Aspect(name, HealthState.GOOD, "Its newest reading has no fault of a sensor.")
+            text = " ".join(_(text) for flag, text in FLAG_TEXTS.items() if hit & flag)
+            return Aspect(name, state, text, _(advice))
+    return Aspect(name, HealthState.GOOD, _("Its newest reading has no fault of a sensor."))
 
 
 def _backlog(facts: Facts) -> Aspect:
@@ -411,47 +436,69 @@ def _backlog(facts: Facts) -> Aspect:
     used = facts.record.ring_used if facts.record is not None else None
     room = facts.birth.capacity if facts.birth is not None else None
     share = used / room if used is not None and room is not None else 0.0
-    taken = "" if used is None else f"records in its store: {used:,}"
-    if used is not None and room is not None:
-        taken = f"{used:,} of {room:,} places of its store are taken"
+    taken = _taken(used, room)
     if not store.has_room:
-        text = f"There are {MOST_RANGES} holes in what it has sent: newer records are refused until they are filled."
-        advice = "Restart it, so that it says what it still has and what is lost."
+        text = _(
+            "There are %(count)s holes in what it has sent: newer records are refused until they are filled.",
+            count=MOST_RANGES,
+        )
+        advice = _("Restart it, so that it says what it still has and what is lost.")
         return Aspect(name, HealthState.BAD, text, advice, store.recovering_since)
     if share >= STORE_FULL_FROM:
-        advice = "Get it connected now: it is about to overwrite what nobody has."
-        return Aspect(name, HealthState.BAD, f"{taken}.", advice, store.recovering_since)
+        advice = _("Get it connected now: it is about to overwrite what nobody has.")
+        return Aspect(name, HealthState.BAD, _list(taken), advice, store.recovering_since)
     if share >= STORE_FILLS_FROM:
-        advice = "Check its network: it keeps more than it can send."
-        return Aspect(name, HealthState.ATTENTION, f"{taken}.", advice, store.recovering_since)
-    waits = [f"older records that have not come yet: {store.missing:,}"] if store.missing else []
-    waits += [f"readings of an outage that have just come: {store.recovering:,}"] if store.recovering else []
+        advice = _("Check its network: it keeps more than it can send.")
+        return Aspect(name, HealthState.ATTENTION, _list(taken), advice, store.recovering_since)
+    missing, came = decimal(store.missing), decimal(store.recovering)
+    waits = [_("older records that have not come yet: %(count)s", count=missing)] if store.missing else []
+    waits += [_("readings of an outage that have just come: %(count)s", count=came)] if store.recovering else []
     if waits:
-        text = "; ".join([*waits, *([taken] if taken else [])])
-        text = text[0].upper() + text[1:]
-        advice = "Nothing has to be done while it sends them. If it is still so tomorrow, restart it."
-        return Aspect(name, HealthState.ATTENTION, f"{text}.", advice, store.recovering_since)
+        advice = _("Nothing has to be done while it sends them. If it is still so tomorrow, restart it.")
+        return Aspect(name, HealthState.ATTENTION, _list(*waits, taken), advice, store.recovering_since)
     if not store.is_numbered and used is None:
-        return Aspect(name, HealthState.UNKNOWN, "It has not shown what it keeps.")
-    text = "Nothing that it has measured is missing here" if store.is_numbered else "Nothing is known to be missing"
-    return Aspect(name, HealthState.GOOD, f"{text}{f'; {taken}' if taken else ''}.")
+        return Aspect(name, HealthState.UNKNOWN, _("It has not shown what it keeps."))
+    text = (
+        _("nothing that it has measured is missing here") if store.is_numbered else _("nothing is known to be missing")
+    )
+    return Aspect(name, HealthState.GOOD, _list(text, taken))
+
+
+def _taken(used: int | None, room: int | None) -> str:
+    """How full a device's store is, as far as it has said."""
+    if used is None:
+        return ""
+    if room is None:
+        return _("records in its store: %(count)s", count=decimal(used))
+    return _("%(used)s of %(room)s places of its store are taken", used=decimal(used), room=decimal(room))
+
+
+def _list(*parts: str) -> str:
+    """What is known, one after the other, as one sentence."""
+    text = "; ".join(part for part in parts if part)
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _firmware(birth: Birth | None, fleet: FleetFirmware) -> Aspect:
     name, own = AspectName.FIRMWARE, birth.firmware if birth is not None else None
     if own is None:
-        text = "It has not said which firmware it runs since the platform started; it does when it connects."
+        text = _("It has not said which firmware it runs since the platform started; it does when it connects.")
         return Aspect(name, HealthState.UNKNOWN, text)
     if fleet.usual is None or fleet.newest is None:
-        return Aspect(name, HealthState.GOOD, f"It runs {own}.")
+        return Aspect(name, HealthState.GOOD, _("It runs %(version)s.", version=own))
     order = _order(own)
     if order is None:
-        return Aspect(name, HealthState.UNKNOWN, f"It runs {own}, which cannot be compared with what others run.")
+        text = _("It runs %(version)s, which cannot be compared with what others run.", version=own)
+        return Aspect(name, HealthState.UNKNOWN, text)
     if _is_newer(fleet.usual, order):
-        advice = f"Update it to {fleet.usual}{'' if fleet.newest == fleet.usual else ' or newer'}."
-        return Aspect(name, HealthState.ATTENTION, f"It runs {own}, and most devices {fleet.usual}.", advice)
-    newest = f" The newest in the fleet is {fleet.newest}." if _is_newer(fleet.newest, order) else ""
-    return Aspect(name, HealthState.GOOD, f"It runs {own}.{newest}")
+        is_newest = fleet.newest == fleet.usual
+        advice = _("Update it to %(version)s.") if is_newest else _("Update it to %(version)s or newer.")
+        text = _("It runs %(version)s, and most devices %(usual)s.", version=own, usual=fleet.usual)
+        return Aspect(name, HealthState.ATTENTION, text, advice % {"version": fleet.usual})
+    text = _("It runs %(version)s.", version=own)
+    if _is_newer(fleet.newest, order):
+        text += " " + _("The newest in the fleet is %(version)s.", version=fleet.newest)
+    return Aspect(name, HealthState.GOOD, text)
 
 
 def _is_newer(version: str, than: tuple[tuple[int, ...], bool]) -> bool:
@@ -463,20 +510,24 @@ def _processing(actor: ActorState) -> Aspect:
     name = AspectName.PROCESSING
     match actor:
         case ActorState.RUNNING:
-            return Aspect(name, HealthState.GOOD, "The platform takes what it sends.")
+            return Aspect(name, HealthState.GOOD, _("The platform takes what it sends."))
         case ActorState.BACKING_OFF:
-            advice = "Wait some minutes: it is tried again by itself, and nothing is lost. Then tell the operator."
-            return Aspect(name, HealthState.ATTENTION, "What it sent could not be taken; it is tried again.", advice)
+            advice = _("Wait some minutes: it is tried again by itself, and nothing is lost. Then tell the operator.")
+            text = _("What it sent could not be taken; it is tried again.")
+            return Aspect(name, HealthState.ATTENTION, text, advice)
         case ActorState.PARKED:
-            text = "What it sent could not be taken again and again, so it is held back."
-            return Aspect(name, HealthState.BAD, text, "The operator takes it back to work on the network page.")
-    return Aspect(name, HealthState.UNKNOWN, "The platform does not listen to it at this moment.")
+            text = _("What it sent could not be taken again and again, so it is held back.")
+            return Aspect(name, HealthState.BAD, text, _("The operator takes it back to work on the network page."))
+    return Aspect(name, HealthState.UNKNOWN, _("The platform does not listen to it at this moment."))
+
+
+_SPANS = ((86_400, N_("%(count)s days")), (3600, N_("%(count)s h")), (60, N_("%(count)s min")))
 
 
 def span_text(span: timedelta) -> str:
     """A length of time in the largest unit of which there are two or more: ``90 s``, ``12 min``, ``3 days``."""
     seconds = span.total_seconds()
-    for unit_s, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+    for unit_s, text in _SPANS:
         if seconds >= 2 * unit_s:
-            return f"{seconds // unit_s:,.0f} {unit}"
-    return f"{seconds:.0f} s"
+            return _(text, count=decimal(seconds // unit_s))
+    return _("%(count)s s", count=decimal(seconds))

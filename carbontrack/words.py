@@ -7,6 +7,7 @@ A text without a translation is shown in English.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from babel.messages.pofile import read_po
 from carbontrack.model import LOCALES, User
 
 CATALOGUES = Path(__file__).parent / "locale"
+_VALUE = re.compile(r"%\((\w+)\)s")
 LANGUAGE_COOKIE = "language"
 """What somebody has chosen before signing in."""
 LANGUAGE_TITLES: Mapping[str, str] = {"en": "English", "sw": "Kiswahili"}
@@ -111,6 +113,19 @@ def ngettext(one: str, many: str, num: int, **values: Any) -> str:
 def plural_form(one: str, many: str, num: int) -> str:
     """The same before its values are put in: templates do that by themselves."""
     return _translations(_READER.get().language).ngettext(one, many, num)
+
+
+def retold(told: str, texts: Sequence[str]) -> str:
+    """What was told in English, in the reader's language, where it is one of these texts with its values put in.
+
+    For what is kept, or hashed, in English; anything else stays as it is.
+    """
+    for text in texts:
+        parts = _VALUE.split(text)  # text, name, text, name, ...
+        pattern = "".join(f"(?P<{it}>.+)" if place % 2 else re.escape(it) for place, it in enumerate(parts))
+        if found := re.fullmatch(pattern, told):
+            return gettext(text, **found.groupdict())
+    return told
 
 
 def script_words() -> Mapping[str, str | Sequence[str]]:

@@ -36,7 +36,7 @@ DOMAINS: dict[str, tuple[list[tuple[str, str]], dict[str, dict[str, str]]]] = {
             }
         },
     ),
-    "scripts": ([("web/static/*.js", "javascript")], {}),
+    "scripts": ([("web/static/*.js", "javascript")], {"web/static/*.js": {"parse_template_string": "true"}}),
 }
 
 

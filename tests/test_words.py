@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from collections.abc import AsyncIterator, Iterator
-from datetime import date
+from datetime import date, timedelta
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from babel.messages.pofile import read_po
 
-from carbontrack.model import LOCALES
+from carbontrack.alerts import RuleInstance, numbers_of
+from carbontrack.emissions.accounts import OUT_OF_ORDER, REMARKS
+from carbontrack.health import AspectName, Facts, health_of
+from carbontrack.model import LOCALES, Finding, Snapshot
+from carbontrack.plugins import alerts as rules_of_ours
+from carbontrack.web.alert_words import labels_of
 from carbontrack.words import (
     CATALOGUES,
     LANGUAGE_TITLES,
@@ -20,12 +28,14 @@ from carbontrack.words import (
     gettext,
     ngettext,
     preferred,
+    retold,
     script_words,
     write_for,
 )
 from scripts.words import catalogues, untranslated, written
 from tests.support.html import page
 from tests.support.web import SAME_ORIGIN, Portal, running_portal
+from tests.support.world import NOON
 
 MARKS = re.compile(r"%\(\w+\)[sd]|%%|</?\w+")
 
@@ -164,3 +174,65 @@ class TestPages:
             "/preferences", data={"language": "sw"}, headers=headers, allow_redirects=False
         ) as response:
             assert response.headers["Location"] == "/"
+
+
+HOT = Finding("gas is 401 °C, the limit is 350", 401.0, 350.0, "°C")
+
+
+def rules_as_configured() -> Iterator[RuleInstance[Any]]:
+    """Each rule that comes along, with options as they would be configured."""
+    given = {
+        "limit": {"quantity": "co2_ppm", "raise_above": 2, "clear_below": 1},
+        "rate-of-change": {"quantity": "co2_ppm", "raise_above_per_min": 2, "clear_below_per_min": 1},
+    }
+    for module in pkgutil.iter_modules(rules_of_ours.__path__, f"{rules_of_ours.__name__}."):
+        plugin = import_module(module.name)
+        for hook in ("register_alert_rules", "register_factory_rules"):
+            for rule in getattr(plugin, hook, tuple)():
+                options = rule.options_model.model_validate(given.get(rule.name, {}))
+                yield RuleInstance(rule.name, rule, options, "warning", 0.0)
+
+
+class TestAlerts:
+    async def test_are_named_by_their_rule_and_keep_the_message_as_it_was_written(self, portal: Portal) -> None:
+        alert = await portal.core.store.raise_alert("dev-001", "device-silent", "critical", HOT, NOON)
+        assert alert is not None
+        client = await portal.browser("manager@example.org")
+        assert f'<a href="/alerts/{alert.id}/">{HOT.message}</a>' in await page(client, "/factory/kangaita/")
+        async with client.post("/preferences", data={"language": "sw"}, headers=SAME_ORIGIN) as response:
+            assert response.status == 200
+
+        for path in ("/factory/kangaita/", "/alerts/"):
+            shown = await page(client, path)
+            assert f'<a href="/alerts/{alert.id}/">Kifaa hakisikiki</a>' in shown
+            assert "401.0 °C, kikomo ni 350.0 °C" in shown
+            assert "Kubwa</span>" in shown
+            assert re.search(rf'lang="en">{HOT.message}<', shown)
+        words = await page(client, "/alerts/")
+        assert '"A device is not heard": "Kifaa hakisikiki"' in words, "what the stream tells in English"
+
+    @pytest.mark.parametrize("instance", list(rules_as_configured()), ids=lambda it: it.name)
+    def test_have_numbers_whose_names_and_meanings_are_translated(self, instance: RuleInstance[Any]) -> None:
+        english = labels_of(instance)
+        write_for(Reader("sw"))
+        swahili = labels_of(instance)
+        for option in numbers_of(instance):
+            assert english[option][1]
+            assert [one == other for one, other in zip(english[option], swahili[option], strict=True)] == [False] * 2
+
+
+class TestDevices:
+    def test_are_judged_in_the_language_of_the_reader(self) -> None:
+        known = Facts(Snapshot("dev-001", 1, 1, online=False, received_at=NOON))
+        write_for(Reader("sw"))
+        found = {it.name: it for it in health_of(known, NOON + timedelta(hours=3)).aspects}
+        assert found[AspectName.CONNECTION].text == "Hakijaunganishwa, kwa saa 3."
+        assert found[AspectName.CONNECTION].advice.startswith("Kagua umeme na mtandao wake.")
+
+
+class TestRemarksOfAccounts:
+    def test_are_told_in_the_language_of_the_reader_though_they_are_kept_in_english(self) -> None:
+        kept = OUT_OF_ORDER % {"stack": "Boiler 1 (100 %)", "days": 6}
+        write_for(Reader("sw"))
+        assert retold(kept, REMARKS).startswith("Boiler 1 (100 %): siku 6 mfululizo")
+        assert retold("Said by somebody else.", REMARKS) == "Said by somebody else."

@@ -34,6 +34,7 @@ from carbontrack.ledger import (
     Sustainability,
 )
 from carbontrack.model import MonitoringPlan, Stack
+from carbontrack.words import N_
 
 FORMULA_VERSION = "ct-account-1"
 CORROBORATION_BAND = (0.85, 1.15)
@@ -516,20 +517,27 @@ def combustion_view(item: StackInput) -> CombustionView | None:
     return CombustionView(item.stack.id, co2_dry, temperature_c, now, wood_saved_share(now, good))
 
 
+NO_DIESEL = N_("The generator made electricity, but no diesel was entered for it.")
+NO_WOOD = N_("No firewood was entered: nothing corroborates the measurement, and no biomass is zero-rated.")
+NO_TEA = N_("No made tea was entered: there are no intensities.")
+OUT_OF_ORDER = N_("%(stack)s: %(days)s days out of order in a row (MRR Art 45(1): tell the authority).")
+REMARKS = (NO_DIESEL, NO_WOOD, NO_TEA, OUT_OF_ORDER)
+"""In an account they are in English, for it is hashed; pages tell them in the reader's language."""
+
+
 def _remarks(lines: Sequence[_Line], stacks: Sequence[StackInput], made_tea: float | None) -> tuple[str, ...]:
     found = []
     types = {line.entry.energy_type for line in lines}
     if EnergyType.GENSET_ELECTRICITY in types and not any(
         line.entry.energy_type is EnergyType.DIESEL and line.entry.stack_id is None for line in lines
     ):
-        found.append("The generator made electricity, but no diesel was entered for it.")
+        found.append(NO_DIESEL)
     if EnergyType.FIREWOOD not in types:
-        found.append("No firewood was entered: nothing corroborates the measurement, and no biomass is zero-rated.")
+        found.append(NO_WOOD)
     if made_tea is None:
-        found.append("No made tea was entered: there are no intensities.")
+        found.append(NO_TEA)
     found += [
-        f"{item.stack.name}: {timedelta(hours=item.period.longest_gap_h).days} days out of order in a row "
-        "(MRR Art 45(1): tell the authority)."
+        OUT_OF_ORDER % {"stack": item.stack.name, "days": timedelta(hours=item.period.longest_gap_h).days}
         for item in stacks
         if item.period.must_notify
     ]

@@ -21,12 +21,12 @@ from carbontrack.web.api.telling import shown
 from carbontrack.web.errors import REFUSALS
 from carbontrack.web.forms import Form, refused, typed, without_blanks
 from carbontrack.web.notices import Notice, sent_on
-from carbontrack.web.present import filters
+from carbontrack.web.present import SEVERITY_TITLES, filters
 from carbontrack.web.rest import Id, Input, write_cursor
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import ALERTS, render
 from carbontrack.web.trend_pages import MOST_POINTS
-from carbontrack.words import LANGUAGE_TITLES
+from carbontrack.words import LANGUAGE_TITLES, N_, gettext
 
 ALERT = ALERTS + "{id:\\d{1,9}}/"
 ALERTS_SHOWN = 50
@@ -35,8 +35,13 @@ BEFORE, AFTER, LONGEST = timedelta(minutes=30), timedelta(minutes=30), timedelta
 """What the chart shows: from half an hour before an alert to half an hour after its end, and no more than this."""
 GAP_S = 30.0
 """Readings come every 5 s; after so long without one there was none, and the line has a gap."""
-SHELVES = (("1", "1 hour"), ("4", "4 hours"), ("12", "12 hours"), ("24", "a day"), ("168", "a week"))
-SEVERITIES = (("critical", "Critical"), ("warning", "Warning"), ("info", "Note"))
+SHELVES = (
+    ("1", N_("1 hour")),
+    ("4", N_("4 hours")),
+    ("12", N_("12 hours")),
+    ("24", N_("a day")),
+    ("168", N_("a week")),
+)
 
 
 def add_routes(app: web.Application) -> None:
@@ -91,7 +96,7 @@ async def alerts_page(request: web.Request) -> web.StreamResponse:
         "query": query,
         "is_network": is_network,
         "factories": [(str(number), name) for number, name in sorted(places.factories.items(), key=lambda it: it[1])],
-        "severities": SEVERITIES,
+        "severities": [(name, gettext(title)) for name, title in SEVERITY_TITLES.items()],
         "names": [(it.name, it.words(user.locale).title) for it in services.rules.instances],
         "is_filtered": bool(chosen.keys() - {"cursor"}),
         "is_later": query.cursor is not None,
@@ -167,7 +172,7 @@ async def _alert_page(request: web.Request, alert: Alert, form: Form) -> web.Res
             shown(message)
             for message in await services.store.messages(alert_id=alert.id, factory_id=scope(user), limit=20)
         ],
-        "shelves": SHELVES,
+        "shelves": [(hours, gettext(title)) for hours, title in SHELVES],
         "may_act": user.role in ALERT_ROLES,
         "series": series,
         "minutes": series.minutes() if series else (),
@@ -184,7 +189,9 @@ async def acknowledge(request: web.Request) -> web.StreamResponse:
         alert = await rules.acknowledge(request, given)
     except REFUSALS as error:
         return await _alert_page(request, await find_alert(request), refused("acknowledge", values, error))
-    raise sent_on(request, _url(alert), Notice("You have acknowledged this alert: nobody is reminded of it any more."))
+    raise sent_on(
+        request, _url(alert), Notice(gettext("You have acknowledged this alert: nobody is reminded of it any more."))
+    )
 
 
 @allow(ALERT_ROLES)
@@ -199,14 +206,16 @@ async def shelve(request: web.Request) -> web.StreamResponse:
     except REFUSALS as error:
         return await _alert_page(request, await find_alert(request), refused("shelve", values, error))
     until_text = filters(request.app[SERVICES].time_zone)["local_datetime"](until)
-    raise sent_on(request, _url(alert), Notice(f"Nobody is told of this alert before {until_text}."))
+    raise sent_on(
+        request, _url(alert), Notice(gettext("Nobody is told of this alert before %(time)s.", time=until_text))
+    )
 
 
 @allow(ALERT_ROLES)
 async def unshelve(request: web.Request) -> web.StreamResponse:
     """Have people told of it again."""
     alert = await rules.unshelve(request)
-    raise sent_on(request, _url(alert), Notice("People are told of this alert again."))
+    raise sent_on(request, _url(alert), Notice(gettext("People are told of this alert again.")))
 
 
 def _url(alert: Alert) -> str:
@@ -227,10 +236,10 @@ class _Quantity:
 
 
 QUANTITIES = (
-    _Quantity("co2_kg_per_s", "CO2", "kg/s", 4),
-    _Quantity("co2_ppm", "CO2 in the gas", "ppm", 0),
-    _Quantity("temperature_c", "Gas temperature", "°C", 1),
-    _Quantity("velocity_ms", "Gas velocity", "m/s", 2),
+    _Quantity("co2_kg_per_s", N_("CO2"), "kg/s", 4),
+    _Quantity("co2_ppm", N_("CO2 in the gas"), "ppm", 0),
+    _Quantity("temperature_c", N_("Gas temperature"), "°C", 1),
+    _Quantity("velocity_ms", N_("Gas velocity"), "m/s", 2),
 )
 
 
@@ -297,10 +306,10 @@ async def chart(request: web.Request) -> web.StreamResponse:
     alert = await find_alert(request)
     series = await _series(request.app[SERVICES], alert)
     if series is None:
-        raise web.HTTPNotFound(text="Nothing is kept of what was measured around this alert.")
+        raise web.HTTPNotFound(text=N_("Nothing is kept of what was measured around this alert."))
     return web.json_response(
         {
-            "title": series.quantity.title,
+            "title": gettext(series.quantity.title),
             "unit": series.quantity.unit,
             "digits": series.quantity.digits,
             "from": series.since.timestamp(),

@@ -15,18 +15,18 @@ from carbontrack.hookspecs import AlertRule
 from carbontrack.model import AlertAdjustment, AlertBound, AlertSettings, Factory
 from carbontrack.web import alert_rules as rules
 from carbontrack.web.access import EVERYBODY, HQ_ONLY, NETWORK_ROLES, USER, allow
+from carbontrack.web.alert_words import label_of, labels_of
 from carbontrack.web.errors import REFUSALS, Problem, refusal
 from carbontrack.web.forms import Form, refused, typed, without_blanks
 from carbontrack.web.ledger_pages import page_factory
 from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.services import SERVICES
 from carbontrack.web.templating import render
+from carbontrack.words import N_, gettext
 
 HQ = "/hq/alert-rules"
 OWN = "/factory/{slug}/alert-rules"
-DAYS = (("1", "The last day"), ("7", "The last week"), ("31", "The last 31 days"))
-UNITS = {"s": "s", "h": "h", "c": "°C", "ms": "m/s", "ppm": "ppm", "kg": "kg"}
-"""The last part of an option's name, where it is a unit, and how it is written."""
+DAYS = (("1", N_("The last day")), ("7", N_("The last week")), ("31", N_("The last 31 days")))
 LISTED = 50
 """Firings that a page lists; the timeline has them all."""
 
@@ -90,6 +90,8 @@ class Shown:
 
     instance: RuleInstance[Any]
     title: str
+    family: str
+    """What the rule behind it is called."""
     where: str
     steps: Sequence[str]
     numbers: Sequence[Number]
@@ -115,24 +117,9 @@ def _scope_words(instance: RuleInstance[Any]) -> str:
     scope = instance.scope
     parts = [", ".join(sorted(names)) for names in (scope.factories, scope.stacks, scope.devices) if names]
     if hours := rules.hours_of(instance):
-        parts.append("from {} to {}".format(*hours.split("-")))
-    return "; ".join(parts) or "everywhere, always"
-
-
-def _labels(instance: RuleInstance[Any]) -> dict[str, tuple[str, str]]:
-    """By option: what a person calls it, and what it means."""
-    own = instance.rule.options_model.model_fields
-    texts = {
-        "hold_s": "How long a breach must last before the alert is raised, in seconds.",
-        "clear_after_s": "How long all must be well before it is cleared, in seconds.",
-    } | {name: " ".join((info.description or "").split()) for name, info in own.items()}
-    return {name: (_label(name), text) for name, text in texts.items()}
-
-
-def _label(option: str) -> str:
-    """What a person calls a number: ``clear_after_s`` is "clear after, s"."""
-    *words, last = option.split("_")
-    return f"{' '.join(words)}, {UNITS[last]}" if words and last in UNITS else option.replace("_", " ")
+        first, last = hours.split("-")
+        parts.append(gettext("from %(first)s to %(last)s", first=first, last=last))
+    return "; ".join(parts) or gettext("everywhere, always")
 
 
 def _form_name(instance: RuleInstance[Any], what: str) -> str:
@@ -152,6 +139,7 @@ def _shown(
     return Shown(
         instance,
         words.title,
+        instance.rule.title if given.language == "en" else instance.family(given.language),
         _scope_words(instance),
         words.first_steps,
         numbers,
@@ -211,7 +199,7 @@ async def _hq_page(request: web.Request, given: Given) -> web.Response:
         "may_set": request[USER].role in HQ_ONLY,
         "may_try": request[USER].role in rules.TRIERS,
         "base": HQ,
-        "days": DAYS,
+        "days": [(days, gettext(title)) for days, title in DAYS],
         "listed": LISTED,
         "factories": [(str(number), name) for number, name in names.items()],
     }
@@ -221,7 +209,7 @@ async def _hq_page(request: web.Request, given: Given) -> web.Response:
 def _hq_numbers(
     instance: RuleInstance[Any], settings: AlertSettings, names: Mapping[int, str], given: Given
 ) -> list[Number]:
-    labels, found = _labels(instance), []
+    labels, found = labels_of(instance), []
     for option, configured in numbers_of(instance).items():
         bound, name = settings.bound(instance.name, option), _form_name(instance, option)
         shown = {"low": f"{bound.low:g}", "high": f"{bound.high:g}"} if bound else {}
@@ -247,8 +235,9 @@ async def hq_bound(request: web.Request) -> web.StreamResponse:
         _, clipped = await rules.set_bound(request, rules.BoundInput.model_validate(values))
     except REFUSALS as error:
         return await _hq_page(request, Given(refused(_form_name(instance, option), values, error), instance.name))
-    text = f"Kept: factories may choose {_label(option)} of {instance.name}."
-    advice = f"It clips what {clipped} of them had chosen: the nearest that is allowed counts now." if clipped else ""
+    text = gettext("Kept: factories may choose %(number)s of %(alert)s.", number=label_of(option), alert=instance.name)
+    clips = N_("It clips what %(count)s of them had chosen: the nearest that is allowed counts now.")
+    advice = gettext(clips, count=clipped) if clipped else ""
     raise sent_on(request, HQ, Notice(text, advice=advice))
 
 
@@ -258,8 +247,8 @@ async def hq_remove(request: web.Request) -> web.StreamResponse:
     instance = rules.known_rule(request)
     option = rules.known_option(request, instance)
     await rules.remove_bound(request)
-    text = f"Factories may not choose {_label(option)} of {instance.name} any more: the configured one counts."
-    raise sent_on(request, HQ, Notice(text))
+    text = N_("Factories may not choose %(number)s of %(alert)s any more: the configured one counts.")
+    raise sent_on(request, HQ, Notice(gettext(text, number=label_of(option), alert=instance.name)))
 
 
 @allow(frozenset(rules.TRIERS & NETWORK_ROLES))
@@ -323,14 +312,14 @@ async def _own_page(request: web.Request, factory: Factory, given: Given) -> web
         "may_set": request[USER].role in rules.ADJUSTERS,
         "may_try": request[USER].role in rules.TRIERS,
         "base": f"/factory/{factory.slug}/alert-rules",
-        "days": DAYS,
+        "days": [(days, gettext(title)) for days, title in DAYS],
         "listed": LISTED,
     }
     return given.form.answer(render(request, "factory_alert_rules.html", values))
 
 
 def _own_numbers(instance: RuleInstance[Any], settings: AlertSettings, factory: Factory, given: Given) -> list[Number]:
-    labels, found = _labels(instance), []
+    labels, found = labels_of(instance), []
     own = adjusted(instance, settings, factory.id)
     in_force = numbers_of(own.instance)
     chosen = {each.option: each for each in settings.adjustments_of(factory.id, instance.name)}
@@ -363,7 +352,13 @@ async def own_adjust(request: web.Request) -> web.StreamResponse:
     except REFUSALS as error:
         form = refused(_form_name(instance, option), values, error)
         return await _own_page(request, factory, Given(form, instance.name))
-    text = f"Kept: {_label(option)} of {instance.name} is {chosen.value:g} for {factory.name}, from now on."
+    text = gettext(
+        "Kept: %(number)s of %(alert)s is %(value)s for %(factory)s, from now on.",
+        number=label_of(option),
+        alert=instance.name,
+        value=format(chosen.value, "g"),
+        factory=factory.name,
+    )
     raise sent_on(request, f"/factory/{factory.slug}/alert-rules", Notice(text))
 
 
@@ -373,7 +368,12 @@ async def own_remove(request: web.Request) -> web.StreamResponse:
     factory, instance = await page_factory(request), rules.known_rule(request)
     option = rules.known_option(request, instance)
     await rules.remove_adjustment(request, factory.id)
-    text = f"{_label(option)} of {instance.name} is for {factory.name} what it is for everybody."
+    text = gettext(
+        "%(number)s of %(alert)s is for %(factory)s what it is for everybody.",
+        number=label_of(option),
+        alert=instance.name,
+        factory=factory.name,
+    )
     raise sent_on(request, f"/factory/{factory.slug}/alert-rules", Notice(text[:1].upper() + text[1:]))
 
 

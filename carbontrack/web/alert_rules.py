@@ -18,6 +18,7 @@ from carbontrack.web.access import NETWORK_ROLES, USER, may_see, origin
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Id, Input
 from carbontrack.web.services import SERVICES
+from carbontrack.words import N_, gettext
 
 ADJUSTERS = frozenset({Role.HQ_MANAGER, Role.FACTORY_MANAGER})
 """Who chooses numbers of a factory, within the bounds."""
@@ -64,7 +65,8 @@ def known_option(request: web.Request, instance: RuleInstance[Any]) -> str:
     """The number that the address names. Raises :class:`Problem` for what is no number of the alert."""
     option = request.match_info["option"]
     if option not in numbers_of(instance):
-        raise Problem(404, f"This alert has no such number. It has: {', '.join(numbers_of(instance))}.")
+        names = ", ".join(numbers_of(instance))
+        raise Problem(404, gettext("This alert has no such number. It has: %(names)s.", names=names))
     return option
 
 
@@ -78,10 +80,10 @@ def chosen_factory(user: User, factory_id: int | None) -> int:
     """Whose numbers are meant. Raises :class:`Problem` for another's, and where nobody is named."""
     if factory_id is None:
         if user.role in NETWORK_ROLES:
-            raise Problem(422, WRONG, (("factory_id", "say of which factory"),))
+            raise Problem(422, WRONG, (("factory_id", gettext("say of which factory")),))
         factory_id = user.factory_id
     if factory_id is None or not may_see(user, factory_id):
-        raise Problem(404, "There is no such factory for you.")
+        raise Problem(404, N_("There is no such factory for you."))
     return factory_id
 
 
@@ -90,7 +92,7 @@ async def set_bound(request: web.Request, given: BoundInput) -> tuple[AlertBound
     services, instance = request.app[SERVICES], known_rule(request)
     option = known_option(request, instance)
     if given.low > given.high:
-        raise Problem(422, WRONG, (("high", "must not be below the lowest"),))
+        raise Problem(422, WRONG, (("high", gettext("must not be below the lowest")),))
     for field in ("low", "high"):
         _check(instance, {option: getattr(given, field)}, field, only=option)
     bound = await services.store.set_alert_bound(instance.name, option, given.low, given.high, by=origin(request))
@@ -113,9 +115,10 @@ async def adjust(request: web.Request, factory_id: int, given: AdjustmentInput) 
     option, settings = known_option(request, instance), services.rules.settings
     bound = settings.bound(instance.name, option)
     if bound is None:
-        raise Problem(422, WRONG, (("value", "headquarters lets no factory choose this"),))
+        raise Problem(422, WRONG, (("value", gettext("headquarters lets no factory choose this")),))
     if not bound.low <= given.value <= bound.high:
-        raise Problem(422, WRONG, (("value", f"must be from {bound.low:g} to {bound.high:g}"),))
+        text = gettext("must be from %(low)s to %(high)s", low=format(bound.low, "g"), high=format(bound.high, "g"))
+        raise Problem(422, WRONG, (("value", text),))
     others = adjusted(instance, _without(settings, factory_id, instance.name, option), factory_id).instance
     _check(others, {option: given.value}, "value")
     found = await services.store.adjust_alert(factory_id, instance.name, option, given.value, by=origin(request))
@@ -158,9 +161,11 @@ async def try_it(request: web.Request, instance: RuleInstance[Any], given: TryIn
     if factory_id is not None or user.role not in NETWORK_ROLES:
         factory_id = chosen_factory(user, factory_id)
     if not isinstance(instance.rule, AlertRule):
-        raise Problem(422, "This rule looks at a factory's entries and accounts, and not at readings: try it for real.")
+        text = N_("This rule looks at a factory's entries and accounts, and not at readings: try it for real.")
+        raise Problem(422, text)
     if unknown := given.numbers.keys() - numbers_of(instance).keys():
-        raise Problem(422, WRONG, tuple((f"numbers.{name}", "is no number of this alert") for name in sorted(unknown)))
+        text = gettext("is no number of this alert")
+        raise Problem(422, WRONG, tuple((f"numbers.{name}", text) for name in sorted(unknown)))
     own = instance if factory_id is None else adjusted(instance, services.rules.settings, factory_id).instance
     try:
         tried = with_numbers(own, given.numbers)
@@ -172,7 +177,7 @@ async def try_it(request: web.Request, instance: RuleInstance[Any], given: TryIn
     sites = [site for site in await services.store.sites(factory_id) if tried.scope.has_site(site)]
     trials = request.app[TRIALS]
     if trials.locked():
-        raise Problem(409, "Another trial is running. Try again in a minute.")
+        raise Problem(409, N_("Another trial is running. Try again in a minute."))
     async with trials:
         return await try_rule(
             services.store, tried, sites, until - timedelta(days=given.days), until, Bounds(time_s=PATIENCE_S)

@@ -12,6 +12,7 @@ from carbontrack.web.access import USER, origin, scope
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Input, path_id, zoned
 from carbontrack.web.services import SERVICES
+from carbontrack.words import N_, gettext
 
 ALERT_ROLES = frozenset({Role.HQ_MANAGER, Role.OPERATOR, Role.FACTORY_MANAGER, Role.FACTORY_CLERK})
 """Who acts on alerts; all others look at them."""
@@ -34,7 +35,7 @@ async def find_alert(request: web.Request) -> Alert:
     """The alert of the address. Raises :class:`Problem` (404) for one that is not there for whoever asks."""
     found = await request.app[SERVICES].store.alert(path_id(request), scope(request[USER]))
     if found is None:
-        raise Problem(404, "There is no such alert for you.")
+        raise Problem(404, N_("There is no such alert for you."))
     return found
 
 
@@ -49,9 +50,10 @@ async def shelve(request: web.Request, given: Shelf) -> Alert:
     services, alert = request.app[SERVICES], await find_alert(request)
     now, until = services.clock(), zoned("until", given.until)
     if not now < until <= now + LONGEST_SHELF:
-        raise Problem(422, WRONG, (("until", f"must lie ahead, and at most {LONGEST_SHELF.days} days"),))
+        text = gettext("must lie ahead, and at most %(count)s days", count=LONGEST_SHELF.days)
+        raise Problem(422, WRONG, (("until", text),))
     if alert.cleared_at is not None:
-        raise Problem(409, "This alert has cleared: there is nothing to shelve.")
+        raise Problem(409, N_("This alert has cleared: there is nothing to shelve."))
     return await services.store.shelve_alert(alert.id, until, given.comment, by=origin(request))
 
 

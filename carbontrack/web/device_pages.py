@@ -21,20 +21,21 @@ from carbontrack.web.present import ASPECT_TITLES, HEALTH_TITLES
 from carbontrack.web.rest import Id, Input
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import DEVICES, render
+from carbontrack.words import N_, gettext
 
 SHOWN = 50
 """Devices on one page."""
 COUNTED = {
-    HealthState.BAD: "bad",
-    HealthState.ATTENTION: "to look at",
-    HealthState.GOOD: "good",
-    HealthState.UNKNOWN: "not known",
+    HealthState.BAD: N_("bad"),
+    HealthState.ATTENTION: N_("to look at"),
+    HealthState.GOOD: N_("good"),
+    HealthState.UNKNOWN: N_("not known"),
 }
 SORTS = {
-    "worst": "The worst first",
-    "factory": "By factory",
-    "device_id": "By device",
-    "last_seen": "Longest not seen first",
+    "worst": N_("The worst first"),
+    "factory": N_("By factory"),
+    "device_id": N_("By device"),
+    "last_seen": N_("Longest not seen first"),
 }
 
 
@@ -123,9 +124,9 @@ def _page(
         "rows": found[begin : begin + SHOWN],
         "is_filtered": bool(chosen.keys() & {"state", "factory_id"}),
         "filter": Form("filter", chosen),
-        "counts": [(title, counts[state]) for state, title in COUNTED.items() if counts[state]],
-        "states": [(state.value, title) for state, title in HEALTH_TITLES.items()],
-        "sorts": list(SORTS.items()),
+        "counts": [(gettext(title), counts[state]) for state, title in COUNTED.items() if counts[state]],
+        "states": [(state.value, gettext(title)) for state, title in HEALTH_TITLES.items()],
+        "sorts": [(name, gettext(title)) for name, title in SORTS.items()],
         "before": _turned(request, query.page - 1) if query.page > 1 else "",
         "after": _turned(request, query.page + 1) if len(found) > begin + SHOWN else "",
         "health_titles": HEALTH_TITLES,

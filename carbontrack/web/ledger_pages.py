@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from carbontrack.bookkeeping import month
-from carbontrack.emissions.accounts import Account, CorroborationStatus, StackInput, intensity_u_relative
+from carbontrack.emissions.accounts import REMARKS, Account, CorroborationStatus, StackInput, intensity_u_relative
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import METRIC_UNITS
 from carbontrack.emissions.uncertainty import expanded
@@ -22,7 +22,7 @@ from carbontrack.web.reader import Reader
 from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
-from carbontrack.words import N_
+from carbontrack.words import N_, gettext, retold
 
 RECENT = timedelta(days=45)
 ENERGY_TITLES = {
@@ -64,6 +64,16 @@ METRIC_TITLES = {
     Metric.WOOD_PER_TEA: N_("Firewood per kg made tea"),
     Metric.STACK_CO2: N_("Stack CO2"),
 }
+BUDGET_TITLES = {
+    "co2": N_("co2"),
+    "velocity": N_("velocity"),
+    "profile": N_("profile"),
+    "area": N_("area"),
+    "temperature": N_("temperature"),
+    "pressure": N_("pressure"),
+    "h2o": N_("h2o"),
+}
+"""The factors of a rate, as its uncertainty budget has them."""
 CORROBORATION_TEXTS = {
     CorroborationStatus.INSIDE: N_("Measurement and fuel agree."),
     CorroborationStatus.OUTSIDE: N_(
@@ -85,7 +95,7 @@ async def page_factory(request: web.Request) -> Factory:
     """The factory whose page it is. Raises HTTPNotFound for one that whoever asks may not see."""
     found = await Reader(request.app[SERVICES], request[USER]).factory(request.match_info["slug"])
     if found is None:
-        raise web.HTTPNotFound(text="There is no such factory for you.")
+        raise web.HTTPNotFound(text=N_("There is no such factory for you."))
     return found
 
 
@@ -95,10 +105,10 @@ def page_month(text: str, services: Services) -> tuple[date, datetime, datetime]
     try:
         first = day_in(f"{text}-01") if text else now.astimezone(services.time_zone).date().replace(day=1)
     except ValueError:
-        raise web.HTTPBadRequest(text="month must be one such as 2026-03.") from None
+        raise web.HTTPBadRequest(text=N_("month must be one such as 2026-03.")) from None
     start, end = month(first, services.time_zone)
     if start >= now:
-        raise web.HTTPBadRequest(text="That month has not begun yet.")
+        raise web.HTTPBadRequest(text=N_("That month has not begun yet."))
     return first, start, end
 
 
@@ -152,6 +162,8 @@ async def _account_page(request: web.Request, factory: Factory, error: str = "")
             }
             for target, value, status in await services.books.targets_met(found)
         ],
+        "remarks": [retold(remark, REMARKS) for remark in found.remarks],
+        "budget_titles": BUDGET_TITLES,
         "corroboration_text": CORROBORATION_TEXTS[found.corroboration.status],
         "energy_titles": ENERGY_TITLES,
         "statements": statements,
@@ -225,7 +237,7 @@ async def report(request: web.Request) -> web.StreamResponse:
             factory, start, end, by=origin(request), now=services.clock(), reason=str(form.get("reason", ""))
         )
     except ValueError as error:  # a refusal of the store is one too
-        page = await _account_page(request, factory, f"Not reported: {error}.")
+        page = await _account_page(request, factory, gettext("Not reported: %(error)s.", error=error))
         page.set_status(409)
         return page
     raise web.HTTPSeeOther(request.path_qs)

@@ -85,6 +85,20 @@ HEALTH_TITLES: Mapping[HealthState, str] = {
 }
 """The worst first."""
 
+SEVERITY_TITLES: Mapping[str, str] = {"critical": N_("Critical"), "warning": N_("Warning"), "info": N_("Note")}
+"""The worst first; static/alerts.js says the same of what comes while a page is open."""
+
+QUANTITY_TEXTS: Mapping[str, str] = {
+    "days": N_("%(value)s days"),
+    "min": N_("%(value)s min"),
+    "measured / fuel": N_("%(value)s measured / fuel"),
+    "kg/s per minute": N_("%(value)s kg/s per minute"),
+    "ppm per minute": N_("%(value)s ppm per minute"),
+    "°C per minute": N_("%(value)s °C per minute"),
+    "m/s per minute": N_("%(value)s m/s per minute"),
+}
+"""Units of our own rules that are words, with their values; all others are signs, and the same in each language."""
+
 ASPECT_TITLES: Mapping[AspectName, str] = {
     AspectName.CONNECTION: N_("Connection"),
     AspectName.FRESHNESS: N_("Freshness"),
@@ -208,6 +222,17 @@ def significant(value: float | None) -> str:
     return decimal(value, 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 4)
 
 
+def quantity(value: float | None, unit: str) -> str:
+    """What an alert was raised by, or its limit, in the rule's own unit."""
+    if unit in QUANTITY_TEXTS:
+        return gettext(QUANTITY_TEXTS[unit], value=significant(value))
+    return f"{significant(value)} {unit}".strip()
+
+
+def severity_title(severity: str) -> str:
+    return gettext(SEVERITY_TITLES[severity]) if severity in SEVERITY_TITLES else severity
+
+
 def day_text(day: date | None, pattern: str = "dd MMM y") -> str:
     return NO_VALUE if day is None else date_text(day, pattern)
 
@@ -266,6 +291,8 @@ def filters(zone: tzinfo) -> dict[str, Callable[..., Any]]:
         "day": day_text,
         "duration": duration_text,
         "significant": significant,
+        "quantity": quantity,
+        "severity_title": severity_title,
         "tonnes": tonnes,
         "percent": percent,
         "percent_of": percent_of,

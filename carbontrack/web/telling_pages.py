@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -14,7 +15,7 @@ from carbontrack.web.api.telling import DutyList, make_duty, shown
 from carbontrack.web.errors import REFUSALS, Problem
 from carbontrack.web.forms import Form, refused, typed, without_blanks
 from carbontrack.web.notices import Notice, sent_on
-from carbontrack.web.present import ROLE_TITLES
+from carbontrack.web.present import ROLE_TITLES, SEVERITY_TITLES, severity_title
 from carbontrack.web.rest import Id, Input, id_before, path_id, write_cursor
 from carbontrack.web.services import SERVICES
 from carbontrack.web.templating import ALERTS, render
@@ -54,7 +55,7 @@ async def _whose(request: web.Request) -> Factory | None:
     for factory in await request.app[SERVICES].store.factories():
         if factory.id == wanted and may_see(user, factory.id):
             return factory
-    raise Problem(404, "There is no such factory for you.")
+    raise Problem(404, N_("There is no such factory for you."))
 
 
 @allow(EVERYBODY)
@@ -68,6 +69,7 @@ async def _duty_page(request: web.Request, factory: Factory | None, wrong: Form 
     on_duty = await services.store.duty(factory.id if factory else None)
     people = await _candidates(request, factory, on_duty)
     places = {str(person.id): str(place) for place, person in enumerate(on_duty, 1)}
+    quiet = services.reloader.config.alerting.quiet_severities
     values = {
         "whose": factory,
         "on_duty": on_duty,
@@ -81,9 +83,17 @@ async def _duty_page(request: web.Request, factory: Factory | None, wrong: Form 
         "role_titles": ROLE_TITLES,
         "channels": services.reloader.config.notifications,
         "policy": services.reloader.config.alerting,
+        "severity_words": {name: severity_title(name).lower() for name in SEVERITY_TITLES},
+        "quiet_severities": _one_of([severity_title(name).lower() for name in quiet]),
     }
     page = render(request, "duty.html", values)
     return wrong.answer(page) if wrong else page
+
+
+def _one_of(words: Sequence[str]) -> str:
+    """Words as an alternative: ``note or warning``."""
+    *first, last = words or ("",)
+    return gettext("%(first)s or %(last)s", first=", ".join(first), last=last) if first else last
 
 
 async def _candidates(request: web.Request, factory: Factory | None, on_duty: list[User]) -> list[User]:

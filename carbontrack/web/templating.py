@@ -91,6 +91,7 @@ def set_up(app: web.Application, services: Services) -> None:
     environment.policies["ext.i18n.trimmed"] = True
     environment.install_gettext_callables(gettext, plural_form, newstyle=True)  # type: ignore[attr-defined]  # by the extension
     environment.globals["reader"] = reader
+    environment.filters["alert_title"] = lambda alert: services.rules.words(alert.rule, reader().language).title
     app[ENVIRONMENTS] = Environments(environment)
     environment.globals["static_url"] = static_files.url
     environment.globals["module"] = static_files.module
@@ -129,7 +130,7 @@ def render(request: web.Request, template: str, values: Mapping[str, Any], folde
         "user": user,
         "notice": notice,
         "role_title": gettext(present.ROLE_TITLES[user.role]) if user else "",
-        "script_words": _script_words(),
+        "script_words": _script_words(services),
         "menu": _menu(request, services, user),
         "path": request.path_qs,
         "languages": LANGUAGE_TITLES,
@@ -144,11 +145,13 @@ def render(request: web.Request, template: str, values: Mapping[str, Any], folde
     return response
 
 
-def _script_words() -> Mapping[str, str | Sequence[str]]:
+def _script_words(services: Services) -> Mapping[str, str | Sequence[str]]:
     """The scripts' words, and with them those of the live stream, which is in English: all hear the same."""
     words = script_words()
     sent = (*present.STATE_TITLES.values(), *FLAG_TEXTS.values())
-    return words and {**words, **{text: gettext(text) for text in sent}}
+    language, alerts = reader().language, services.rules.instances
+    titles = {alert.words("en").title: alert.words(language).title for alert in alerts} if words else {}
+    return words and {**words, **{text: gettext(text) for text in sent}, **titles}
 
 
 def first_network_page(request: web.Request) -> str:

@@ -34,7 +34,7 @@ STEPS: Mapping[str, timedelta] = {
     "day": timedelta(days=1),
     "month": timedelta(days=31),
 }
-UNITS: Mapping[str, str] = {"5min": "kg/h", "hour": "kg/h", "day": "t/day", "month": "t/month"}
+UNITS: Mapping[str, str] = {"5min": N_("kg/h"), "hour": N_("kg/h"), "day": N_("t/day"), "month": N_("t/month")}
 MEASURED = frozenset({Method.MEASURED, Method.NOT_OPERATING})
 TITLES: Mapping[str, str] = {
     "5min": N_("5 minutes"),
@@ -77,7 +77,7 @@ async def trends_page(request: web.Request) -> web.StreamResponse:
     try:
         query = TrendQuery.model_validate(chosen)
         if query.first_day and query.last_day and query.last_day < query.first_day:
-            raise Problem(422, WRONG, (("to", "must not be before the first day"),))
+            raise Problem(422, WRONG, (("to", _("must not be before the first day")),))
     except REFUSALS as error:
         wrong, query = refused("filter", chosen, error), TrendQuery()
     last = query.last_day or today
@@ -110,10 +110,10 @@ async def trends(request: web.Request) -> web.StreamResponse:
     query = DataQuery.model_validate(dict(request.query))
     for name, moment in (("from", query.since), ("to", query.until)):
         if moment.tzinfo is None or moment.year not in YEARS:
-            raise Problem(422, WRONG, ((name, "must be a time with a zone, such as 2026-03-01T12:00:00Z"),))
+            raise Problem(422, WRONG, ((name, _("must be a time with a zone, such as 2026-03-01T12:00:00Z")),))
     since, until = query.since.astimezone(UTC), query.until.astimezone(UTC)
     if not since < until:
-        raise Problem(422, WRONG, (("to", "must be after from"),))
+        raise Problem(422, WRONG, (("to", _("must be after from")),))
     found = await _trend(services, factory, since, until, query.step)
     return web.json_response(found.shown())
 
@@ -160,7 +160,7 @@ class Trend:
         return {
             "step": self.step,
             "step_s": STEPS[self.step].total_seconds(),
-            "unit": self.unit,
+            "unit": _(self.unit),
             "from": self.since.timestamp(),
             "to": self.until.timestamp(),
             "stacks": [

@@ -1,6 +1,7 @@
 // The chart on an alert's page: what was measured, the limit, and the time in which the alert fired.
 
 import { localDateTime, localTime, number } from "./format.js";
+import { gettext } from "./words.js";
 import { addTip, coloursOf, commonOptions, fit, moveTip, sizeOf, timeLabel } from "./plot.js";
 
 const TALL_PX = 300;
@@ -16,7 +17,7 @@ class AlertChart {
     this.#plot = figure.querySelector("[data-chart-plot]");
     this.#found = found;
     this.#plot.setAttribute("role", "img");
-    this.#plot.setAttribute("aria-label", `${this.#told()} The table below has the numbers.`);
+    this.#plot.setAttribute("aria-label", `${this.#told()} ${gettext("The table below has the numbers.")}`);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
     new ResizeObserver(() => fit(this.#chart, this.#plot, TALL_PX)).observe(this.#plot);
     this.#draw();
@@ -25,10 +26,13 @@ class AlertChart {
   #told() {
     const { title, unit, digits, points, limit, raised_at, cleared_at } = this.#found;
     const values = points.map((point) => point[1]).filter((value) => value !== null);
-    const range = `${number(Math.min(...values), digits)} to ${number(Math.max(...values), digits)} ${unit}`;
-    const against = limit === null ? "" : `, the limit is ${number(limit, digits)} ${unit}`;
-    const until = cleared_at === null ? "and still fires" : `to ${localDateTime(new Date(cleared_at * 1000))}`;
-    return `${title}: ${range}${against}. The alert fired from ${localDateTime(new Date(raised_at * 1000))} ${until}.`;
+    const range = { title, unit, least: number(Math.min(...values), digits), most: number(Math.max(...values), digits) };
+    const what = limit === null
+      ? gettext("%(title)s: %(least)s to %(most)s %(unit)s.", range)
+      : gettext("%(title)s: %(least)s to %(most)s %(unit)s, the limit is %(limit)s %(unit)s.", { ...range, limit: number(limit, digits) });
+    const since = localDateTime(new Date(raised_at * 1000));
+    if (cleared_at === null) return `${what} ${gettext("The alert fired from %(since)s and still fires.", { since })}`;
+    return `${what} ${gettext("The alert fired from %(since)s to %(until)s.", { since, until: localDateTime(new Date(cleared_at * 1000)) })}`;
   }
 
   #draw() {
@@ -107,7 +111,7 @@ async function start(figure) {
     new AlertChart(figure, await answer.json());
   } catch {
     const note = figure.querySelector("[data-chart-note]");
-    note.textContent = "The chart could not be loaded. The table has the numbers.";
+    note.textContent = gettext("The chart could not be loaded. The table has the numbers.");
     note.hidden = false;
   }
 }

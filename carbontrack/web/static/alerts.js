@@ -1,10 +1,12 @@
 // Alerts as they come: a note in the corner of the page, the count in the menu, and a sound for who has asked for it.
 
+import { gettext } from "./words.js";
+
 const SHOWN_MS = 20_000;
 const MOST_SHOWN = 3;
 const SOUND = "carbontrack-sound"; // off unless somebody has turned it on, in this browser
 const TONES = { critical: [880, 660, 880], warning: [660, 550], info: [550] };
-const TITLES = { critical: "Critical", warning: "Warning", info: "Note" };
+const TITLES = { critical: gettext("Critical"), warning: gettext("Warning"), info: gettext("Note") }; // as web/present.py
 
 let audio = null;
 
@@ -24,8 +26,10 @@ function show(told) {
   note.className = "toast";
   note.dataset.severity = isOver ? "over" : told.severity;
   const head = document.createElement("strong");
-  head.textContent = isOver ? `Over: ${told.title}` : `${TITLES[told.severity] ?? told.severity}: ${told.title}`;
+  const title = gettext(told.title); // the page brings the rules' titles along
+  head.textContent = isOver ? gettext("Over: %(title)s", { title }) : `${TITLES[told.severity] ?? told.severity}: ${title}`;
   const text = document.createElement("span");
+  if (document.documentElement.lang !== "en") text.lang = "en"; // a message is as its rule wrote it
   text.textContent = told.message;
   note.append(head, text);
   const place = corner();
@@ -54,7 +58,7 @@ function bump(by) {
   if (!count) {
     count = document.createElement("span");
     count.className = "waiting";
-    count.append("0", Object.assign(document.createElement("span"), { className: "hide", textContent: " not acknowledged" }));
+    count.append("0", Object.assign(document.createElement("span"), { className: "hide", textContent: ` ${gettext("not acknowledged")}` }));
     link.append(" ", count);
   }
   count.firstChild.textContent = String(Number.parseInt(count.firstChild.textContent, 10) + by);
@@ -92,7 +96,7 @@ const button = document.querySelector("[data-sound]");
 if (button) {
   const say = () => {
     button.setAttribute("aria-pressed", String(isOn()));
-    button.textContent = isOn() ? "Sound is on" : "Sound is off";
+    button.textContent = isOn() ? gettext("Sound is on") : gettext("Sound is off");
   };
   button.hidden = false;
   say();
