@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
-from playwright.async_api import CDPSession, Page
+from playwright.async_api import CDPSession, Page, ViewportSize
 
 from benchmarks.growth import REGISTER, STACKS, Bench, connected, network
 from benchmarks.publisher import Load
@@ -101,7 +101,9 @@ class Wire:
 async def slow_page(browser: Chromium, token: str, base: str, processor: int = 1) -> tuple[Page, Wire]:
     """A tab with an empty cache, on a slow link."""
     # Not `browser.new_page`: it watches where requests go, and a browser that is watched keeps nothing.
-    context = await browser.browser.new_context(base_url=base, viewport={"width": 360, "height": 740})
+    # Without the service worker, which fetches on a line of its own: it would hide bytes, and no link would slow it.
+    screen: ViewportSize = {"width": 360, "height": 740}
+    context = await browser.browser.new_context(base_url=base, viewport=screen, service_workers="block")
     tab = await context.new_page()
     if token:
         await tab.context.add_cookies([{"name": COOKIE, "value": token, "url": base}])
