@@ -355,7 +355,7 @@ def web_services(
         fleet=core.fleet,
         live=core.live,
         plugins=core.plugins,
-        report_limits=report_limits(config),
+        report_limits=Limits.of(config.plugins),
         attempts=attempts,
         reloader=core.reloader,
         metrics=core.metrics,
@@ -415,16 +415,11 @@ def books_of(config: Config, store: Store) -> Books:
     return Books(store, factors, ZoneInfo(config.site.time_zone), band)
 
 
-def report_limits(config: Config) -> Limits:
-    """What one report may take."""
-    return Limits(config.plugins.report_timeout_s, config.plugins.report_memory_mb)
-
-
 def desk_of(config: Config, books: Books, plugins: PluginHost) -> ReportDesk:
     """Where reports are made and handed out."""
 
     async def render(name: str, report: ComplianceReport) -> bytes:
-        return await plugins.render(name, report, report_limits(config))
+        return await plugins.render(name, report, Limits.of(config.plugins))
 
     return ReportDesk(
         books,

@@ -351,7 +351,7 @@ class Books:
         return programme(
             known_hours=sum(it.known_hours for it in periods),
             all_hours=sum(it.hours for it in periods),
-            submitted=[found.made_tea_kg is not None and found.wood_kg is not None for found in accounts],
+            submitted=[has_submitted(found) for found in accounts],
             statuses=statuses,
         )
 
@@ -384,6 +384,11 @@ class Books:
         stands = [(target.metric.value, value, status.value) for target, value, status in await self.targets_met(found)]
         figures = canonical_json(to_dict(found) | {"targets": stands})
         return figures, hashlib.sha256(figures.encode()).hexdigest()
+
+
+def has_submitted(account: Account) -> bool:
+    """Whether wood and tea are entered."""
+    return account.made_tea_kg is not None and account.wood_kg is not None
 
 
 Balance = Callable[[datetime], float | None]

@@ -22,6 +22,7 @@ from carbontrack.hookspecs import FactoryFacts, FactoryRule
 from carbontrack.metrics import Metrics
 from carbontrack.model import INACTIVE, AlertSettings, AlertState, Factory, Stack, Standing
 from carbontrack.notify import nobody
+from carbontrack.periods import months_later
 from carbontrack.store import Store
 
 log = structlog.get_logger(__name__)
@@ -219,7 +220,7 @@ class FactoryWatch:
 
 def _month_before(now: datetime, zone: tzinfo) -> date:
     """The first day of the last whole local month."""
-    return (now.astimezone(zone).date().replace(day=1) - timedelta(days=1)).replace(day=1)
+    return months_later(now.astimezone(zone).date(), -1)
 
 
 def _monitored_since(stacks: Iterable[Stack], zone: tzinfo) -> date | None:

@@ -16,7 +16,7 @@ from math import fsum
 
 import structlog
 
-from carbontrack.bookkeeping import Books, month, worst
+from carbontrack.bookkeeping import Books, has_submitted, month, worst
 from carbontrack.emissions.accounts import Account, Figure
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.ledger import Metric, TargetStatus
@@ -225,11 +225,6 @@ def together(factories: int, months: Iterable[FactoryMonth]) -> Together:
         meeting_target=sum(it is TargetStatus.MET for it in statuses),
         insufficient_data=sum(it is TargetStatus.INSUFFICIENT_DATA for it in statuses),
     )
-
-
-def has_submitted(account: Account) -> bool:
-    """Whether wood and tea are entered."""
-    return account.made_tea_kg is not None and account.wood_kg is not None
 
 
 def _sum(figures: Sequence[Figure]) -> Sum:

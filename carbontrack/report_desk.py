@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -177,7 +178,8 @@ class ReportDesk:
 
     async def content(self, kept: KeptReport) -> ComplianceReport:
         """A kept report with all that formats render. Raises :class:`RegistryError` where its data set is damaged."""
-        report = thawed(await self.books.store.report_dataset(kept.id))
+        held = await self.books.store.report_dataset(kept.id)
+        report = await asyncio.to_thread(thawed, held)  # a network's year has some megabytes
         if report.sha256 != kept.sha256:
             raise RegistryError(f"the data set of {kept.reference} is not as it was kept: restore it from a backup")
         signed = (
@@ -201,11 +203,7 @@ class ReportDesk:
 
         Raises KeyError without such a format, and what rendering raises.
         """
-        report = await self.content(kept)
-        key = await self._key()
-        at = place(kept.reference, kept.sha256, key.public_key())
-        body = await self.render(report_format, replace(report, seal=at))
-        return sealed(body, at, key) if at.encode() in body else body
+        return await sealed_file(await self.content(kept), await self._key(), partial(self.render, report_format))
 
     async def is_outdated(self, kept: KeptReport, factories: Sequence[Factory]) -> bool:
         """Whether the data say something else by now than what was kept."""
@@ -229,6 +227,22 @@ class ReportDesk:
 
     async def _key(self) -> Ed25519PrivateKey:
         return await asyncio.to_thread(self.key)
+
+
+async def sealed_file(
+    report: ComplianceReport, key: Ed25519PrivateKey, rendered: Callable[[ComplianceReport], Awaitable[bytes]]
+) -> bytes:
+    """A report as a file, sealed where the format has left the place for it."""
+    at = place(report.reference, report.sha256, key.public_key())
+    body = await rendered(replace(report, seal=at))
+    return sealed(body, at, key) if at.encode() in body else body
+
+
+def group_name(factories: Sequence[Factory], region: str = "") -> str:
+    """What the title of a report calls its factories; ``region`` is the one that they were chosen by."""
+    if len(factories) == 1:
+        return factories[0].name
+    return f"Region {region}" if region else f"{len(factories)} factories"
 
 
 def _sentence(text: str) -> str:

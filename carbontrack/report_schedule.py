@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import datetime, time, timedelta, tzinfo
 
 import structlog
 
 from carbontrack.config.settings import ReportSchedule
 from carbontrack.mail import Mailer, MailError
 from carbontrack.model import Factory, Origin
-from carbontrack.report_desk import Job, JobState, Order, ReportDesk, TooManyReports
+from carbontrack.periods import Period, last_over
+from carbontrack.report_desk import Job, JobState, Order, ReportDesk, TooManyReports, group_name
 
 log = structlog.get_logger(__name__)
 
@@ -26,34 +27,11 @@ GRACE = timedelta(days=20)
 """A report that is later than this is left to people: after a long time away nobody wants them all at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Period:
-    """A period that is over, in local days, and what it is called."""
-
-    first: date
-    after: date
-    name: str
-
-    def moments(self, zone: tzinfo) -> tuple[datetime, datetime]:
-        """When it begins and ends."""
-        begin, end = (datetime.combine(day, time(), zone).astimezone(UTC) for day in (self.first, self.after))
-        return begin, end
-
-
 def due(schedule: ReportSchedule, now: datetime, zone: tzinfo) -> Period | None:
     """The last period of a schedule, if its day and hour have come; None before that, and long after it."""
-    today = now.astimezone(zone).date()
-    months = MONTHS[schedule.every]
-    after = date(today.year, (today.month - 1) // months * months + 1, 1)
-    begins = datetime.combine(after.replace(day=schedule.on_day), time(schedule.at_hour), zone)
-    if not begins <= now < begins + GRACE:
-        return None
-    first = (after - timedelta(days=1)).replace(day=1)
-    for _ in range(months - 1):
-        first = (first - timedelta(days=1)).replace(day=1)
-    quarter = f"{first.year}-Q{(first.month + 2) // 3}"
-    name = {"month": f"{first:%Y-%m}", "quarter": quarter, "year": str(first.year)}[schedule.every]
-    return Period(first, after, name)
+    period = last_over(now.astimezone(zone).date(), MONTHS[schedule.every])
+    begins = datetime.combine(period.after.replace(day=schedule.on_day), time(schedule.at_hour), zone)
+    return period if begins <= now < begins + GRACE else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +58,11 @@ class ReportSchedules:
             period = due(schedule, self.clock(), self.zone)
             if period is None:
                 continue
-            factories = await self.desk.books.store.factories()
-            chosen = [it for it in factories if it.is_active and schedule.region in {"", it.region}]
+            store, (start, end) = self.desk.books.store, period.moments(self.zone)
+            there = await store.scheduled_reports(start)
+            chosen = [it for it in await store.factories() if it.is_active and schedule.region in {"", it.region}]
             for title, key, group in _groups(schedule, chosen):
-                start, end = period.moments(self.zone)
-                if await self.desk.books.store.report_of_schedule(key, start) is None:
+                if key not in there:
                     order = Order(tuple(group), start, end, f"{title}, {period.name}", schedule=key)
                     made += await self._make(schedule, order)
         return made
@@ -123,8 +101,7 @@ def _groups(schedule: ReportSchedule, factories: Sequence[Factory]) -> Iterator[
     if not factories:
         return
     if schedule.of == "together":
-        title = f"Region {schedule.region}" if schedule.region else f"{len(factories)} factories"
-        yield title, schedule.name, factories
+        yield group_name(factories, schedule.region), schedule.name, factories
         return
     for factory in factories:
         yield factory.name, f"{schedule.name}/{factory.slug}"[:120], [factory]

@@ -18,10 +18,11 @@ from carbontrack.emissions.factors import FactorSet
 from carbontrack.ledger import Day, Metric, Target, TargetStatus
 from carbontrack.model import Factory, Origin
 from carbontrack.months import FORGET_S, FRESH_S, FactoryMonth, MonthBook, together
+from carbontrack.periods import months_until
 from carbontrack.web.compare_pages import part_value
 from carbontrack.web.leaderboard_pages import spark_of, trend_of
 from carbontrack.web.network_map import Marker, apart, factory_state, first_view, marker_size, place
-from carbontrack.web.network_pages import CellState, calendar_cell, due_on, months_until
+from carbontrack.web.network_pages import CellState, calendar_cell, due_on
 from carbontrack.web.present import NO_VALUE
 from tests.support.html import Browser, page
 from tests.support.web import Portal, running_portal

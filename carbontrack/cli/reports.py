@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import calendar
-import re
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from zoneinfo import ZoneInfo
@@ -13,6 +11,7 @@ import typer
 
 from carbontrack.cli.common import ConfigOption, day_named, factory_named, load, stop, with_store
 from carbontrack.config import Config
+from carbontrack.periods import OutOfOrder, between, is_named, named
 
 if TYPE_CHECKING:  # they are slow to import, and not every command needs them
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -25,7 +24,6 @@ if TYPE_CHECKING:  # they are slow to import, and not every command needs them
 
 report_app = typer.Typer(help="Make reports, and check whether one is genuine.", no_args_is_help=True)
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; without it, a name is made.")]
-WANTED = re.compile(r"(\d{4})(?:-(\d{2})|-Q([1-4]))?")
 
 
 @report_app.command("create")
@@ -47,6 +45,7 @@ def create(
     from carbontrack.bookkeeping import Books, shipped_factors  # noqa: PLC0415  # see run
     from carbontrack.compliance_data import gather  # noqa: PLC0415  # see run
     from carbontrack.plugins import load_plugins  # noqa: PLC0415  # see run
+    from carbontrack.report_desk import group_name  # noqa: PLC0415  # see run
 
     settings = load(config)
     zone = ZoneInfo(settings.site.time_zone)
@@ -61,7 +60,7 @@ def create(
         band = (accounting.corroboration_low, accounting.corroboration_high)
         books = Books(store, shipped_factors(accounting.factors_file), zone, band)
         chosen = await _factories(store, factory or [], region)
-        made_title = title or _title(chosen, region, period, to)
+        made_title = title or f"{group_name(chosen, region)}, {period}{f' to {to}' if to else ''}"
         try:
             report = await gather(
                 books, chosen, start, end, title=made_title, software=__version__, now=datetime.now(UTC)
@@ -80,23 +79,18 @@ def create(
 
 def period_named(period: str, to: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """When a period that a person has named begins and ends: ``2026``, ``2026-Q1``, ``2026-03``, or two days."""
-    if found := WANTED.fullmatch(period):
-        year, month, quarter = (int(part) if part else None for part in found.groups())
-        first_month = month or (3 * quarter - 2 if quarter else 1)
-        last_month = month or (3 * quarter if quarter else 12)
+    if is_named(period):
         if to:
             stop("--to goes with a first day as --period, such as 2026-03-15.")
-        if year is None or not (1 <= first_month <= 12 and 2000 <= year <= 9998):
+        try:
+            return named(period).moments(zone)
+        except ValueError:
             stop(f"--period: there is no such time as {period!r}.")
-        first = date(year, first_month, 1)
-        last = date(year, last_month, calendar.monthrange(year, last_month)[1])
-    else:
-        first = day_named(period, "--period")
-        last = day_named(to, "--to") if to else first
-    if last < first:
+    first = day_named(period, "--period")
+    try:
+        return between(first, day_named(to, "--to") if to else first).moments(zone)
+    except OutOfOrder:
         stop("--to must not be before --period.")
-    start, end = (datetime.combine(day, time(), zone).astimezone(UTC) for day in (first, last + timedelta(days=1)))
-    return start, end
 
 
 async def _factories(store: Store, slugs: list[str], region: str) -> list[Factory]:
@@ -110,25 +104,15 @@ async def _factories(store: Store, slugs: list[str], region: str) -> list[Factor
     return found
 
 
-def _title(factories: list[Factory], region: str, period: str, to: str) -> str:
-    whose = (
-        factories[0].name if len(factories) == 1 else f"Region {region}" if region else f"{len(factories)} factories"
-    )
-    return f"{whose}, {period}{f' to {to}' if to else ''}"
-
-
 async def _signed(report: ComplianceReport, plugins: Plugins, settings: Config, name: str) -> bytes:
-    from dataclasses import replace  # noqa: PLC0415  # see run
+    from carbontrack.report_desk import sealed_file  # noqa: PLC0415  # see run
+    from carbontrack.seal import SealError, key_at  # noqa: PLC0415  # see run
 
-    from carbontrack.seal import SealError, key_at, place, sealed  # noqa: PLC0415  # see run
+    async def rendered(it: ComplianceReport) -> bytes:
+        return await _rendered(it, plugins.whose_format(name, "compliance format"), settings, name)
 
     try:
-        key = key_at(settings.reports.signing_key_file)
-        at = place(report.reference, report.sha256, key.public_key())
-        body = await _rendered(
-            replace(report, seal=at), plugins.whose_format(name, "compliance format"), settings, name
-        )
-        return sealed(body, at, key)
+        return await sealed_file(report, key_at(settings.reports.signing_key_file), rendered)
     except SealError as error:
         stop(f"{error}.")
 
@@ -137,9 +121,8 @@ async def _rendered(report: ComplianceReport | Report, found: Found, settings: C
     from carbontrack.plugins.rendering import Limits, RenderError, render  # noqa: PLC0415  # see run
 
     options = settings.plugins.options.get(found.name, {})
-    limits = Limits(settings.plugins.report_timeout_s, settings.plugins.report_memory_mb)
     try:
-        return await render(found, options, name, report, limits)
+        return await render(found, options, name, report, Limits.of(settings.plugins))
     except RenderError as error:
         stop(f"The report format {name} failed: {error}")
 

@@ -6,7 +6,6 @@ N2O are scope 1, grid electricity is scope 2. There is no grand total: the four 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from statistics import fmean
 
 import msgspec
 
+from carbontrack.compliance import canonical
 from carbontrack.emissions.combustion import StackLoss, stack_loss, wood_saved_share
 from carbontrack.emissions.factors import FactorSet
 from carbontrack.emissions.fuels import LOCAL, FuelEmission, entry_emissions, in_base_unit, part_in_period
@@ -570,4 +570,4 @@ def to_dict(account: Account) -> dict[str, object]:
 
 def canonical_json(values: Mapping[str, object]) -> str:
     """Plain values as JSON that is the same, byte for byte, for the same values: what is hashed and kept."""
-    return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return canonical(values).decode()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from carbontrack.compliance import ComplianceReport
+from carbontrack.config.settings import Plugins
 from carbontrack.model import Report
 from carbontrack.plugins.finding import Found
 from carbontrack.tasks import python_process
@@ -31,6 +32,11 @@ class Limits:
 
     timeout_s: float
     memory_mb: int
+
+    @classmethod
+    def of(cls, settings: Plugins) -> Limits:
+        """Those of the configuration."""
+        return cls(settings.report_timeout_s, settings.report_memory_mb)
 
 
 @dataclass(frozen=True, slots=True)

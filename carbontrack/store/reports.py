@@ -6,6 +6,7 @@ before it stands.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from typing import Any
 
 from tortoise.exceptions import IntegrityError
 from tortoise.expressions import F, Q
+from tortoise.query_utils import Prefetch
+from tortoise.queryset import QuerySet
 
 from carbontrack.compliance import ComplianceReport, ReportStatus, blocking, canonical, compliance_dataset
 from carbontrack.model import AuditAction, Origin
@@ -141,7 +144,7 @@ class Reports(Audit):
             "period_start": report.period_start,
             "period_end": report.period_end,
             "status": ReportStatus.DRAFT.value,
-            "dataset": zlib.compress(canonical(compliance_dataset(report))),
+            "dataset": await asyncio.to_thread(_packed, report),
             "sha256": report.sha256,
             "critical": len(blocking(report.checks)),
             "reason": reason.strip(),
@@ -171,7 +174,7 @@ class Reports(Audit):
         limit: int = 50,
     ) -> list[KeptReport]:
         """Reports, the newest first; those of one factory alone for whoever sees no other."""
-        query = ReportRow.all() if factory_id is None else ReportRow.filter(factory_id=factory_id)
+        query = _listed() if factory_id is None else _listed(factory_id=factory_id)
         for word in search.split():
             found = word.upper().removeprefix("CT-").partition("-V")[0]
             by_number = Q(number=int(found)) if found.isascii() and found.isdigit() and len(found) < 9 else Q(id=-1)
@@ -180,41 +183,41 @@ class Reports(Audit):
             query = query.filter(status=status.value)
         if after_id is not None:
             query = query.filter(id__lt=after_id)
-        rows = await query.order_by("-id").limit(limit).only(*_LISTED)
+        rows = await query.order_by("-id").limit(limit)
         newest = await _newest_final([row.number for row in rows])
         return [_kept(row, newest) for row in rows]
 
     @in_context
     async def report(self, report_id: int, factory_id: int | None = None) -> KeptReport | None:
         """One report; None where there is none, or none of this factory alone."""
-        query = ReportRow.filter(id=report_id)
+        query = _listed(id=report_id)
         row = await (query if factory_id is None else query.filter(factory_id=factory_id)).first()
         return _kept(row, await _newest_final([row.number])) if row else None
 
     @in_context
     async def report_named(self, number: int, version: int) -> KeptReport | None:
         """A report by what its files call it."""
-        row = await ReportRow.filter(number=number, version=version).first()
+        row = await _listed(number=number, version=version).first()
         return _kept(row, await _newest_final([number])) if row else None
 
     @in_context
-    async def report_of_schedule(self, schedule: str, period_start: datetime) -> KeptReport | None:
-        """What a schedule has made for a period."""
-        row = await ReportRow.filter(schedule=schedule, period_start=period_start).first()
-        return _kept(row) if row else None
+    async def scheduled_reports(self, period_start: datetime) -> set[str]:
+        """The names under which schedules have made reports of a period."""
+        made = ReportRow.filter(period_start=period_start).exclude(schedule="")
+        return {str(name) for name in await made.values_list("schedule", flat=True)}
 
     @in_context
     async def report_versions(self, number: int) -> list[KeptReport]:
         """All versions of a number, the newest first."""
-        rows = await ReportRow.filter(number=number).order_by("-version")
+        rows = await _listed(number=number).order_by("-version")
         newest = await _newest_final([number])
         return [_kept(row, newest) for row in rows]
 
     @in_context
     async def report_dataset(self, report_id: int) -> bytes:
-        """The canonical data set of a report. Raises :class:`RegistryError` where it is not what was hashed."""
-        row = await ReportRow.get(id=report_id)
-        return zlib.decompress(row.dataset)
+        """The canonical data set of a report, as it is kept: whoever uses it compares its hash."""
+        row = await ReportRow.get(id=report_id).only("id", "dataset")
+        return await asyncio.to_thread(zlib.decompress, row.dataset)
 
     @in_context
     async def take_report_step(
@@ -227,7 +230,7 @@ class Reports(Audit):
         """
         taken = STEPS[step]
         async with self._changing(by) as journal:
-            row = await ReportRow.filter(id=report_id).select_for_update().first()
+            row = await _listed(id=report_id).first()
             if row is None:
                 raise RegistryError("there is no such report")
             _check_step(row, step, by)
@@ -245,7 +248,7 @@ class Reports(Audit):
                 taken.action, "report", row.id, row.factory_id,
                 before={"status": before}, after={"status": taken.to.value, "comment": comment.strip()},
             )  # fmt: skip
-            await row.refresh_from_db()
+            row = await _listed(id=report_id).get()
         return _kept(row, await _newest_final([row.number]))
 
     # --- links
@@ -264,7 +267,7 @@ class Reports(Audit):
     ) -> ReportLink:
         """A link to a final report. Raises :class:`RegistryError` for any other."""
         async with self._changing(by) as journal:
-            row = await ReportRow.filter(id=report_id).first()
+            row = await _listed(id=report_id).first()
             if row is None or row.status != ReportStatus.FINAL.value:
                 raise RegistryError("only a final report is shared")
             try:
@@ -301,7 +304,7 @@ class Reports(Audit):
             query = ReportLinkRow.filter(id=link_id, revoked_at=None)
             if factory_id is not None:
                 query = query.filter(report__factory_id=factory_id)
-            link = await query.prefetch_related("report").first()
+            link = await query.prefetch_related(Prefetch("report", _listed())).first()
             if link is None or not await ReportLinkRow.filter(id=link_id, revoked_at=None).update(revoked_at=now):
                 return None
             what, whose = {"link": link_id}, link.report.factory_id
@@ -309,12 +312,21 @@ class Reports(Audit):
         return link.report_id
 
 
+def _packed(report: ComplianceReport) -> bytes:
+    return zlib.compress(canonical(compliance_dataset(report)))
+
+
+def _listed(**wanted: Any) -> QuerySet[ReportRow]:
+    """Reports without their data sets."""
+    return ReportRow.filter(**wanted).only(*_LISTED)
+
+
 async def _next(corrects: int | None, reason: str) -> tuple[int, int]:
     """The number and version of a new report."""
     if corrects is None:
-        newest = await ReportRow.all().order_by("-number").only("id", "number").first()
+        newest = await _listed().order_by("-number").first()
         return (newest.number if newest else 0) + 1, 1
-    wrong = await ReportRow.filter(id=corrects).first()
+    wrong = await _listed(id=corrects).first()
     if wrong is None or wrong.status != ReportStatus.FINAL.value:
         raise RegistryError("only a final report is corrected; a draft is withdrawn and made anew")
     if not reason.strip():
@@ -322,7 +334,7 @@ async def _next(corrects: int | None, reason: str) -> tuple[int, int]:
     later = ReportRow.filter(number=wrong.number, version__gt=wrong.version)
     if await later.exclude(status=ReportStatus.WITHDRAWN.value).exists():
         raise RegistryError("there is a later version of it already: correct that one")
-    last = await ReportRow.filter(number=wrong.number).order_by("-version").first()
+    last = await _listed(number=wrong.number).order_by("-version").first()
     return wrong.number, (last.version if last else 0) + 1
 
 

@@ -177,7 +177,7 @@ class RunningCore:
 
         Raises what the core's own call raises.
         """
-        return await self.plugins.render(format_name, shown or report(), limits_of(self.config))
+        return await self.plugins.render(format_name, shown or report(), Limits.of(self.config.plugins))
 
     async def page(self, path: str, role: Role = Role.OPERATOR) -> tuple[int, str]:
         """What a signed-in person of this role is answered: the status and the text."""
@@ -204,11 +204,6 @@ class RunningCore:
         async with person.post(f"{self._url}/login", data=form, headers=headers, allow_redirects=False) as answer:
             assert answer.status == 303, await answer.text()
         return person
-
-
-def limits_of(config: Config) -> Limits:
-    """What one report may take."""
-    return Limits(config.plugins.report_timeout_s, config.plugins.report_memory_mb)
 
 
 @asynccontextmanager
@@ -323,10 +318,10 @@ def _web_services(
         live=live,
         metrics=metrics,
         plugins=plugins,
-        report_limits=limits_of(config),
+        report_limits=Limits.of(config.plugins),
         desk=ReportDesk(
             books,
-            lambda name, report: plugins.render(name, report, limits_of(config)),
+            lambda name, report: plugins.render(name, report, Limits.of(config.plugins)),
             cache(Ed25519PrivateKey.generate),
             "test",
             lambda: datetime.now(UTC),

@@ -48,6 +48,7 @@ from carbontrack.emissions.firing import (
 from carbontrack.emissions.fuels import STACK_DENSITY_KG_PER_M3
 from carbontrack.ledger import EnergyEntry, EnergyType, ProductionEntry, WoodPrice, WoodUnit
 from carbontrack.model import Factory
+from carbontrack.periods import months_later, months_until
 from carbontrack.tiers import local_day
 from carbontrack.web.access import EVERYBODY, USER, WRITERS, allow, origin
 from carbontrack.web.errors import REFUSALS
@@ -212,11 +213,8 @@ def _query(request: web.Request) -> CombustionQuery:
 async def _own_use(services: Services, factory: Factory, today: date) -> tuple[list[WoodUse], list[WoodUse]]:
     """Of the last whole months, and of the last whole weeks, which begin on Mondays; the oldest first."""
     zone = services.time_zone
-    firsts = [today.replace(day=1)]
-    for _number in range(MONTHS):
-        firsts.append((firsts[-1] - timedelta(days=1)).replace(day=1))
     monday = today - timedelta(days=today.weekday())
-    months = [month(first, zone) for first in reversed(firsts[1:])]
+    months = [month(first, zone) for first in months_until(months_later(today, -1), MONTHS)]
     weeks = [
         (local_day(monday - timedelta(weeks=number), zone)[0], local_day(monday - timedelta(weeks=number - 1), zone)[0])
         for number in range(WEEKS, 0, -1)

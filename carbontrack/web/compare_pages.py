@@ -14,9 +14,10 @@ from carbontrack.bookkeeping import month
 from carbontrack.ledger import Day, Metric
 from carbontrack.model import Factory, Stack
 from carbontrack.months import Months
+from carbontrack.periods import months_until
 from carbontrack.tiers import local_day
 from carbontrack.web.access import NETWORK_ROLES, allow
-from carbontrack.web.network_pages import MONTH_BOOK, active_factories, csv_file, months_until
+from carbontrack.web.network_pages import MONTH_BOOK, active_factories, csv_file
 from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render

@@ -33,7 +33,7 @@ from carbontrack.web.entries import (
     usual_production,
 )
 from carbontrack.web.errors import Problem, field_errors
-from carbontrack.web.forms import posted
+from carbontrack.web.forms import number_in, posted
 from carbontrack.web.ledger_pages import ENERGY_TITLES, EVIDENCE_TITLES, UNIT_TITLES, page_factory
 from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.photos import MOST_BYTES, TOO_LARGE, Picture, look_at
@@ -146,9 +146,9 @@ def _fields(entry: EnergyEntry) -> dict[str, str]:
 async def entries_page(request: web.Request) -> web.StreamResponse:
     """What was entered lately, and the forms for more. ``same`` is an entry to begin with."""
     factory = await page_factory(request)
-    same, form = request.query.get("same", ""), None
-    if same.isascii() and same.isdigit() and len(same) < 10:
-        entry = await request.app[SERVICES].store.energy_entry(int(same), factory.id)
+    same, form = number_in(request.query.get("same", "")), None
+    if same is not None:
+        entry = await request.app[SERVICES].store.energy_entry(same, factory.id)
         form = {"kind": "energy"} | _fields(entry) if entry else None
     return await _entries_page(request, factory, form)
 

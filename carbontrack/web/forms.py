@@ -81,10 +81,15 @@ async def typed(request: web.Request, *several: str) -> dict[str, Any]:
 
 async def posted_id(request: web.Request) -> int:
     """The number of what a form is about, from its field ``id``. Raises :class:`Problem` where there is none."""
-    text = str((await posted(request)).get("id", ""))
-    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_ID):
+    found = number_in(str((await posted(request)).get("id", "")))
+    if found is None:
         raise Problem(400, gettext("The form cannot be read. Open the page anew and send it again."))
-    return int(text)
+    return found
+
+
+def number_in(text: str) -> int | None:
+    """The number of something, as a form or an address has it; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_ID else None
 
 
 def without_blanks(values: Mapping[str, Any], *names: str) -> dict[str, Any]:

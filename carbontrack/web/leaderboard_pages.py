@@ -16,9 +16,10 @@ from carbontrack.emissions.targets import LEAST_AVAILABILITY, METRIC_UNITS, Lead
 from carbontrack.ledger import Metric
 from carbontrack.model import Factory
 from carbontrack.months import Months
+from carbontrack.periods import months_until
 from carbontrack.web.access import NETWORK_ROLES, allow
-from carbontrack.web.ledger_pages import METRIC_TITLES, page_month
-from carbontrack.web.network_pages import MONTH_BOOK, active_factories, months_until, neighbours
+from carbontrack.web.ledger_pages import METRIC_TITLES, neighbours, page_month
+from carbontrack.web.network_pages import MONTH_BOOK, active_factories
 from carbontrack.web.present import percent
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render

@@ -112,6 +112,13 @@ def page_month(text: str, services: Services) -> tuple[date, datetime, datetime]
     return first, start, end
 
 
+def neighbours(first: date, services: Services) -> dict[str, str]:
+    """The months before and after one, for links; nothing after the month that has begun last."""
+    _start, end = month(first, services.time_zone)
+    following = end.astimezone(services.time_zone).strftime("%Y-%m") if end < services.clock() else ""
+    return {"previous": (first - timedelta(days=1)).strftime("%Y-%m"), "following": following}
+
+
 # --- the account
 
 
@@ -129,8 +136,7 @@ async def _account_page(request: web.Request, factory: Factory, error: str = "")
         "factory": factory,
         "section": "account",
         "month": first,
-        "previous": (first - timedelta(days=1)).strftime("%Y-%m"),
-        "following": end.astimezone(services.time_zone).strftime("%Y-%m") if end < services.clock() else "",
+        **neighbours(first, services),
         "is_over": end <= services.clock(),
         "may_report": user.role in REPORTERS,
         "error": error,

@@ -11,15 +11,16 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
-from carbontrack.bookkeeping import month
+from carbontrack.bookkeeping import has_submitted, month
 from carbontrack.emissions.accounts import CorroborationStatus
 from carbontrack.emissions.targets import LEAST_AVAILABILITY
 from carbontrack.ledger import StatementKey, TargetStatus
 from carbontrack.model import Factory
-from carbontrack.months import FactoryMonth, MonthBook, Months, Together, has_submitted, together
+from carbontrack.months import FactoryMonth, MonthBook, Months, Together, together
+from carbontrack.periods import months_later, months_until
 from carbontrack.web.access import NETWORK_ROLES, allow
 from carbontrack.web.answers import csv_text
-from carbontrack.web.ledger_pages import page_month
+from carbontrack.web.ledger_pages import neighbours, page_month
 from carbontrack.web.present import NO_VALUE
 from carbontrack.web.rest import YEARS, Input
 from carbontrack.web.services import SERVICES, Services
@@ -56,21 +57,6 @@ def keep_months(app: web.Application, services: Services) -> None:
 async def active_factories(services: Services) -> list[Factory]:
     """All that take part, by name."""
     return sorted((it for it in await services.store.factories() if it.is_active), key=lambda it: it.name)
-
-
-def months_until(last: date, count: int) -> list[date]:
-    """The first days of so many months, up to that of ``last``."""
-    found = [last.replace(day=1)]
-    while len(found) < count:
-        found.append((found[-1] - timedelta(days=1)).replace(day=1))
-    return found[::-1]
-
-
-def neighbours(first: date, services: Services) -> dict[str, str]:
-    """The months before and after one, for links; nothing after the month that has begun last."""
-    _start, end = month(first, services.time_zone)
-    following = end.astimezone(services.time_zone).strftime("%Y-%m") if end < services.clock() else ""
-    return {"previous": (first - timedelta(days=1)).strftime("%Y-%m"), "following": following}
 
 
 # --- the programme's figures
@@ -393,7 +379,7 @@ async def _calendar(request: web.Request) -> Calendar:
     today = services.clock().astimezone(services.time_zone).date()
     year = query.year or today.year
     firsts = [date(year, number, 1) for number in range(1, 13)]
-    last_over = (today.replace(day=1) - timedelta(days=1)).replace(day=1)
+    last_over = months_later(today, -1)
     factories = await active_factories(services)
     known = await request.app[MONTH_BOOK].ask(factories, [*firsts, last_over])
     reported = _reported(await services.store.statement_keys(), services.time_zone)

@@ -11,7 +11,7 @@ from aiohttp import web
 from carbontrack.ledger import Day
 from carbontrack.model import Factory, Stack
 from carbontrack.web.access import NETWORK_ROLES, allow
-from carbontrack.web.ledger_pages import page_month
+from carbontrack.web.ledger_pages import neighbours, page_month
 from carbontrack.web.services import SERVICES
 from carbontrack.web.templating import render
 
@@ -55,8 +55,7 @@ async def quality_page(request: web.Request) -> web.StreamResponse:
     values = {
         "section": "quality",
         "month": first,
-        "previous": (first - timedelta(days=1)).strftime("%Y-%m"),
-        "following": end.astimezone(zone).strftime("%Y-%m") if end < now else "",
+        **neighbours(first, services),
         "rows": sorted(rows, key=lambda it: (it.coverage is None, it.coverage or 0.0, it.factory.name)),
         "days": days,
         "enough": sum(it.coverage is not None and it.coverage >= LEVELS[1][0] for it in rows),

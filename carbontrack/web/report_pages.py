@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from aiohttp import web
 
-from carbontrack.compliance import ReportStatus, Severity, rows_of
+from carbontrack.compliance import ReportStatus, rows_of
 from carbontrack.hookspecs import ComplianceFormat
 from carbontrack.model import Factory, User
 from carbontrack.passwords import token_hash
+from carbontrack.periods import YEARS, OutOfOrder, Period, between, last_over, named
 from carbontrack.plugins import RenderError
-from carbontrack.report_desk import JobState, Order, TooManyReports
+from carbontrack.report_desk import JobState, Order, TooManyReports, group_name
 from carbontrack.store import STEPS, KeptReport, RegistryError
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REPORTERS, USER, WRITERS, Handler, allow, origin, public
 from carbontrack.web.errors import Problem
-from carbontrack.web.forms import posted, sentence
+from carbontrack.web.forms import number_in, posted, sentence
 from carbontrack.web.notices import Notice, sent_on
+from carbontrack.web.present import severity_title
 from carbontrack.web.report_access import STEP_ROLES, StepName, job_for, own_factory, report_for, report_response
 from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
@@ -34,11 +36,6 @@ STATUS_TITLES: Mapping[ReportStatus, str] = {
     ReportStatus.REVIEWED: N_("Waits for approval"),
     ReportStatus.FINAL: N_("Final"),
     ReportStatus.WITHDRAWN: N_("Withdrawn"),
-}
-SEVERITY_TITLES: Mapping[Severity, str] = {
-    Severity.CRITICAL: N_("Critical"),
-    Severity.WARNING: N_("Warning"),
-    Severity.INFO: N_("Note"),
 }
 STEP_TITLES: Mapping[StepName, str] = {
     "prepare": N_("Hand on for review"),
@@ -89,12 +86,13 @@ async def library(request: web.Request) -> web.StreamResponse:
 
 async def _library(request: web.Request, values: Mapping[str, str], error: str = "", status: int = 200) -> web.Response:
     services, user = request.app[SERVICES], request[USER]
+    today = services.clock().astimezone(services.time_zone).date()
     search, wanted = request.query.get("q", "")[:80], request.query.get("status", "")
     found = await services.store.reports(
         factory_id=own_factory(user),
         search=search,
         status=ReportStatus(wanted) if wanted in set(ReportStatus) else None,
-        after_id=_number(request.query.get("after", "")),
+        after_id=number_in(request.query.get("after", "")),
         limit=PAGE + 1,
     )
     page = render(
@@ -109,7 +107,7 @@ async def _library(request: web.Request, values: Mapping[str, str], error: str =
             "jobs": [it for it in services.desk.jobs() if own_factory(user) in {None, *it.factory_ids[:1]}],
             "factories": await _choice(services, user),
             "may_make": user.role in WRITERS,
-            "form": {**dict.fromkeys(FIELDS, ""), "period": _last_month(services), **values},
+            "form": {**dict.fromkeys(FIELDS, ""), "period": last_over(today, 1).name, **values},
             "error": error,
         },
     )
@@ -120,15 +118,6 @@ async def _library(request: web.Request, values: Mapping[str, str], error: str =
 async def _choice(services: Services, user: User) -> Sequence[Factory]:
     found = await services.store.factories()
     return [it for it in found if user.role in NETWORK_ROLES or it.id == user.factory_id]
-
-
-def _last_month(services: Services) -> str:
-    today = services.clock().astimezone(services.time_zone).date()
-    return f"{today.replace(day=1) - timedelta(days=1):%Y-%m}"
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _shown(kept: KeptReport) -> dict[str, Any]:
@@ -146,12 +135,12 @@ async def make(request: web.Request) -> web.StreamResponse:
     form = await posted(request)
     values = {name: str(form.get(name, "")) for name in FIELDS}
     try:
-        start, end, named = _period(values, services)
+        start, end, name = _period(values, services)
         factories = await _chosen(services, user, values["whose"], [str(it) for it in form.getall("factory", [])])
     except ValueError as error:
         return await _library(request, values, str(error), 422)
-    whose = factories[0].name if len(factories) == 1 else _whose(values["whose"], len(factories))
-    order = Order(tuple(factories), start, end, values["title"].strip()[:200] or f"{whose}, {named}")
+    title = values["title"].strip()[:200] or f"{group_name(factories, _region(values['whose']))}, {name}"
+    order = Order(tuple(factories), start, end, title)
     raise await _begin(request, order)
 
 
@@ -165,29 +154,23 @@ async def _begin(request: web.Request, order: Order) -> web.HTTPSeeOther:
 
 def _period(values: Mapping[str, str], services: Services) -> tuple[datetime, datetime, str]:
     """The period that was chosen, and what it is called. Raises ValueError, which says what to do."""
-    named = values["period"].strip()
     try:
-        if values["from"]:
-            first, last = day_in(values["from"]), day_in(values["to"] or values["from"])
-            named = f"{first} to {last}" if last != first else str(first)
-        elif "-Q" in named:
-            year, quarter = named.split("-Q")
-            first = date(int(year), 3 * int(quarter) - 2, 1)
-            last = (first + timedelta(days=95)).replace(day=1) - timedelta(days=1)
-        elif len(named) == 4:
-            first, last = date(int(named), 1, 1), date(int(named), 12, 31)
-        else:
-            first = day_in(f"{named}-01")
-            last = (first + timedelta(days=32)).replace(day=1) - timedelta(days=1)
-    except (ValueError, OverflowError):
+        period = _days(values["from"], values["to"]) if values["from"] else named(values["period"].strip())
+    except OutOfOrder:
+        raise ValueError(_("The last day must not be before the first one.")) from None
+    except ValueError:
         raise ValueError(_("Choose a month such as 2026-03, a quarter such as 2026-Q1, or a year.")) from None
-    if not date(2000, 1, 1) <= first <= last < date(9000, 1, 1):
-        raise ValueError(_("The last day must not be before the first one."))
-    zone = services.time_zone
-    start, end = (datetime.combine(day, time(), zone) for day in (first, last + timedelta(days=1)))
+    start, end = period.moments(services.time_zone)
     if start >= services.clock():
         raise ValueError(_("That period has not begun yet."))
-    return start, end, named
+    return start, end, period.name
+
+
+def _days(first: str, last: str) -> Period:
+    begin = day_in(first)
+    if begin.year not in YEARS:
+        raise ValueError(f"there is no report of the year {begin.year}")
+    return between(begin, day_in(last) if last else begin)
 
 
 async def _chosen(services: Services, user: User, whose: str, slugs: Sequence[str]) -> Sequence[Factory]:
@@ -197,8 +180,8 @@ async def _chosen(services: Services, user: User, whose: str, slugs: Sequence[st
         raise web.HTTPNotFound(text=_("There is no such factory for you."))
     if user.role not in NETWORK_ROLES or whose == "all":
         found = known
-    elif whose.startswith("region:"):
-        found = [it for it in known if it.region == whose.removeprefix("region:")]
+    elif region := _region(whose):
+        found = [it for it in known if it.region == region]
     else:
         found = [it for it in known if it.slug in slugs]
     if not found:
@@ -206,10 +189,9 @@ async def _chosen(services: Services, user: User, whose: str, slugs: Sequence[st
     return found
 
 
-def _whose(whose: str, count: int) -> str:
-    if whose.startswith("region:"):
-        return f"Region {whose.removeprefix('region:')}"
-    return f"{count} factories"
+def _region(whose: str) -> str:
+    """The region that was chosen; empty where something else was."""
+    return whose.removeprefix("region:") if whose.startswith("region:") else ""
 
 
 @allow(WRITERS)
@@ -255,7 +237,7 @@ async def report_page(request: web.Request) -> web.StreamResponse:
             "factories": factories,
             "results": [row for row in results if row["scope"] != "part of biogenic"],
             "is_one": len(identity) == 1,
-            "checks": [(it, _(SEVERITY_TITLES[it.severity])) for it in content.checks],
+            "checks": [(it, severity_title(it.severity)) for it in content.checks],
             "formats": _formats(services),
             "versions": [_shown(it) for it in await services.store.report_versions(kept.number)],
             "steps": _steps(kept, user, origin(request).name),
@@ -381,7 +363,7 @@ def _verdict(verdict: str, reference: str, kept: KeptReport | None) -> Notice:
 async def share(request: web.Request) -> web.StreamResponse:
     """Make a link by which somebody without an account downloads the report, for a time."""
     services, kept, form = request.app[SERVICES], await _report(request), await posted(request)
-    days, name = _number(str(form.get("days", ""))), str(form.get("format", "pdf"))
+    days, name = number_in(str(form.get("days", ""))), str(form.get("format", "pdf"))
     if days not in LINK_DAYS or name not in services.plugins.contributions.compliance_formats:
         raise web.HTTPBadRequest(text=_("Choose a format and how long the link holds."))
     token, now = secrets.token_urlsafe(24), services.clock()

@@ -11,7 +11,7 @@ from pydantic import Field
 from carbontrack.compliance import ReportStatus, Severity
 from carbontrack.model import Scope
 from carbontrack.plugins import RenderError
-from carbontrack.report_desk import Job, JobState, Order, TooManyReports
+from carbontrack.report_desk import Job, JobState, Order, TooManyReports, group_name
 from carbontrack.store import KeptReport
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, USER, WRITERS, origin
 from carbontrack.web.contract import Tag, operation
@@ -171,8 +171,7 @@ async def make(request: web.Request, body: NewReport) -> JobOut:
     start, end = zoned("period_start", body.period_start), zoned("period_end", body.period_end)
     if end <= start:
         raise Problem(422, WRONG, (("period_end", "must be after period_start"),))
-    whose = chosen[0].name if len(chosen) == 1 else f"{len(chosen)} factories"
-    title = body.title.strip() or f"{whose}, {start:%Y-%m-%d} to {end:%Y-%m-%d}"
+    title = body.title.strip() or f"{group_name(chosen)}, {start:%Y-%m-%d} to {end:%Y-%m-%d}"
     order = Order(tuple(chosen), start, end, title, body.corrects, body.reason)
     try:
         return JobOut.of(services.desk.start(order, origin(request)))
