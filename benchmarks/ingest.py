@@ -27,11 +27,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import structlog
 import uvloop
 from aiohttp.test_utils import TestServer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.publisher import Load
 from benchmarks.rig import mosquitto, postgres, publishing
@@ -48,6 +50,7 @@ from carbontrack.overload import Drain
 from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost, load_plugins
 from carbontrack.reloading import Reloader
+from carbontrack.report_desk import ReportDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
@@ -94,7 +97,7 @@ async def receive_only(bench: Bench, load: Load) -> float:
         counted += 1
 
     class Counting(Ingest):
-        def _on_message(self, message: object) -> None:  # type: ignore[override]
+        def _on_message(self, message: object) -> None:
             count(message)
 
     metrics = Metrics()
@@ -170,15 +173,24 @@ async def core(bench: Bench, url: str, devices: int) -> AsyncIterator[CoreParts]
 
 def web_services(parts: CoreParts, plugins: PluginHost, device_key: str | None = None) -> WebServices:
     """What the web part is given to work with."""
+    limits = Limits(60.0, 1024)
+    books = Books(parts.store, shipped_factors(), UTC, (0.85, 1.15))
     return WebServices(
         store=parts.store,
-        books=Books(parts.store, shipped_factors(), UTC, (0.85, 1.15)),
+        books=books,
         rules=RuleBook(parts.store),
         fleet=parts.fleet,
         live=parts.live,
         metrics=parts.metrics,
         plugins=plugins,
-        report_limits=Limits(60.0, 1024),
+        report_limits=limits,
+        desk=ReportDesk(
+            books,
+            lambda name, report: plugins.render(name, report, limits),
+            cache(Ed25519PrivateKey.generate),
+            "benchmark",
+            lambda: datetime.now(UTC),
+        ),
         reloader=Reloader(Config(), plugins, parts.metrics, None),
         readiness=tuple,
         attempts=Attempts(parts.metrics),
@@ -190,7 +202,7 @@ def web_services(parts: CoreParts, plugins: PluginHost, device_key: str | None =
 
 
 def committed(parts: CoreParts) -> float:
-    return parts.metrics.outcomes["committed"]._value.get()  # noqa: SLF001  # the client has no public way to read
+    return float(parts.metrics.outcomes["committed"]._value.get())  # noqa: SLF001  # the client has no public way to read
 
 
 async def committed_per_s(bench: Bench, url: str, load: Load) -> float:
@@ -225,7 +237,7 @@ async def latency_ms(bench: Bench, url: str, load: Load) -> tuple[float, float]:
         opening = replace(load, messages=load.devices, rate=0)
         with publishing(opening):
             await until(lambda: committed(parts) >= opening.messages)
-        parts.store.commits.save = timed  # type: ignore[method-assign, assignment]
+        parts.store.commits.save = timed  # type: ignore[method-assign]
         with publishing(replace(load, first_seq=2)):
             await until(lambda: committed(parts) >= opening.messages + load.messages)
     delays.sort()

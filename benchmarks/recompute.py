@@ -54,7 +54,7 @@ async def measure(days: int) -> None:
                 wall_s, cpu_s = time.perf_counter() - began, time.process_time() - used
                 year_s = wall_s / days * 365
                 print(
-                    f"{days} days, {done.buckets} buckets, {what} ({done.rates} rates changed): "
+                    f"{days} days, {done.buckets} buckets, {what} ({done.versions} hours with a new version): "
                     f"{wall_s:.2f} s ({cpu_s:.2f} s of CPU); a year {year_s:.1f} s (limit {YEAR_LIMIT_S:g})"
                 )
 
