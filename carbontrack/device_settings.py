@@ -211,7 +211,7 @@ def plan_of(part: Mapping[str, Any]) -> MonitoringPlan:
 
 
 def document_of(settings: DeviceSettings | None, plan: MonitoringPlan, pressure_kpa: float) -> dict[str, Any]:
-    """The document of a device, without its revision. ``settings`` None: nobody has chosen any, the firmware's count."""
+    """The document of a device, without its revision. ``settings`` None: nobody chose any, the node's own count."""
     document: dict[str, Any] = {"v": 1}
     if settings is not None:
         document |= msgspec.to_builtins(asdict(settings))
@@ -298,9 +298,9 @@ def _faults(document: dict[str, Any]) -> Iterator[Fault]:
     for name in ("buzzer", "led"):
         yield from _flag(document, name, "")
     sample_s, readings = document.get("sample_s", 5), document.get("readings", 5)
-    if type(sample_s) is int and type(readings) is int and readings >= 1:
-        if sample_s >= 1 and sample_s * 1000 / readings < SHORTEST_READING_MS:
-            yield Fault("readings", "value")
+    are_numbers = type(sample_s) is int and type(readings) is int
+    if are_numbers and sample_s >= 1 and readings >= 1 and sample_s * 1000 / readings < SHORTEST_READING_MS:
+        yield Fault("readings", "value")
     yield from _limits_faults(document.get("limits", []))
     site = document.get("site", {})
     if isinstance(site, dict):
@@ -314,7 +314,9 @@ def _faults(document: dict[str, Any]) -> Iterator[Fault]:
         yield Fault("plan", "type")
 
 
-def _whole(found: dict[str, Any], name: str, bounds: tuple[int, int], prefix: str = "", *, needed: bool = False) -> Iterator[Fault]:
+def _whole(
+    found: dict[str, Any], name: str, bounds: tuple[int, int], prefix: str = "", *, needed: bool = False
+) -> Iterator[Fault]:
     if name not in found:
         if needed:
             yield Fault(prefix + name, "missing")
@@ -403,7 +405,7 @@ def _plan_faults(plan: dict[str, Any]) -> Iterator[Fault]:
             yield Fault(f"plan.off_{name}", "value")
 
 
-def fault_text(fault: Fault, settings: bool = False) -> str:
+def fault_text(fault: Fault, *, settings: bool = False) -> str:
     """What is wrong, for people; of a setting with its bounds."""
     if settings and fault.code in {"range", "type"} and (bounds := _bounds_of(fault.path)):
         return gettext("must be from %(least)s to %(most)s", least=f"{bounds[0]:,g}", most=f"{bounds[1]:,g}")

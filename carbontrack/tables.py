@@ -110,8 +110,8 @@ class DeviceRow(Model):
         table = "device"
 
 
-# A revision of what a device is told to be (docs/protocol.md); ``document`` and ``errors`` are JSON. ``factory`` is where
-# it stood then: the people of another one do not read it.
+# A revision of what a device is told to be (docs/protocol.md); ``document`` and ``errors`` are JSON. ``factory_id`` is
+# where it stood then: the people of another one do not read it.
 class DeviceConfigRow(Model):
     id = fields.BigIntField(primary_key=True)
     device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(

@@ -89,7 +89,10 @@ class DeviceOrders(Audit):
     async def newest_configs(self) -> list[DeviceConfig]:
         """The newest revision of each device that has one."""
         newest = Subquery(DeviceConfigRow.all().annotate(last=Max("id")).group_by("device_id").values("last"))
-        return [_config(row, row.device.device_id) for row in await DeviceConfigRow.filter(id__in=newest).prefetch_related("device")]
+        return [
+            _config(row, row.device.device_id)
+            for row in await DeviceConfigRow.filter(id__in=newest).prefetch_related("device")
+        ]
 
     @in_context
     async def configs_after(self, last_id: int) -> list[DeviceConfig]:
@@ -107,7 +110,10 @@ class DeviceOrders(Audit):
             query = query.filter(factory_id=factory_id)
         if before_rev is not None:
             query = query.filter(rev__lt=before_rev)
-        return [_config(row, row.device.device_id) for row in await query.order_by("-rev").limit(limit).prefetch_related("device")]
+        return [
+            _config(row, row.device.device_id)
+            for row in await query.order_by("-rev").limit(limit).prefetch_related("device")
+        ]
 
     @in_context
     async def ask_config_again(self, device_pk: int, rev: int, *, by: Origin) -> DeviceConfig:
@@ -168,7 +174,10 @@ class DeviceOrders(Audit):
             query = query.filter(factory_id=factory_id)
         if before_id is not None:
             query = query.filter(id__lt=before_id)
-        return [_command(row, row.device.device_id) for row in await query.order_by("-id").limit(limit).prefetch_related("device")]
+        return [
+            _command(row, row.device.device_id)
+            for row in await query.order_by("-id").limit(limit).prefetch_related("device")
+        ]
 
     @in_context
     async def command(self, device_pk: int, command_id: str) -> DeviceCommand | None:
