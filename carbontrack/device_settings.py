@@ -214,10 +214,11 @@ def document_of(settings: DeviceSettings | None, plan: MonitoringPlan, pressure_
     """The document of a device, without its revision. ``settings`` None: nobody chose any, the node's own count."""
     document: dict[str, Any] = {"v": 1}
     if settings is not None:
-        document |= msgspec.to_builtins(asdict(settings))
-        for limit in document["limits"]:
+        limits = [asdict(limit) for limit in settings.limits]
+        for limit in limits:
             if limit["limit"] is None:
                 del limit["limit"]
+        document |= asdict(settings) | {"limits": limits}
     # Two digits: a gauge of the site is no better, and a change of the last bits is no new revision.
     return document | {"site": {"pressure_kpa": round(pressure_kpa, 2)}, "plan": plan_part(plan)}
 
@@ -408,7 +409,7 @@ def _plan_faults(plan: dict[str, Any]) -> Iterator[Fault]:
 def fault_text(fault: Fault, *, settings: bool = False) -> str:
     """What is wrong, for people; of a setting with its bounds."""
     if settings and fault.code in {"range", "type"} and (bounds := _bounds_of(fault.path)):
-        return gettext("must be from %(least)s to %(most)s", least=f"{bounds[0]:,g}", most=f"{bounds[1]:,g}")
+        return gettext("must be from %(least)s to %(most)s", least=f"{bounds[0]:,.10g}", most=f"{bounds[1]:,.10g}")
     if settings and fault == Fault("readings", "value"):
         return gettext("there must be 100 ms for each reading: choose fewer, or a longer interval")
     text = FAULT_TEXTS.get(fault.code)
@@ -487,7 +488,7 @@ def check_command(cmd: str, args: Mapping[str, Any]) -> dict[str, Any]:
         raise CommandError(gettext("is needed"), argument.name)
     is_number = type(value) is int or (type(value) is float and isfinite(value))
     if not is_number or not argument.least <= value <= argument.most or (argument.is_whole and value != int(value)):
-        text = gettext("must be from %(least)s to %(most)s", least=f"{argument.least:,g}", most=f"{argument.most:,g}")
+        text = gettext("must be from %(least)s to %(most)s", least=f"{argument.least:,.10g}", most=f"{argument.most:,.10g}")
         raise CommandError(text, argument.name)
     return {argument.name: int(value) if argument.is_whole else value}
 
