@@ -488,7 +488,9 @@ def check_command(cmd: str, args: Mapping[str, Any]) -> dict[str, Any]:
         raise CommandError(gettext("is needed"), argument.name)
     is_number = type(value) is int or (type(value) is float and isfinite(value))
     if not is_number or not argument.least <= value <= argument.most or (argument.is_whole and value != int(value)):
-        text = gettext("must be from %(least)s to %(most)s", least=f"{argument.least:,.10g}", most=f"{argument.most:,.10g}")
+        text = gettext(
+            "must be from %(least)s to %(most)s", least=f"{argument.least:,.10g}", most=f"{argument.most:,.10g}"
+        )
         raise CommandError(text, argument.name)
     return {argument.name: int(value) if argument.is_whole else value}
 

@@ -36,7 +36,7 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import DeviceStatus, Flag, MonitoringPlan, Origin, Site
 from carbontrack.simulator import DemoFactory, DemoStack, run_fleet
 from carbontrack.store import MOST_PENDING, RegistryError, Store
-from tests.support.world import NOON, Core, birth, body, core, eventually, migrated_store, register, sample, will
+from tests.support.world import NOON, Core, birth, body, core, eventually, migrated_store, register, sample
 
 pytest_plugins = ["tests.support.world"]
 
@@ -521,7 +521,7 @@ STRANGE = [
     ("res", b'{"id": 7, "cmd": "x", "st": "done"}', "unreadable"),
     ("res", b'{"id": "deadbeef", "cmd": "reboot", "st": "done"}', "unknown"),
     ("res", b'{"id": "' + b"d" * 2100 + b'", "cmd": "reboot", "st": "done"}', "too_large"),
-    ("res", '{"id": "\\ud800", "cmd": "\\u0000", "st": "\\u202e"}'.encode(), None),
+    ("res", b'{"id": "\\ud800", "cmd": "\\u0000", "st": "\\u202e"}', None),
     ("res", b'{"v": 1, "cmd": "ota", "ver": "1.5.0", "st": "downloading", "pct": 40}', None),
 ]
 

@@ -166,10 +166,18 @@ class DeviceOrders(Audit):
 
     @in_context
     async def commands(
-        self, device_pk: int, *, factory_id: int | None = None, before_id: int | None = None, limit: int = 20
+        self,
+        device_pk: int,
+        *,
+        command_id: str | None = None,
+        factory_id: int | None = None,
+        before_id: int | None = None,
+        limit: int = 20,
     ) -> list[DeviceCommand]:
         """A device's commands, newest first; with ``factory_id`` those that were given while it was there."""
         query = DeviceCommandRow.filter(device_id=device_pk)
+        if command_id is not None:
+            query = query.filter(command_id=command_id)
         if factory_id is not None:
             query = query.filter(factory_id=factory_id)
         if before_id is not None:

@@ -238,7 +238,8 @@ class Names:
             self.factories.get(str(event.factory_id), ""),
             [
                 Change(
-                    _field(name), *(self._said(event.subject_kind, name, side.get(name)) for side in (before, after))
+                    field_title(name),
+                    *(self._said(event.subject_kind, name, side.get(name)) for side in (before, after)),
                 )
                 for name in dict.fromkeys((*before, *after))
                 if before.get(name) not in EMPTY or after.get(name) not in EMPTY
@@ -294,7 +295,7 @@ def _scope(name: str) -> str:
     return gettext(SCOPE_TEXTS[Scope(name)]) if name in list(Scope) else name
 
 
-def _field(path: str) -> str:
+def field_title(path: str) -> str:
     """The title of a field: ``altitude_m`` is "Altitude, m"."""
     name = path.rpartition(".")[2]
     if name in FIELD_TITLES:
