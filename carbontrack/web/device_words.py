@@ -97,7 +97,7 @@ WHY_FAILED: Mapping[str, str] = {
     "busy": N_("The device is busy with something else. Try again in a minute."),
 }
 RESULT_TITLES: Mapping[str, str] = {
-    "uptime_s": N_("Runs since"),
+    "uptime_s": N_("Has run for"),
     "boot": N_("Start number"),
     "heap_free_kib": N_("Free memory, KiB"),
     "ring_used": N_("Records in its store"),
