@@ -416,6 +416,11 @@ def fault_text(fault: Fault, *, settings: bool = False) -> str:
     return gettext(text) if text else fault.code
 
 
+def error_line(fault: Fault) -> str:
+    """What a node found wrong, with its place in the document."""
+    return f"{fault.path}: {fault_text(fault)}" if fault.path else fault_text(fault)
+
+
 def _bounds_of(path: str) -> tuple[float, float] | None:
     name = path.rpartition(".")[2]
     if name == "for_s":
