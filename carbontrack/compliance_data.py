@@ -168,7 +168,7 @@ def assemble(
     ]
     return frozen(
         ComplianceReport(
-            reference="draft",
+            reference=ComplianceReport.DRAFT,
             title=title,
             status=ReportStatus.DRAFT,
             period_start=start,
