@@ -36,6 +36,8 @@ CHANNELS = frozenset({"data", "backlog", "state", "config", "res"})
 LONGEST_BACKOFF_S = 30.0
 RECEIPT_TICK_S = 0.05
 COMMAND_TIMEOUT_S = 10.0
+SUBSCRIPTION_REFUSED = 0x80
+"""MQTT 3.1.1, section 3.9.3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,17 @@ def commands(settings: BrokerSettings) -> Callable[[str, Mapping[str, Any]], Awa
             raise ConnectionError(f"the MQTT broker does not take it: {error}") from error
 
     return command
+
+
+async def sign_in(settings: BrokerSettings) -> None:
+    """Sign in beside the core and ask to hear the devices, to see whether that goes. Raises ConnectionError."""
+    try:
+        async with client_beside(settings, "look") as client:
+            granted = await client.subscribe(UP_FILTER, qos=1)
+    except aiomqtt.MqttError as error:
+        raise ConnectionError(str(error)) from error
+    if any(code >= SUBSCRIPTION_REFUSED for code in granted if isinstance(code, int)):
+        raise ConnectionError(f"it lets us in, and does not let us listen to {UP_FILTER}")
 
 
 def tls_context(

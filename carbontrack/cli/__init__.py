@@ -16,6 +16,8 @@ from carbontrack.cli.audit import audit_app
 from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, load, opened_store, run, stop
+from carbontrack.cli.doctor import doctor
+from carbontrack.cli.first_setup import init
 from carbontrack.cli.openapi import openapi
 from carbontrack.cli.people import user_app
 from carbontrack.cli.plugins import plugins_app
@@ -52,6 +54,8 @@ add_accounting(app)
 add_backup(app)
 app.command()(reload)
 app.command()(openapi)
+app.command()(doctor)
+app.command()(init)
 
 # --- running
 

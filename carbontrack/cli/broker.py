@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # the store takes a third of a command's start, and not every
 
 if TYPE_CHECKING:
     from carbontrack.certificates import Pair
-    from carbontrack.dynamic_security import Account
 
 broker_app = typer.Typer(help="Prepare a broker.", no_args_is_help=True)
 
@@ -50,32 +49,36 @@ def broker_set_up(
 
     Example: carbontrack broker set-up --folder broker-files --host mqtt.example.org
     """
+    settings = load(config)
+    active: list[Device] = []
+    if with_devices:
+
+        async def command(store: Store) -> None:
+            active.extend(await _active(store))
+
+        with_store(config, command)
+    write_broker_files(settings, folder, host or [settings.mqtt.host], active)
+    typer.echo("Next: put the files in place as deploy/mosquitto/README.md says. Keep ca.key away from the broker.")
+
+
+def write_broker_files(settings: Config, folder: Path, hosts: Sequence[str], devices: Sequence[Device] = ()) -> None:
+    """Certificates for the hosts, and the accounts of the core and of some devices. What is there is kept."""
     from carbontrack.certificates import CertificateError  # noqa: PLC0415  # slow to import, and only needed here
     from carbontrack.dynamic_security import account_of, whole_file  # noqa: PLC0415  # as above
 
-    settings = load(config)
     username, password = _core_of(settings)
     key = device_key(settings)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_certificates(folder, host or [settings.mqtt.host])
+        _write_certificates(folder, hosts)
     except CertificateError as error:
         stop(f"{folder}: {error}")
     except OSError as error:
         stop(f"{error.filename or folder}: {error.strerror}")
-
-    accounts: list[Account] = []
-    if with_devices:
-
-        async def command(store: Store) -> None:
-            accounts.extend(account_of(key, device) for device in await _active(store))
-
-        with_store(config, command)
+    accounts = [account_of(key, device) for device in devices]
     content = json.dumps(whole_file(username, password, accounts), indent=1).encode()
-    _write_new(
-        folder, {"dynamic-security.json": content}, f"the core's account, {username}, and {len(accounts)} devices'"
-    )
-    typer.echo("Next: put the files in place as deploy/mosquitto/README.md says. Keep ca.key away from the broker.")
+    what = f"the core's account, {username}, and {len(accounts)} devices'"
+    _write_new(folder, {"dynamic-security.json": content}, what)
 
 
 def _core_of(settings: Config) -> tuple[str, str]:
@@ -95,7 +98,7 @@ def device_key(settings: Config) -> str:
 
 
 def _write_certificates(folder: Path, hosts: Sequence[str]) -> None:
-    from carbontrack.certificates import new_authority, new_server  # noqa: PLC0415  # see broker_set_up
+    from carbontrack.certificates import new_authority, new_server  # noqa: PLC0415  # see write_broker_files
 
     authority = _pair_in(folder, "ca")
     server = _pair_in(folder, "server")
@@ -111,7 +114,7 @@ def _write_certificates(folder: Path, hosts: Sequence[str]) -> None:
 
 
 def _pair_in(folder: Path, name: str) -> Pair | None:
-    from carbontrack.certificates import Pair  # noqa: PLC0415  # see broker_set_up
+    from carbontrack.certificates import Pair  # noqa: PLC0415  # see write_broker_files
 
     certificate, key = folder / f"{name}.crt", folder / f"{name}.key"
     if not certificate.exists() and not key.exists():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the store takes a third of a command's start, and not every
 
 user_app = typer.Typer(help="Add, list and change people who may sign in.", no_args_is_help=True)
 
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 EmailArgument = Annotated[str, typer.Argument(help="The address that the person signs in with.")]
 FactoryOption = Annotated[str, typer.Option(help="For a factory's people: the factory, for example kangaita.")]
 PasswordOption = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
@@ -37,9 +38,9 @@ def user_add(
 
     Example: carbontrack user add --email chief@example.org --role hq_manager --password-stdin < password.txt
     """
-    if not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
+    if not EMAIL.fullmatch(email):
         stop(f"{email!r} is not an e-mail address")
-    password_hash = _new_password_hash(password_stdin, email, first_name, last_name)
+    password_hash = new_password_hash(password_stdin, email, first_name, last_name)
 
     async def command(store: Store) -> None:
         user = await store.add_user(
@@ -155,7 +156,7 @@ def user_password(email: EmailArgument, password_stdin: PasswordOption = False, 
 
     async def command(store: Store) -> None:
         user = await _person(store, email)
-        password_hash = _new_password_hash(password_stdin, user.email, user.first_name, user.last_name)
+        password_hash = new_password_hash(password_stdin, user.email, user.first_name, user.last_name)
         await store.set_password_hash(user.id, password_hash, by=from_here())
         typer.echo(f"{user.email} has another password; open sessions have ended.")
 
@@ -187,7 +188,7 @@ async def _person(store: Store, email: str) -> User:
     return found[0]
 
 
-def _new_password_hash(from_stdin: bool, *own: str) -> str:
+def new_password_hash(from_stdin: bool, *own: str) -> str:
     """The hash of a password that somebody types; ``own`` is what it must not be made of."""
     from carbontrack.passwords import WeakPassword, check_password, hash_password  # noqa: PLC0415  # see run
 

@@ -409,6 +409,14 @@ class Retention(Telemetry):
         pks = await self._stream_pks({(row[0], row[1]) for row in rows})
         return [(pks[row[0], row[1]], *row[2:]) for row in rows]
 
+    async def server_time(self) -> datetime:
+        """The time by the database's own clock; SQLite's is ours."""
+        if not self._engine.is_postgres:
+            return datetime.now(UTC)
+        (row,) = await self._engine.rows("SELECT clock_timestamp() AS now")
+        now: datetime = row["now"]
+        return now
+
     # --- how much there is
 
     async def storage(self, today: date) -> Storage:

@@ -11,6 +11,7 @@ from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 from tortoise.migrations.recorder import MigrationRecorder
 
+from carbontrack.store.work import outages
 from carbontrack.tables import APP
 
 
@@ -80,13 +81,16 @@ def known_migrations() -> set[str]:
 
 
 async def _applied(connection: BaseDBAsyncClient) -> set[str]:
+    # The recorder takes every error for an empty database, one that is away as well.
+    with outages():
+        await connection.execute_query("SELECT 1")
     return {key.name for key in await MigrationRecorder(connection).applied_migrations() if key.app_label == APP}
 
 
 async def check(connection: BaseDBAsyncClient) -> None:
     """Return when the database's schema is exactly the one that this version knows.
 
-    Raises :class:`SchemaMismatch` with what to do.
+    Raises :class:`SchemaMismatch` with what to do, and :class:`StoreUnavailable` where the database is away.
     """
     known, applied = known_migrations(), await _applied(connection)
     if unknown := sorted(applied - known):
