@@ -409,7 +409,9 @@ def _plan_faults(plan: dict[str, Any]) -> Iterator[Fault]:
 def fault_text(fault: Fault, *, settings: bool = False) -> str:
     """What is wrong, for people; of a setting with its bounds."""
     if settings and fault.code in {"range", "type"} and (bounds := _bounds_of(fault.path)):
-        return gettext("must be from %(least)s to %(most)s", least=f"{bounds[0]:,.10g}", most=f"{bounds[1]:,.10g}")
+        return gettext(
+            "must be from %(least)s to %(most)s", least=format(bounds[0], ",.10g"), most=format(bounds[1], ",.10g")
+        )
     if settings and fault == Fault("readings", "value"):
         return gettext("there must be 100 ms for each reading: choose fewer, or a longer interval")
     text = FAULT_TEXTS.get(fault.code)
@@ -494,7 +496,9 @@ def check_command(cmd: str, args: Mapping[str, Any]) -> dict[str, Any]:
     is_number = type(value) is int or (type(value) is float and isfinite(value))
     if not is_number or not argument.least <= value <= argument.most or (argument.is_whole and value != int(value)):
         text = gettext(
-            "must be from %(least)s to %(most)s", least=f"{argument.least:,.10g}", most=f"{argument.most:,.10g}"
+            "must be from %(least)s to %(most)s",
+            least=format(argument.least, ",.10g"),
+            most=format(argument.most, ",.10g"),
         )
         raise CommandError(text, argument.name)
     return {argument.name: int(value) if argument.is_whole else value}
