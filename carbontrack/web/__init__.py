@@ -22,6 +22,7 @@ from carbontrack.web import (
     edge,
     entry_pages,
     factory_report_pages,
+    firmware_files,
     hour_pages,
     installed,
     leaderboard_pages,
@@ -113,7 +114,7 @@ def _add_routes(app: web.Application) -> None:
         upload_pages,
     )
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages)
-    for part in (*of_people, api, *of_factories, *of_the_network, installed, ops, static_files):
+    for part in (*of_people, api, *of_factories, *of_the_network, firmware_files, installed, ops, static_files):
         part.add_routes(app)
 
 
