@@ -1,7 +1,7 @@
 """Firmware for devices: signed images, which of two versions is newer, and roll-outs as they are kept.
 
-An image is signed where it is built: ECDSA on P-256 (FIPS 186-5) with SHA-256 over a text of its version, hardware, size
-and hash. The platform and every node check that with the public key, so neither a broken platform nor a stranger's
+An image is signed where it is built: ECDSA on P-256 (FIPS 186-5) with SHA-256 over a text of its version, hardware,
+size and hash. The platform and every node check that with the public key, so neither a broken platform nor a stranger's
 broker can make a node run what was not released.
 """
 
@@ -431,19 +431,15 @@ LEFT_OUT: Mapping[LeftOut, str] = {
 
 def why_not(image: FirmwareImage, device: Candidate, *, is_forced: bool) -> LeftOut | None:
     """Why a device cannot get an image; None: it can."""
-    if not device.hardware:
-        return LeftOut.UNHEARD
-    if device.hardware != image.hardware:
-        return LeftOut.HARDWARE
-    if device.is_busy:
-        return LeftOut.BUSY
-    if device.version == image.version:
-        return LeftOut.HAS_IT
-    if not is_forced and rank(device.version) >= rank(image.version):
-        return LeftOut.NEWER
-    if image.min_version and rank(device.version) < rank(image.min_version):
-        return LeftOut.TOO_OLD
-    return None
+    reasons = {
+        LeftOut.UNHEARD: not device.hardware,
+        LeftOut.HARDWARE: device.hardware != image.hardware,
+        LeftOut.BUSY: device.is_busy,
+        LeftOut.HAS_IT: device.version == image.version,
+        LeftOut.NEWER: not is_forced and rank(device.version) >= rank(image.version),
+        LeftOut.TOO_OLD: bool(image.min_version) and rank(device.version) < rank(image.min_version),
+    }
+    return next((why for why, holds in reasons.items() if holds), None)
 
 
 def in_order(image: FirmwareImage, devices: Sequence[Candidate]) -> list[Candidate]:

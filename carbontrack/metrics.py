@@ -249,7 +249,7 @@ class Metrics:
         """What devices are told beside receipts, and what they say to it."""
         self.orders_sent = Counter(
             "carbontrack_device_orders_sent",
-            "Messages to devices that the broker has taken: settings (config), commands (command) and offers (firmware).",
+            "Messages to devices that the broker has taken: settings (config), commands (command), offers (firmware).",
             ["kind"],
             registry=registry,
         )

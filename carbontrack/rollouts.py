@@ -1,8 +1,8 @@
 """Firmware on its way to devices: stage by stage, and no further where devices fail.
 
-What happens next is a pure step (:func:`advance`) over a roll-out, its devices and what is seen of them; the desk around
-it takes births and reports, keeps what became of it, and only then sends. So a core that starts anew goes on where the
-database is, and a device is never offered more than was kept.
+What happens next is a pure step (:func:`advance`) over a roll-out, its devices and what is seen of them; the desk
+around it takes births and reports, keeps what became of it, and only then sends. So a core that starts anew goes on
+where the database is, and a device is never offered more than was kept.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def advance(
     """
     if not rollout.is_live:
         return _withdrawn(rollout, updates, sights)
-    updates = {key: _looked_at(it, sights[key], now, limits) for key, it in updates.items()}
+    updates = {key: _looked_at(it, sights[key], now) for key, it in updates.items()}
     rollout, updates = _moved_on(rollout, updates, sights, now, limits)
     if not rollout.is_live:
         return _withdrawn(rollout, updates, sights)
@@ -191,7 +191,7 @@ def failures(updates: Iterable[Update]) -> int:
     return sum(it.state in FAILURES for it in updates)
 
 
-def _looked_at(update: Update, sight: Sight, now: datetime, limits: Limits) -> Update:
+def _looked_at(update: Update, sight: Sight, now: datetime) -> Update:
     """An update whose device was looked at: it was seen, or it has failed without a word."""
     if update.is_over or update.changed_at is None:
         return _seen(update, sight, now)
@@ -217,7 +217,7 @@ def _failed(update: Update, error: str, now: datetime) -> Update:
 
 
 def is_out_of_reach(update: Update, sight: Sight, rollout: Rollout, now: datetime, limits: Limits) -> bool:
-    """Whether nobody waits for a device any more: it was away for too long. It still gets the image if it comes back."""
+    """Whether nobody waits for a device any more: it was away for too long. If it comes back it gets the image."""
     if sight.is_online or update.is_over or update.state is UpdateState.REBOOTING:
         return False
     since = max(filter(None, (update.seen_at, rollout.stage_began_at)))
@@ -243,32 +243,34 @@ def _moved_on(
     if failures(updates.values()) >= rollout.failure_limit:
         return _over(rollout, Ended.FAILURES, now), updates
     reached = {key: it for key, it in updates.items() if it.stage <= rollout.stage}
-    if not all(it.is_over or is_out_of_reach(it, sights[key], rollout, now, limits) for key, it in reached.items()):
+    waits = any(
+        not it.is_over and not is_out_of_reach(it, sights[key], rollout, now, limits) for key, it in reached.items()
+    )
+    has_succeeded = any(it.state is UpdateState.CONFIRMED for it in reached.values())
+    if not waits and not has_succeeded and failures(reached.values()):
+        return _over(rollout, Ended.NOBODY, now), updates
+    if waits or not has_succeeded:  # where nobody could be reached it goes on when somebody can
         return replace(rollout, settled_at=None), updates
-    if not any(it.state is UpdateState.CONFIRMED for it in reached.values()):
-        if failures(reached.values()):
-            return _over(rollout, Ended.NOBODY, now), updates
-        return replace(rollout, settled_at=None), updates  # nobody is there: it goes on when somebody is
-    settled_at = rollout.settled_at or now
-    rollout = replace(rollout, settled_at=settled_at)
-    late = now - settled_at - timedelta(seconds=rollout.soak_s)
+    rollout = replace(rollout, settled_at=rollout.settled_at or now)
+    late = now - (rollout.settled_at or now) - timedelta(seconds=rollout.soak_s)
     if late < timedelta(0):
         return rollout, updates
     wrong = {key: why for key, it in reached.items() if (why := trouble(it, sights[key], now))}
-    if wrong:
-        given_up = {
-            key: _failed(updates[key], why, now)
-            for key, why in wrong.items()
-            if late >= (WATCHED_FOR if sights[key].is_online else limits.out_of_reach)
-        }
-        updates = updates | given_up
-        is_too_much = failures(updates.values()) >= rollout.failure_limit
-        return (_over(rollout, Ended.FAILURES, now) if is_too_much else rollout), updates
+    for key, why in wrong.items():
+        if late >= (WATCHED_FOR if sights[key].is_online else limits.out_of_reach):
+            updates = updates | {key: _failed(updates[key], why, now)}
+    if failures(updates.values()) >= rollout.failure_limit:
+        return _over(rollout, Ended.FAILURES, now), updates
+    return (rollout if wrong else _next_stage(rollout, now)), updates
+
+
+def _next_stage(rollout: Rollout, now: datetime) -> Rollout:
+    """A roll-out of which a stage ended well."""
     if rollout.state is not RolloutState.RUNNING:
-        return rollout, updates
+        return rollout
     if rollout.stage + 1 < rollout.stage_count:
-        return replace(rollout, stage=rollout.stage + 1, stage_began_at=now, settled_at=None), updates
-    return _over(rollout, Ended.ALL, now), updates
+        return replace(rollout, stage=rollout.stage + 1, stage_began_at=now, settled_at=None)
+    return _over(rollout, Ended.ALL, now)
 
 
 def _over(rollout: Rollout, ended: Ended, now: datetime) -> Rollout:
@@ -419,9 +421,10 @@ class RolloutDesk:
 
     def problems(self) -> list[str]:
         """Roll-outs that stopped by themselves in the last days, for those who run the platform."""
+        why = {Ended.FAILURES: "too many devices failed", Ended.NOBODY: "no device has taken it"}
         return [
             f"The roll-out {it.id} of firmware {it.image.version} for {it.image.hardware} stopped by itself: "
-            f"{'too many devices failed' if it.ended is Ended.FAILURES else 'no device has taken it'}. See /hq/firmware/."
+            f"{why[it.ended]}. See /hq/firmware/."
             for it in self._stopped
         ]
 

@@ -167,7 +167,7 @@ class Link:
             await self._drop_update()
         if answer is not None:
             await self._publish(client, "res", answer)
-        if offer is not None and self._update is None:
+        if offer is not None and (self._update is None or self._update.done()):
             self._offer = offer
             self._update = asyncio.create_task(self._download(client, offer))
 

@@ -1,4 +1,4 @@
-"""How a simulated node takes new firmware: offer, download with ranges, hash, restart, trial. I/O only in :func:`fetch`.
+"""How a simulated node takes new firmware: offer, download with ranges, hash, restart. I/O only in :func:`fetch`.
 
 It has no key, so it leaves signatures to the platform and to real nodes. An image whose bytes contain one of
 :data:`SCENARIOS` behaves as that says, so that one can see what a roll-out does then.
@@ -7,6 +7,7 @@ It has no key, so it leaves signatures to the platform and to real nodes. An ima
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import random
 from collections.abc import Callable
@@ -123,8 +124,8 @@ async def fetch(offer: Offer, name: str, password: str, progress: Callable[[int]
     """
     await asyncio.sleep(random.uniform(0, offer.jitter_s))
     content, told, failed = bytearray(), 0, 0
-    auth = aiohttp.BasicAuth(name, password)
-    async with aiohttp.ClientSession(auth=auth, trust_env=False) as session:
+    sign_in = {"Authorization": f"Basic {base64.b64encode(f'{name}:{password}'.encode()).decode()}"}
+    async with aiohttp.ClientSession(headers=sign_in, trust_env=False) as session:
         while len(content) < offer.size:
             asked = f"bytes={len(content)}-{min(len(content) + PIECE, offer.size) - 1}"
             async with session.get(offer.url, headers={"Range": asked}, allow_redirects=False) as answer:
