@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
+from tortoise.functions import Count
 from tortoise.transactions import in_transaction
 
 from carbontrack.firmware import (
@@ -291,12 +292,17 @@ class Firmware(Audit):
         return [(_update(row), rollouts[row.rollout_id]) for row in rows]
 
     @in_context
-    async def update_counts(self) -> dict[int, dict[UpdateState, int]]:
-        """How many devices of each roll-out stand how."""
+    async def update_counts(self, rollout_ids: Sequence[int]) -> dict[int, dict[UpdateState, int]]:
+        """How many devices of these roll-outs stand how."""
         found: dict[int, dict[UpdateState, int]] = {}
-        for rollout_id, state in await FirmwareUpdateRow.all().values_list("rollout_id", "state"):
-            counts = found.setdefault(rollout_id, {})
-            counts[UpdateState(state)] = counts.get(UpdateState(state), 0) + 1
+        rows = (
+            await FirmwareUpdateRow.filter(rollout_id__in=rollout_ids)
+            .annotate(count=Count("id"))
+            .group_by("rollout_id", "state")
+            .values_list("rollout_id", "state", "count")
+        )
+        for rollout_id, state, count in rows:
+            found.setdefault(rollout_id, {})[UpdateState(state)] = count
         return found
 
     # --- moving on

@@ -23,6 +23,7 @@ from carbontrack.web import (
     entry_pages,
     factory_report_pages,
     firmware_files,
+    firmware_pages,
     hour_pages,
     installed,
     leaderboard_pages,
@@ -113,7 +114,7 @@ def _add_routes(app: web.Application) -> None:
         device_order_pages,
         upload_pages,
     )
-    of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages)
+    of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages, firmware_pages)
     for part in (*of_people, api, *of_factories, *of_the_network, firmware_files, installed, ops, static_files):
         part.add_routes(app)
 
