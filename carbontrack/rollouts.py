@@ -422,7 +422,12 @@ class RolloutDesk:
     def problems(self) -> list[str]:
         """Roll-outs that stopped by themselves in the last days, for those who run the platform."""
         why = {Ended.FAILURES: "too many devices failed", Ended.NOBODY: "no device has taken it"}
-        return [
+        lost = [
+            "A roll-out of firmware waits: devices do not know where to download from. Set http.public_url."
+            for it in self._watched.values()
+            if it.rollout.is_live and not self.base_url
+        ]
+        return lost[:1] + [
             f"The roll-out {it.id} of firmware {it.image.version} for {it.image.hardware} stopped by itself: "
             f"{why[it.ended]}. See /hq/firmware/."
             for it in self._stopped
