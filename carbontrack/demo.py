@@ -26,7 +26,7 @@ from carbontrack.firmware import new_key, private_pem, public_pem, read_private_
 from carbontrack.ledger import Metric, Target
 from carbontrack.logs import set_up_logging
 from carbontrack.metrics import Metrics
-from carbontrack.model import Device, Factory, Origin, Role
+from carbontrack.model import Factory, Origin, Role
 from carbontrack.passwords import hash_password
 from carbontrack.simulator import DemoFactory, demo_fleet, run_fleet
 from carbontrack.simulator.books import simulated_entries
@@ -153,6 +153,7 @@ async def run_simulation(
     if register:
         async with open_store(config.database.url, Metrics()) as store:
             await register_fleet(store, fleet)
+    passwords = await _download_passwords(config)
     async with stop_signal() as stop:
         waiting = asyncio.create_task(_stop_at_eof(stop)) if until_eof else None
         try:
@@ -163,17 +164,21 @@ async def run_simulation(
                 history_hours=history_hours,
                 state_dir=state_dir,
                 stop=stop,
-                download_password_of=lambda name: _password_of(config, name),
+                download_password_of=passwords.get,
             )
         finally:
             if waiting is not None:
                 waiting.cancel()
 
 
-def _password_of(config: Config, device_id: str) -> str | None:
-    """What a simulated device downloads firmware with; its password was never changed."""
+async def _download_passwords(config: Config) -> dict[str, str]:
+    """What the simulated devices download firmware with, where they can."""
     key = config.mqtt.device_key
-    return None if key is None else device_password(key.get_secret_value(), Device(0, device_id, 0, 0))
+    if key is None:
+        return {}
+    async with open_store(config.database.url, Metrics()) as store:
+        devices = [site.device for site in await store.sites()]
+    return {it.device_id: device_password(key.get_secret_value(), it) for it in devices}
 
 
 async def register_fleet(store: Store, fleet: Sequence[DemoFactory]) -> int:
