@@ -71,6 +71,10 @@ def firmware(version: str) -> FormData:
 
 
 ROLLOUT = {"version": make.VERSION, "hardware": make.HARDWARE}
+ROLLOUT_FORM = {
+    "image": f"{make.VERSION} {make.HARDWARE}", "kind": "devices", "stages": "100%", "soak_minutes": "60",
+    "failure_limit": "1", "step": "start",
+}  # fmt: skip
 
 
 MAKERS: Mapping[str, Maker] = {
@@ -123,9 +127,15 @@ MAKERS: Mapping[str, Maker] = {
     "/hq/factories/{slug}/": make.slug,
 }
 """What the variable of an address stands for: the first that an address, or method and address, begins with."""
-CONSTANTS = {"name": "ct_v1", "path": "app.css", "rule": "co2-rate-high", "option": "raise_above", "photo": "1"} | {
-    "version": make.VERSION, "hardware": make.HARDWARE
-}  # fmt: skip
+CONSTANTS = {
+    "name": "ct_v1",
+    "path": "app.css",
+    "version": make.VERSION,
+    "hardware": make.HARDWARE,
+    "rule": "co2-rate-high",
+    "option": "raise_above",
+    "photo": "1",
+}
 """Variables that stand for nothing of a factory's."""
 NEW_PASSWORD = "another horse with a battery"
 WOOD = {"energy_type": "firewood", "amount": 1250, "unit": "kg", "moisture": 0.25}
@@ -187,13 +197,7 @@ CALLS: Mapping[str, Call] = {
         form=lambda it: {"stack_id": str(it.side.stack.id), "device_id": f"set-up-{it.number}", "sensor": "ct_v1"}
     ),
     "POST /hq/firmware/images": Call(form=lambda it: firmware(f"2.0.{it.number}")),
-    "POST /hq/firmware/rollouts": Call(
-        form=lambda it: {
-            "image": f"{make.VERSION} {make.HARDWARE}", "kind": "devices", "devices": it.made, "stages": "100%",
-            "soak_minutes": "60", "failure_limit": "1", "step": "start",
-        },
-        made=make.updatable_device,
-    ),  # fmt: skip
+    "POST /hq/firmware/rollouts": Call(form=lambda it: ROLLOUT_FORM | {"devices": it.made}, made=make.updatable_device),
     "POST /hq/firmware/rollouts/{id}/pause": Call(form={}),
     "POST /hq/firmware/rollouts/{id}/resume": Call(form={}),
     "POST /hq/firmware/rollouts/{id}/stop": Call(form={"confirmed": "true"}),
@@ -201,10 +205,10 @@ CALLS: Mapping[str, Call] = {
     "POST /api/firmware/rollouts/": Call(
         json=lambda it: ROLLOUT | {"kind": "devices", "names": [it.made]}, made=make.updatable_device
     ),
-    "POST /api/firmware/rollouts/outlook/": Call(json=lambda it: ROLLOUT, unaudited=TRIAL),
-    "POST /api/firmware/rollouts/{id}/pause/": Call(json={}),
-    "POST /api/firmware/rollouts/{id}/resume/": Call(json={}),
-    "POST /api/firmware/rollouts/{id}/stop/": Call(json={}),
+    "POST /api/firmware/rollouts/outlook/": Call(json=ROLLOUT, unaudited="It only says what would be."),
+    "POST /api/firmware/rollouts/{id}/pause/": Call(),
+    "POST /api/firmware/rollouts/{id}/resume/": Call(),
+    "POST /api/firmware/rollouts/{id}/stop/": Call(),
     "POST /devices/{id}/settings": Call(form=lambda it: SETTINGS | {"sample_s": str(6 + it.number % 3000)}),
     "POST /devices/{id}/settings/send-again": Call(form={"rev": "1"}),
     "POST /devices/{id}/commands": Call(form={"cmd": "identify", "seconds": "30"}),

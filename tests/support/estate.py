@@ -27,7 +27,6 @@ from carbontrack.device_settings import DeviceSettings
 from carbontrack.dispatch import Plan
 from carbontrack.firmware import (
     DeviceFirmware,
-    Plan,
     RolloutState,
     UpdateState,
     new_key,
@@ -35,6 +34,7 @@ from carbontrack.firmware import (
     sign_image,
     write_manifest,
 )
+from carbontrack.firmware import Plan as RolloutPlan
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target, WoodPrice, WoodUnit
 from carbontrack.metrics import Metrics
 from carbontrack.model import (
@@ -454,7 +454,7 @@ async def _offer_firmware(estate: Estate) -> None:
     sides = [side.device for side in (estate.own, estate.other)]
     await _heard(estate, sides)
     names = tuple(it.device_id for it in sides)
-    made = await start_rollout(store, image, Choice("devices", names), Plan("100%"), by=by, now=now)
+    made = await start_rollout(store, image, Choice("devices", names), RolloutPlan("100%"), by=by, now=now)
     offered = [replace(it, state=UpdateState.OFFERED, changed_at=now) for it in await store.updates(made.id)]
     await store.keep_rollouts([], offered, by=by)
     await estate.portal.services.rollouts.look()
@@ -479,7 +479,7 @@ async def rollout(estate: Estate, side: Side, caller: Caller) -> str:
     image = await estate.store.image(VERSION, HARDWARE)
     assert image is not None, "added at the beginning"
     by, now = Origin("hq@example.org"), estate.portal.now
-    return str((await start_rollout(estate.store, image, choice, Plan("100%"), by=by, now=now)).id)
+    return str((await start_rollout(estate.store, image, choice, RolloutPlan("100%"), by=by, now=now)).id)
 
 
 async def paused_rollout(estate: Estate, side: Side, caller: Caller) -> str:
