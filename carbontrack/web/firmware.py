@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import Field
 
 from carbontrack.firmware import (
@@ -28,15 +29,15 @@ from carbontrack.rollouts import outlook, start_rollout
 from carbontrack.store import Choice, Outlook
 from carbontrack.web.access import origin
 from carbontrack.web.errors import Problem
-from carbontrack.web.forms import posted
 from carbontrack.web.rest import WRONG, Input, path_id
 from carbontrack.web.services import SERVICES
 from carbontrack.words import N_, gettext
 
-LARGEST_UPLOAD = MOST_BYTES + MOST_MANIFEST_BYTES + 20_000
-"""Both files of an image in one form."""
+LARGEST = {"image": MOST_BYTES, "manifest": MOST_MANIFEST_BYTES}
+"""Bytes of the files of a form."""
+PIECE = 64 * 1024
 ROLLOUT = "{id:\\d{1,9}}/"
-TOO_LARGE = N_("The image is larger than 4 MiB: no device has room for it.")
+TOO_LARGE = N_("The file is too large: an image has 4 MiB at most, and its manifest 20 kB.")
 
 
 class RolloutInput(Input):
@@ -74,14 +75,29 @@ def problem_of(error: FirmwareError) -> Problem:
     return Problem(422, WRONG if error.field else str(error), ((error.field, str(error)),) if error.field else ())
 
 
+async def _files(request: web.Request) -> dict[str, bytes]:
+    """The files of a form, read piece by piece: they are larger than what pages usually take."""
+    if request.content_type != "multipart/form-data":
+        raise Problem(415, gettext("Send both files in one form (multipart/form-data)."))
+    found: dict[str, bytes] = {}
+    try:
+        async for part in await request.multipart():
+            if not isinstance(part, BodyPartReader) or part.name not in LARGEST:
+                continue
+            content = bytearray()
+            while piece := await part.read_chunk(PIECE):
+                content += piece
+                if len(content) > LARGEST[part.name]:
+                    raise Problem(413, gettext(TOO_LARGE), ((part.name, gettext(TOO_LARGE)),))
+            found[part.name] = bytes(content)
+    except (ValueError, LookupError, HttpProcessingError):
+        raise Problem(400, gettext("The form cannot be read. Open the page anew and send it again.")) from None
+    return found
+
+
 async def take_image(request: web.Request) -> FirmwareImage:
     """Keep the image of a form with the files ``image`` and ``manifest``. Raises :class:`Problem`, RegistryError."""
-    services = request.app[SERVICES]
-    try:
-        form = await posted(request.clone(client_max_size=LARGEST_UPLOAD))
-    except web.HTTPRequestEntityTooLarge:
-        raise Problem(413, gettext(TOO_LARGE), (("image", gettext(TOO_LARGE)),)) from None
-    found = {name: it.file.read() for name in ("image", "manifest") if isinstance(it := form.get(name), web.FileField)}
+    services, found = request.app[SERVICES], await _files(request)
     missing = [name for name in ("image", "manifest") if not found.get(name)]
     if missing:
         raise Problem(422, WRONG, tuple((name, gettext("Choose a file.")) for name in missing))
