@@ -384,7 +384,7 @@ def _whole(
     if name not in found:
         if needed:
             yield Fault(prefix + name, "missing")
-    elif type(value) not in {int, float} or (isfinite(value) and value != int(value)):
+    elif type(value) not in {int, float} or (type(value) is float and isfinite(value) and value != int(value)):
         yield Fault(prefix + name, "type")
     elif not bounds[0] <= value <= bounds[1]:
         yield Fault(prefix + name, "range")
