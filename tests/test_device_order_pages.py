@@ -227,7 +227,7 @@ async def test_what_costs_readings_is_meant(world: World) -> None:
 
     assert (status, "if it connects within 10 minutes" in text) == (303, True)
     status, text = await send(browser, f"{world.url}commands", {"cmd": "span_cal", "confirmed": "true", "ppm": "0"})
-    assert (status, "must be from 1 to 1,000,000" in text) == (422, True)
+    assert (status, "Must be from 1 to 1,000,000" in text) == (422, True)
     status, text = await send(browser, f"{world.url}commands", {"cmd": "explode"})
     assert status == 422
 
