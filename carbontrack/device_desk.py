@@ -87,6 +87,8 @@ class _Device:
     basis: tuple[MonitoringPlan, float] | None = None
     """The plan and the pressure that its newest document was compared with last."""
     commands: dict[str, DeviceCommand] = field(default_factory=dict)
+    at_least: int = 1
+    """No revision below this is of use: the node has other settings under that number."""
     overtaken_at: datetime | None = None
 
 
@@ -309,8 +311,9 @@ class DeviceDesk:
             # Of a revision that has been replaced since it was sent, or that this platform never made.
             self._count_answer(device_id, "config", "unknown", answer.rev)
             return
-        if not answer.ok and "older" in codes and newest.rev < answer.active <= MOST_REV:
-            known.reported = answer.active
+        is_taken = any((it.path, it.code) == ("rev", "value") for it in answer.errors)
+        if not answer.ok and ("older" in codes or is_taken) and newest.rev <= answer.active <= MOST_REV:
+            known.at_least = answer.active + 1
             self._open.add(device_id)
             self._count_answer(device_id, "config", "older", answer.rev)
             return
@@ -393,7 +396,9 @@ class DeviceDesk:
         self, known: _Device, site: Site, basis: tuple[MonitoringPlan, float], now: datetime
     ) -> NewConfig | None:
         newest, reported = known.newest, known.reported or 0
-        is_ahead = reported > (newest.rev if newest is not None else 0) and reported < MOST_REV
+        rev = newest.rev if newest is not None else 0
+        at_least = max(known.at_least, reported + 1 if reported > rev else 1)
+        is_ahead = max(rev, 1) < at_least <= MOST_REV
         if is_ahead and known.overtaken_at is not None and now - known.overtaken_at < OVERTAKEN_AGAIN:
             is_ahead = False
         if known.basis == basis and not is_ahead:
@@ -401,7 +406,7 @@ class DeviceDesk:
         document = document_of(chosen_settings(newest.document if newest is not None else None), *basis)
         if is_ahead:
             known.overtaken_at = now
-            return NewConfig(site.device.id, document, Why.AHEAD, reported + 1)
+            return NewConfig(site.device.id, document, Why.AHEAD, at_least)
         if newest is None:
             return NewConfig(site.device.id, document, Why.FIRST)
         return NewConfig(site.device.id, document, Why.PLAN) if document != newest.document else None
@@ -445,7 +450,7 @@ class DeviceDesk:
         newest = known.newest
         if newest is None or known.reported != newest.rev:
             return
-        if newest.state in {ConfigState.WAITING, ConfigState.SENT}:
+        if newest.state is ConfigState.SENT:  # one that was never sent is another one of the same number
             self._change_config(known, state=ConfigState.APPLIED, answered_at=self._clock())
 
     async def _send_config(self, name: str, known: _Device, *, is_birth: bool) -> int:

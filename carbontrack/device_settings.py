@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from math import isfinite
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -26,7 +26,8 @@ MOST_ANSWER_BYTES = 2048
 """Of a message from a node on ``up/config`` and ``up/res``."""
 MOST_ERRORS = 8
 MOST_LIMITS = 6
-MOST_REV = 2**31 - 2
+MOST_REV = 65_535
+"""A record has two bytes for the revision."""
 SHORTEST_READING_MS = 100
 LONGEST_TEXT = 80
 """Of a word that a node chooses, such as why a command failed."""
@@ -165,7 +166,7 @@ PLAN_RANGES: Mapping[str, tuple[float, float]] = {
     "length_m": (0.0, 1000.0),
     "wall_deposit_mm": _POSITIVE,
     "profile_factor": _POSITIVE,
-    "h2o_fraction": (0.0, 1.0),
+    "h2o_fraction": (0.0, 1.0 - 1e-9),
     "co2_range_ppm": _POSITIVE,
     "co2_response_s": _POSITIVE,
     "dilution_ratio": _POSITIVE,
@@ -182,7 +183,7 @@ PLAN_RANGES: Mapping[str, tuple[float, float]] = {
     "off_co2_ppm": _POSITIVE,
 }
 """Of the numbers of the plan, as the API takes them (:mod:`carbontrack.web.api.plans`)."""
-PRESSURE_KPA = (30.0, 115.0)
+PRESSURE_KPA = (50.0, 110.0)
 
 
 # --- the document
@@ -272,58 +273,120 @@ def differences(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> l
 # --- the checks
 
 
+class _Object(dict[str, Any]):
+    """A JSON object that remembers which names stand in it twice."""
+
+    twice: tuple[str, ...] = ()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> _Object:
+    found = _Object(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        found.twice = tuple(dict.fromkeys(name for name in names if names.count(name) > 1))
+    return found
+
+
+def read_object(body: bytes) -> dict[str, Any] | None:
+    """A message to a node as the object that it should be; None for what is none, or has a name twice."""
+    found = _read(body)
+    return found if isinstance(found, _Object) and not found.twice else None
+
+
+def rev_in(body: bytes) -> int:
+    """The revision of a document that could not be taken; 0 where it does not say one."""
+    found = _read(body)
+    rev = found.get("rev") if isinstance(found, dict) else None
+    return rev if type(rev) is int and 1 <= rev <= MOST_REV else 0
+
+
+def _read(body: bytes) -> Any:
+    """Whatever JSON it is; None for none."""
+    try:
+        return json.loads(body, object_pairs_hook=_object, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
+
+
 def check_message(body: bytes) -> tuple[dict[str, Any] | None, list[Fault]]:
     """What a node makes of a message on ``dn/config``: the document, or at most 8 faults."""
     if len(body) > MOST_BYTES:
         return None, [Fault("", "size")]
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return None, [Fault("", "syntax")]
+    document = _read(body)
     faults = check_document(document)
     return (None, faults) if faults else (document, [])
 
 
 def check_document(document: Any) -> list[Fault]:
-    """Everything that is wrong with a document, at most 8 faults; none: a node may take it."""
+    """Everything that is wrong with a document, at most 8 faults; none: a node may take it.
+
+    What does not fit together is looked for only where each value by itself is right.
+    """
     if not isinstance(document, dict):
-        return [Fault("", "type")]
-    return list(_faults(document))[:MOST_ERRORS]
+        return [Fault("", "syntax")]
+    faults = list(_faults(document)) or list(_misfits(document))
+    return faults[:MOST_ERRORS]
 
 
 def _faults(document: dict[str, Any]) -> Iterator[Fault]:
-    yield from _whole(document, "v", (1, 1), needed=True)
+    yield from _twice(document, "")
+    version = document.get("v")
+    if version is None:
+        yield Fault("v", "missing")
+    elif version != 1:
+        yield Fault("v", "value")
     yield from _whole(document, "rev", (1, MOST_REV), needed=True)
     for name, bounds in RANGES.items():
         yield from _whole(document, name, bounds)
+    for name, check in (("site", _site_faults), ("plan", _plan_faults)):
+        part = document.get(name, {})
+        if isinstance(part, dict):
+            yield from _twice(part, f"{name}.")
+            yield from check(part)
+        else:
+            yield Fault(name, "type")
+    yield from _limits_faults(document.get("limits", []))
     for name in ("buzzer", "led"):
         yield from _flag(document, name, "")
-    sample_s, readings = document.get("sample_s", 5), document.get("readings", 5)
-    are_numbers = type(sample_s) is int and type(readings) is int
-    if are_numbers and sample_s >= 1 and readings >= 1 and sample_s * 1000 / readings < SHORTEST_READING_MS:
-        yield Fault("readings", "value")
-    yield from _limits_faults(document.get("limits", []))
-    site = document.get("site", {})
-    if isinstance(site, dict):
-        yield from _number(site, "pressure_kpa", PRESSURE_KPA, "site.")
-    else:
-        yield Fault("site", "type")
+
+
+def _misfits(document: dict[str, Any]) -> Iterator[Fault]:
+    if document.get("sample_s", 5) * 1000 / document.get("readings", 5) < SHORTEST_READING_MS:
+        yield Fault("readings", "range")
     plan = document.get("plan", {})
-    if isinstance(plan, dict):
-        yield from _plan_faults(plan)
-    else:
-        yield Fault("plan", "type")
+    deposit_m = 2 * plan.get("wall_deposit_mm", 0) / 1000
+    for name in ("diameter_m",) if plan.get("is_circular", True) else ("width_m", "length_m"):
+        length = plan.get(name, 0.8 if name == "diameter_m" else None)
+        if length is None:
+            yield Fault(f"plan.{name}", "missing")
+        elif length <= deposit_m:
+            yield Fault(f"plan.{name}", "range")
+    defaults = MonitoringPlan()
+    for name in ("temperature_c", "velocity_ms", "co2_ppm"):
+        on, off = (plan.get(f"{it}_{name}", getattr(defaults, f"{it}_{name}")) for it in ("on", "off"))
+        if off > on:
+            yield Fault(f"plan.off_{name}", "range")
+
+
+def _twice(found: dict[str, Any], prefix: str) -> Iterator[Fault]:
+    if isinstance(found, _Object):
+        yield from (Fault(prefix + name, "syntax") for name in found.twice)
 
 
 def _whole(
     found: dict[str, Any], name: str, bounds: tuple[int, int], prefix: str = "", *, needed: bool = False
 ) -> Iterator[Fault]:
+    value: Any = found.get(name)
     if name not in found:
         if needed:
             yield Fault(prefix + name, "missing")
-    elif type(found[name]) is not int:
+    elif type(value) not in {int, float} or (type(value) is float and isfinite(value) and value != int(value)):
         yield Fault(prefix + name, "type")
-    elif not bounds[0] <= found[name] <= bounds[1]:
+    elif not bounds[0] <= value <= bounds[1]:
         yield Fault(prefix + name, "range")
 
 
@@ -336,8 +399,20 @@ def _number(found: dict[str, Any], name: str, bounds: tuple[float, float], prefi
     value = found.get(name, bounds[0])
     if type(value) not in {int, float}:
         yield Fault(prefix + name, "type")
-    elif not isfinite(value) or not bounds[0] <= value <= bounds[1]:
+    elif not bounds[0] <= value <= bounds[1]:  # not so for infinity and NaN either
         yield Fault(prefix + name, "range")
+
+
+def _site_faults(site: dict[str, Any]) -> Iterator[Fault]:
+    yield from _number(site, "pressure_kpa", PRESSURE_KPA, "site.")
+
+
+def _plan_faults(plan: dict[str, Any]) -> Iterator[Fault]:
+    for name in _PLAN_FLAGS:
+        yield from _flag(plan, name, "plan.")
+    for name, bounds in PLAN_RANGES.items():
+        if name not in _PLAN_LENGTHS or plan.get(name) is not None:
+            yield from _number(plan, name, bounds, "plan.")
 
 
 def _limits_faults(limits: Any) -> Iterator[Fault]:
@@ -346,17 +421,13 @@ def _limits_faults(limits: Any) -> Iterator[Fault]:
         return
     if len(limits) > MOST_LIMITS:
         yield Fault("limits", "too_many")
-    seen: set[str] = set()
-    for number, limit in enumerate(limits[:MOST_LIMITS]):
-        at = f"limits.{number}"
-        if not isinstance(limit, dict):
-            yield Fault(at, "type")
-            continue
-        yield from _limit_faults(limit, f"{at}.")
-        code = limit.get("code")
-        if isinstance(code, str) and code in seen:
-            yield Fault(f"{at}.code", "value")
-        seen.add(str(code))
+        return
+    for number, limit in enumerate(limits):
+        if isinstance(limit, dict):
+            yield from _twice(limit, f"limits.{number}.")
+            yield from _limit_faults(limit, f"limits.{number}.")
+        else:
+            yield Fault(f"limits.{number}", "type")
 
 
 def _limit_faults(limit: dict[str, Any], at: str) -> Iterator[Fault]:
@@ -381,39 +452,14 @@ def _limit_faults(limit: dict[str, Any], at: str) -> Iterator[Fault]:
         yield Fault(f"{at}level", "value")
 
 
-def _plan_faults(plan: dict[str, Any]) -> Iterator[Fault]:
-    faults: list[Fault] = []
-    for name in _PLAN_FLAGS:
-        faults += _flag(plan, name, "plan.")
-    for name, bounds in PLAN_RANGES.items():
-        if name not in _PLAN_LENGTHS or plan.get(name) is not None:
-            faults += _number(plan, name, bounds, "plan.")
-    yield from faults
-    if faults:  # what does not fit together can only be said of numbers
-        return
-    deposit_m = 2 * plan.get("wall_deposit_mm", 0) / 1000
-    is_circular = plan.get("is_circular", True)
-    for name in ("diameter_m",) if is_circular else ("width_m", "length_m"):
-        length = plan.get(name, 0.8 if name == "diameter_m" else None)
-        if length is None:
-            yield Fault(f"plan.{name}", "missing")
-        elif length <= deposit_m:
-            yield Fault(f"plan.{name}", "range")
-    defaults = MonitoringPlan()
-    for name in ("temperature_c", "velocity_ms", "co2_ppm"):
-        on, off = (plan.get(f"{it}_{name}", getattr(defaults, f"{it}_{name}")) for it in ("on", "off"))
-        if off > on:
-            yield Fault(f"plan.off_{name}", "value")
-
-
 def fault_text(fault: Fault, *, settings: bool = False) -> str:
     """What is wrong, for people; of a setting with its bounds."""
+    if settings and fault == Fault("readings", "range"):
+        return gettext("must be from 1 to 15, and there must be 100 ms for each: choose fewer, or a longer interval")
     if settings and fault.code in {"range", "type"} and (bounds := _bounds_of(fault.path)):
         return gettext(
             "must be from %(least)s to %(most)s", least=format(bounds[0], ",.10g"), most=format(bounds[1], ",.10g")
         )
-    if settings and fault == Fault("readings", "value"):
-        return gettext("there must be 100 ms for each reading: choose fewer, or a longer interval")
     text = FAULT_TEXTS.get(fault.code)
     return gettext(text) if text else fault.code
 
@@ -441,7 +487,11 @@ class SettingsError(ValueError):
 def check_settings(settings: DeviceSettings) -> None:
     """Raise :class:`SettingsError` for settings that a node would refuse."""
     document = document_of(settings, MonitoringPlan(), 80.0) | {"rev": 1}
-    if faults := check_document(document):
+    faults = check_document(document)
+    codes = [limit.code for limit in settings.limits]
+    # A node takes the same code twice. Whoever reads its page does not see which one counts.
+    faults += [Fault(f"limits.{at}.code", "value") for at, code in enumerate(codes) if code in codes[:at]]
+    if faults:
         raise SettingsError(faults)
 
 

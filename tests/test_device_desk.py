@@ -200,7 +200,7 @@ async def test_settings_that_no_node_takes_are_refused_before_they_are_kept(worl
     with pytest.raises(SettingsError, match="sample_s: must be from 1 to 3,600") as caught:
         await world.save(replace(OFTEN, sample_s=0))
     assert caught.value.faults == (Fault("sample_s", "range"),)
-    with pytest.raises(SettingsError, match="100 ms for each reading"):
+    with pytest.raises(SettingsError, match="100 ms for each"):
         await world.save(replace(OFTEN, sample_s=1, readings=11))
     with pytest.raises(SettingsError):
         await world.save(replace(OFTEN, limits=(Limit(LimitCode.RATE_HIGH),)))
@@ -297,6 +297,17 @@ async def test_only_the_newest_revision_can_be_sent_again(world: World) -> None:
 
     with pytest.raises(RegistryError, match="newer revision"):
         await world.desk.send_again(await world.site(), 1, by=HQ)
+
+
+async def test_another_content_under_a_number_that_the_node_has_is_sent_under_a_new_one(world: World) -> None:
+    """As after a backup was restored: the node refuses it, by the protocol."""
+    await world.save(OFTEN)
+    await world.born(cfg=1)
+    assert [it["rev"] for it in world.take()] == [1]
+
+    await world.says("config", refusal(1, 1, ("rev", "value")))
+
+    assert [(it["rev"], it["sample_s"]) for it in world.take()] == [(2, 10)]
 
 
 async def test_a_node_that_is_ahead_of_a_restored_database_gets_a_revision_beyond_its_own(world: World) -> None:

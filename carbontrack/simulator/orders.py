@@ -5,17 +5,31 @@ It does not go back by itself to the settings before: nothing that it is told ca
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from carbontrack.device_settings import CommandError, check_command, check_message, plan_of
+from carbontrack.device_settings import (
+    COMMANDS,
+    CommandError,
+    check_command,
+    check_message,
+    plan_of,
+    read_object,
+    rev_in,
+)
 from carbontrack.model import Flag, MonitoringPlan
 
 REMEMBERED = 16
 """Commands whose answers a node keeps: the same id again gets the same answer."""
 CALIBRATION_MS = 120_000
+ID = re.compile(r"[0-9a-f]{8,16}")
+LONGEST_NAME = 16
+"""Of a command that a node repeats in its answer."""
 
 
 class OrdersState(msgspec.Struct, frozen=True):
@@ -27,14 +41,27 @@ class OrdersState(msgspec.Struct, frozen=True):
     reboot_is_told: bool = True
 
 
-class _Command(msgspec.Struct):
+@dataclass(frozen=True, slots=True)
+class _Command:
     cmd: str
-    id: Any = ""
-    args: dict[str, Any] = {}
-    exp: int | None = None
+    id: str
+    args: dict[str, Any]
+    expires_ms: float
+    is_sound: bool
+    """Whether arguments and time are of the right types."""
 
 
-_decode_command = msgspec.json.Decoder(_Command).decode
+def _command_in(body: bytes) -> _Command | None:
+    """A command that wants an answer; None for alarms, and for what is no command."""
+    found = read_object(body)
+    if found is None or found.get("v") != 1 or found.get("cmd") == "alarm":
+        return None
+    number, cmd, args, expires = found.get("id"), found.get("cmd"), found.get("args", {}), found.get("exp", 0)
+    if not isinstance(number, str) or not ID.fullmatch(number):
+        return None
+    is_sound = isinstance(args, dict) and type(expires) in {int, float}
+    name = cmd if isinstance(cmd, str) and len(cmd) <= LONGEST_NAME else ""
+    return _Command(name, number, args if is_sound else {}, expires if is_sound else 0, is_sound)
 
 
 class Orders:
@@ -80,9 +107,11 @@ class Orders:
         """Take settings wholly or not at all; the answer for ``up/config``."""
         document, faults = check_message(body)
         errors = [{"path": it.path, "code": it.code} for it in faults]
-        rev = _rev_in(body) if document is None else document["rev"]
+        rev = rev_in(body) if document is None else document["rev"]
         if document is not None and rev < self.rev:
             errors = [{"path": "rev", "code": "older"}]
+        elif document is not None and rev == self.rev and document != self._state.document:
+            errors = [{"path": "rev", "code": "value"}]
         if errors or document is None:
             return msgspec.json.encode({"v": 1, "rev": rev, "ok": False, "active": self.rev, "errors": errors})
         self._state = msgspec.structs.replace(self._state, rev=rev, document=document)
@@ -92,11 +121,8 @@ class Orders:
 
     def take_command(self, body: bytes, now_ms: int, *, clock_set: bool) -> bytes | None:
         """Do what a command says, once; the answer for ``up/res``. None: alarms, and what is no command, have none."""
-        try:
-            command = _decode_command(body)
-        except (msgspec.MsgspecError, UnicodeError):
-            return None
-        if not isinstance(command.id, str) or not command.id:
+        command = _command_in(body)
+        if command is None:
             return None
         answer = self._answers.get(command.id)
         if answer is None:
@@ -108,12 +134,16 @@ class Orders:
     def _done(self, command: _Command, now_ms: int, *, clock_set: bool) -> dict[str, Any]:
         if command.id == self._state.reboot_id:
             return {"st": "done"}
-        if clock_set and command.exp is not None and now_ms > command.exp:
+        if clock_set and 0 < command.expires_ms < now_ms:
             return {"st": "expired"}
-        try:
-            args = check_command(command.cmd, command.args)
-        except CommandError as error:
-            return {"st": "unknown"} if error.name == "cmd" else {"st": "failed", "err": "bad_args"}
+        if command.cmd not in COMMANDS:
+            return {"st": "unknown"}
+        argument, args = COMMANDS[command.cmd], None
+        if argument is None or argument.name in command.args:  # the defaults are the platform's
+            with suppress(CommandError):
+                args = check_command(command.cmd, command.args)
+        if args is None or not command.is_sound:
+            return {"st": "failed", "err": "bad_args"}
         if command.cmd == "reboot":
             self._state = msgspec.structs.replace(self._state, reboot_id=command.id, reboot_is_told=False)
             self.wants_reboot = True
@@ -137,13 +167,3 @@ class Orders:
         self._state = msgspec.structs.replace(self._state, reboot_is_told=True)
         answer = {"v": 1, "id": self._state.reboot_id, "cmd": "reboot", "st": "done", "res": {}, "err": ""}
         return msgspec.json.encode(answer)
-
-
-def _rev_in(body: bytes) -> int:
-    """The revision of a message that could not be taken, as far as it says one."""
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
-        return 0
-    rev = found.get("rev") if isinstance(found, dict) else None
-    return rev if type(rev) is int else 0

@@ -13,6 +13,7 @@ from tortoise.functions import Max
 from tortoise.transactions import in_transaction
 
 from carbontrack.device_settings import (
+    MOST_REV,
     OPEN_STATES,
     CommandState,
     ConfigState,
@@ -68,10 +69,15 @@ class DeviceOrders(Audit):
         before = json.loads(newest.document) if newest is not None else None
         if newest is not None and newest.rev >= wanted.at_least and not differences(before, wanted.document):
             return None
+        rev = max(wanted.at_least, newest.rev + 1 if newest is not None else 1)
+        if rev > MOST_REV:
+            if wanted.why is not Why.SETTINGS:
+                return None  # one device's end must not be in the way of the others
+            raise RegistryError(gettext("this device has used up its revisions: remove it and register it anew"))
         row = await DeviceConfigRow.create(
             device_id=device.id,
             factory_id=device.factory_id,
-            rev=max(wanted.at_least, newest.rev + 1 if newest is not None else 1),
+            rev=rev,
             document=json.dumps(wanted.document),
             made_at=journal.now,
             made_by=storable_text(journal.by.name, 200),

@@ -67,7 +67,9 @@ class SettingsInput(Input):
     limits: list[LimitInput] = Field(default_factory=list, max_length=MOST_LIMITS)
     """At most one of each code."""
     buzzer: bool = True
+    """Whether it may sound."""
     led: bool = True
+    """Whether its lamp may shine."""
 
     def settings(self) -> DeviceSettings:
         """The same as the platform has it."""

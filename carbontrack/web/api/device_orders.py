@@ -51,10 +51,15 @@ def add_routes(app: web.Application) -> None:
 
 class LimitOut(Output):
     code: str
+    """Such as `rate_high`."""
     limit: float | None
+    """kg/s CO2, degC or m/s, as the code says; null: it has none."""
     hysteresis: float
+    """How far back over the limit it is over."""
     for_s: int
+    """It has to last for so long."""
     level: str
+    """`info`, `warning` or `critical`."""
 
 
 class ErrorOut(Output):
@@ -69,11 +74,14 @@ class SettingsOut(Output):
 
     sample_s: int
     readings: int
+    """Measurements for one record."""
     warm_up_s: int
     stuck_s: int
     limits: list[LimitOut]
     buzzer: bool
+    """Whether it may sound."""
     led: bool
+    """Whether its lamp may shine."""
     rev: int
     """The newest revision; 0: there is none yet."""
     state: ConfigState | None
@@ -82,6 +90,7 @@ class SettingsOut(Output):
     """Why the device refused it or went back."""
     made_at: datetime | None
     made_by: str
+    """An e-mail address, `command line`, or `carbontrack`: the platform itself."""
     sent_at: datetime | None
     answered_at: datetime | None
     takes_settings: bool | None
@@ -110,15 +119,18 @@ class ChangeOut(Output):
     before: str | float | bool | None
     """Null: the document did not say."""
     after: str | float | bool | None
+    """Null: the document does not say any more."""
 
 
 class RevisionOut(Output):
     rev: int
+    """Counts from 1 for each device."""
     state: ConfigState
     why: Why
     """`first` (heard for the first time), `settings`, `plan` (or the site's pressure), `ahead` (the device was)."""
     made_at: datetime
     made_by: str
+    """An e-mail address, `command line`, or `carbontrack`: the platform itself."""
     sent_at: datetime | None
     answered_at: datetime | None
     errors: list[ErrorOut]
@@ -194,10 +206,13 @@ class CommandOut(Output):
     command_id: str = Field(examples=["7c1e09aa"])
     """Its id on the wire."""
     cmd: str
+    """What it is to do."""
     args: dict[str, float]
+    """Its number, by name."""
     state: CommandState
     """`queued`, `sent` and `accepted` are under way; `unknown`: the device does not know this command."""
     asked_by: str
+    """Who gave it."""
     asked_at: datetime
     expires_at: datetime
     """If it has not reached the device by then it is not done."""
