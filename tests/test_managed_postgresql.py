@@ -34,7 +34,7 @@ def certificates() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def server(certificates: Path) -> Iterator[Postgres]:
     files = {"ssl_cert_file": str(certificates / "server.pem"), "ssl_key_file": str(certificates / "server.key")}
-    with postgres_server(ssl="on", **files) as running:
+    with postgres_server(None, ssl="on", **files) as running:
         yield running
 
 

@@ -118,7 +118,7 @@ def test_an_install_from_the_wheel_serves_pages(wheel: Path, tmp_path: Path) -> 
         "CARBONTRACK_MQTT__PORT": str(free_port()),
     }
     given = [f"{name}={value}" for name, value in environment.items()]
-    command = ["env", "--unset=PYTHONPATH", *given, tmp_path / "venv" / "bin" / "carbontrack"]
+    command: list[str | Path] = ["env", "--unset=PYTHONPATH", *given, tmp_path / "venv" / "bin" / "carbontrack"]
     # Of this tree: the installed core starts only where it knows the very same migrations.
     asyncio.run(give_schema(environment["CARBONTRACK_DATABASE__URL"]))
     server = Server([*command, "serve"], log=tmp_path / "serve.log", is_ready=lambda: answers(port))
