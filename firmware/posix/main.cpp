@@ -47,6 +47,21 @@ private:
 class NoMachine final : public hal::Machine {
 public:
     hal::MachineHealth health() override { return {}; }
+    hal::ResetCause reset_cause() override { return hal::ResetCause::poweron; }
+    void reboot() override {}
+};
+
+class NoValues final : public hal::KeyValue {
+public:
+    std::optional<std::size_t> get(const char*, std::uint8_t*, std::size_t) override { return std::nullopt; }
+    bool set(const char*, Bytes) override { return false; }
+    bool erase(const char*) override { return false; }
+};
+
+class NoSignals final : public hal::Signals {
+public:
+    void led(bool) override {}
+    void buzzer(bool) override {}
 };
 
 std::string password_of(const Options& options) {
@@ -202,7 +217,10 @@ int main(int count, char** words) {
     SystemRandom random;
     NoMachine machine;
     const wire::Site site = site_of(options);
-    app::Node node(flash, mqtt, random, clock, machine, site, settings_of(options), net_settings_of(options));
+    NoValues values;
+    NoSignals signals;
+    app::Node node({flash, values, mqtt, random, clock, machine, signals}, site, settings_of(options),
+                   net_settings_of(options));
     Script script(options);
     if (const std::string problem = script.add_to(node, static_cast<double>(site.pressure_kpa)); !problem.empty()) {
         return fail(problem);

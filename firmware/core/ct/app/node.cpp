@@ -29,15 +29,16 @@ std::uint16_t at_most_16(std::uint32_t value) { return static_cast<std::uint16_t
 
 }  // namespace
 
-Node::Node(hal::Flash& flash, hal::Mqtt& mqtt, hal::Random& random, hal::WallClock& wall, hal::Machine& machine,
-           const wire::Site& site, const Settings& settings, const net::Settings& net)
-    : wall_(wall),
-      machine_(machine),
+Node::Node(const Edges& edges, const wire::Site& site, const Settings& settings, const net::Settings& net)
+    : wall_(edges.wall),
+      machine_(edges.machine),
       site_(site),
       settings_(settings),
-      random_(random),
-      ring_(flash),
-      session_(ring_, mqtt, random, clock_, site, net) {}
+      random_(edges.random),
+      ring_(edges.flash),
+      session_(ring_, edges.mqtt, edges.random, clock_, site_, net) {
+    session_.set_listener(this);
+}
 
 bool Node::add_sensor(const Sensor& sensor) {
     if (sensor_count_ == most_sensors) {
@@ -77,6 +78,53 @@ bool Node::has(sensors::Channel channel) const {
         }
     }
     return false;
+}
+
+// --- the platform
+
+void Node::talk(std::uint64_t now_ms) {
+    session_.step(now_ms);
+    if (is_restarting_ && session_.has_left() && !has_rebooted_) {
+        has_rebooted_ = true;
+        machine_.reboot();
+    }
+}
+
+void Node::restart(std::uint64_t now_ms, const char* why) {
+    if (!is_restarting_) {
+        is_restarting_ = true;
+        session_.leave(now_ms, why);
+    }
+}
+
+void Node::take(std::string_view channel, std::string_view payload, std::uint64_t now_ms) {
+    if (channel == "fw" && updates_ != nullptr) {
+        updates_->take(channel, payload, now_ms);
+    }
+}
+
+void Node::went_online(std::uint64_t now_ms) {
+    if (updates_ != nullptr) {
+        updates_->went_online(now_ms);
+    }
+}
+
+void Node::went_offline(std::uint64_t now_ms) {
+    if (updates_ != nullptr) {
+        updates_->went_offline(now_ms);
+    }
+}
+
+void Node::was_receipted(std::uint64_t now_ms) {
+    if (updates_ != nullptr) {
+        updates_->was_receipted(now_ms);
+    }
+}
+
+void Node::has_landed(int said, std::uint64_t now_ms) {
+    if (updates_ != nullptr) {
+        updates_->has_landed(said, now_ms);
+    }
 }
 
 // --- what is due
@@ -131,11 +179,11 @@ void Node::read_sensors() {
         std::array<std::uint8_t, 300> bytes;
         const std::size_t size = sensors_[which].source->read(bytes.data(), bytes.size());
         const sensors::Frame frame = sensors::decode(sensors_[which].driver, {bytes.data(), size});
-        take(frame, sensors::channel_of(sensors_[which].driver));
+        take_frame(frame, sensors::channel_of(sensors_[which].driver));
     }
 }
 
-void Node::take(const sensors::Frame& frame, sensors::Channel channel) {
+void Node::take_frame(const sensors::Frame& frame, sensors::Channel channel) {
     if (frame.cause != sensors::Cause::none) {
         ++tally_.frame_errors;
         return;

@@ -1,9 +1,12 @@
 // The node: reads its sensors on a grid, makes a record of what they gave, keeps it, and has it sent.
 //
-// `step` does whatever is due and never waits. It is two halves that share only the ring and the clock: `sample` (on a
-// chip the task with the high priority) and the session (the task of the network).
+// `step` does whatever is due and never waits. It is two halves: `sample` (on a chip the task with the high priority)
+// and `talk` (the task of the network). They share the ring, the clock and the settings, so the chip's shell lets only
+// one of them in at a time.
 #pragma once
 
+#include "ct/hal/key_value.h"
+#include "ct/hal/signals.h"
 #include "ct/net/session.h"
 #include "ct/sensors/driver.h"
 #include "ct/signal/window.h"
@@ -13,6 +16,18 @@ namespace ct::app {
 struct Sensor {
     sensors::Driver driver;
     hal::FrameSource* source = nullptr;
+    hal::Calibration* calibration = nullptr;  // where the sensor can be calibrated on command
+};
+
+// Everything around a node; all of it must outlive it.
+struct Edges {
+    hal::Flash& flash;
+    hal::KeyValue& values;
+    hal::Mqtt& mqtt;
+    hal::Random& random;
+    hal::WallClock& wall;
+    hal::Machine& machine;
+    hal::Signals& signals;
 };
 
 struct Settings {
@@ -33,24 +48,32 @@ struct Tally {
     std::uint32_t store_failures = 0; // records that the flash did not take
 };
 
-class Node {
+class Node final : private net::Listener {
 public:
     static constexpr std::size_t most_sensors = 6;
 
-    Node(hal::Flash& flash, hal::Mqtt& mqtt, hal::Random& random, hal::WallClock& wall, hal::Machine& machine,
-         const wire::Site& site, const Settings& settings, const net::Settings& net);
+    // `site` and `settings` count as long as the platform has not said otherwise.
+    Node(const Edges& edges, const wire::Site& site, const Settings& settings, const net::Settings& net);
 
     // Before `begin`. False: there are too many.
     bool add_sensor(const Sensor& sensor);
+
+    // Before `begin`: who takes dn/fw, and wants to know of births and receipts.
+    void set_updates(net::Listener* updates) { updates_ = updates; }
 
     // False: the flash does not answer.
     bool begin(std::uint64_t now_ms);
 
     void step(std::uint64_t now_ms) {
         sample(now_ms);
-        session_.step(now_ms);
+        talk(now_ms);
     }
+    void talk(std::uint64_t now_ms);
     void sample(std::uint64_t now_ms);
+
+    // Says goodbye, and then has the machine start anew; `why` must outlive the node.
+    void restart(std::uint64_t now_ms, const char* why);
+    bool is_restarting() const { return is_restarting_; }
 
     // No more records from here on; what is there is still sent.
     void stop_sampling() { is_sampling_ = false; }
@@ -63,9 +86,15 @@ public:
     const emission::Rate& rate() const { return rate_; }
 
 private:
+    void take(std::string_view channel, std::string_view payload, std::uint64_t now_ms) override;
+    void went_online(std::uint64_t now_ms) override;
+    void went_offline(std::uint64_t now_ms) override;
+    void was_receipted(std::uint64_t now_ms) override;
+    void has_landed(int said, std::uint64_t now_ms) override;
+
     void tell_clock(std::uint64_t now_ms);
     void read_sensors();
-    void take(const sensors::Frame& frame, sensors::Channel channel);
+    void take_frame(const sensors::Frame& frame, sensors::Channel channel);
     void finish_window(std::uint64_t now_ms);
     Flags faults_of(float co2_ppm, float temperature_c, bool has_velocity) const;
     Flags stuck(float co2_ppm, std::uint64_t now_ms);
@@ -78,9 +107,12 @@ private:
 
     hal::WallClock& wall_;
     hal::Machine& machine_;
-    const wire::Site& site_;
+    wire::Site site_;
     Settings settings_;
     hal::Random& random_;
+    net::Listener* updates_ = nullptr;
+    bool is_restarting_ = false;
+    bool has_rebooted_ = false;
     store::Ring ring_;
     net::Clock clock_;
     net::Session session_;

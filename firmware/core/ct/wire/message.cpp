@@ -171,6 +171,18 @@ bool can_follow(const store::Record& before, const store::Record& next) {
            is_unset(next) == is_unset(before);
 }
 
+std::string_view name_of(hal::ResetCause cause) {
+    switch (cause) {
+        case hal::ResetCause::poweron: return "poweron";
+        case hal::ResetCause::software: return "software";
+        case hal::ResetCause::panic: return "panic";
+        case hal::ResetCause::watchdog: return "watchdog";
+        case hal::ResetCause::brownout: return "brownout";
+        case hal::ResetCause::ota: return "ota";
+    }
+    return "poweron";
+}
+
 void write_sid(char (&to)[9], std::uint32_t sid) {
     for (unsigned digit = 0; digit < 8; ++digit) {
         to[digit] = "0123456789abcdef"[(sid >> (28 - 4 * digit)) & 0xFU];
@@ -201,7 +213,7 @@ void write_birth(Writer& out, const Birth& birth, const char* const* sensors, st
     out.raw(R"({"v":1,"online":true,"conn":)").number(birth.connection);
     out.raw(R"(,"boot":)").number(birth.boot).raw(R"(,"sid":")").raw(stream);
     out.raw(R"(","fw":)").text(birth.firmware).raw(R"(,"hw":)").text(birth.hardware);
-    out.raw(R"(,"mode":"run","rst":)").text(birth.reset_cause);
+    out.raw(R"(,"mode":)").text(birth.mode).raw(R"(,"rst":)").text(birth.reset_cause);
     out.raw(R"(,"cfg":)").number(birth.cfg).raw(R"(,"first":)").number(birth.first);
     out.raw(R"(,"next":)").number(birth.next).raw(R"(,"cap":)").number(birth.capacity);
     out.raw(R"(,"t":)").number(static_cast<std::int64_t>(birth.time_ms)).raw(R"(,"sens":[)");
