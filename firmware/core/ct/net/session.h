@@ -87,6 +87,8 @@ public:
     int say(std::string_view channel, std::string_view payload, std::uint64_t now_ms);
     // Room to write what is to be said; good until the next call of anything here.
     json::Writer paper() { return {message_.data(), message_.size()}; }
+    // The same room, for whatever else needs a few KiB for a moment.
+    std::array<char, wire::largest_message>& room() { return message_; }
     const Counts& counts() const { return counts_; }
 
 private:

@@ -49,6 +49,9 @@ void write_birth(json::Writer& out, const Birth& birth, const char* const* senso
 void write_offline(json::Writer& out, std::uint32_t connection, std::uint16_t boot, std::string_view why);
 
 std::string_view name_of(hal::ResetCause cause);
+std::string_view name_of(store::EventCode code);
+std::string_view name_of(store::Severity severity);
+std::optional<store::Severity> severity_of(std::string_view name);
 
 struct Receipt {
     std::uint32_t sid = 0;

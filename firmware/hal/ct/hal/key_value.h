@@ -14,7 +14,7 @@ namespace ct::hal {
 class KeyValue {
 public:
     static constexpr std::size_t longest_name = 15;  // as in NVS; letters, digits and _
-    static constexpr std::size_t largest_value = 4096;
+    static constexpr std::size_t largest_value = 4096 + 64;
 
     // How many bytes the value has; they are in `to` where they fit into `capacity`. None: there is no such value, or
     // it cannot be read.
