@@ -50,8 +50,8 @@ void Commands::take(const Command& command, std::uint64_t now_ms, std::uint64_t 
 }
 
 Commands::Result Commands::start_reboot(const Command& command, const Memory& memory, std::uint64_t now_ms) {
-    if (reboot_ != nullptr) {
-        return {Outcome::failed, "busy"};
+    if (reboot_ != nullptr || rebooted_ != nullptr) {
+        return {Outcome::failed, "busy"};  // one is remembered, until the platform knows that it was done
     }
     if (!keep_reboot(command.id, false)) {
         return {Outcome::failed, "storage"};  // it would do so again and again
