@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo test check words firmware chaos explore format bench lock audit clean
+.PHONY: help install dev demo test check site words firmware chaos explore format bench lock audit clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,11 +28,15 @@ demo: install ## Run the whole platform with a simulated fleet (ARGS="..." are p
 test: check ## Run the checks and then the tests (ARGS="..." go to pytest)
 	$(BIN)/pytest --numprocesses=2 --dist=worksteal $(ARGS)
 
-check: dev ## Check format, lint, types and the direction of imports
+check: dev ## Check format, lint, types, the direction of imports, and the documentation's links
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache  # its cache overlooks new packages
+	@$(MAKE) --no-print-directory site
+
+site: dev ## Build the documentation as a site into build/site, without a warning
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet  # its warning is about a future version of itself
 
 format: dev ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format .

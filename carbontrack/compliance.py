@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -119,6 +119,9 @@ class ComplianceReport:
     sha256: str = ""
     seal: str = ""
 
+    DRAFT: ClassVar[str] = "draft"
+    """The reference of what no library has."""
+
     def table(self, name: str) -> Table:
         """A table by its name. Raises KeyError."""
         return next(table for table in self.tables if table.name == name)
@@ -177,7 +180,7 @@ def thawed(held: bytes) -> ComplianceReport:
     )
     checks = tuple(Check(it["name"], Severity(it["severity"]), it["factory"], it["text"]) for it in values["checks"])
     return ComplianceReport(
-        reference="draft",
+        reference=ComplianceReport.DRAFT,
         title=values["title"],
         status=ReportStatus.DRAFT,
         period_start=datetime.fromisoformat(values["period_start"]),

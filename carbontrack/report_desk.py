@@ -18,12 +18,12 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from carbontrack.bookkeeping import Books
-from carbontrack.compliance import ComplianceReport, Signature, thawed
+from carbontrack.compliance import ComplianceReport, ReportStatus, Signature, thawed
 from carbontrack.compliance_data import gather
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.model import Factory, Origin
 from carbontrack.seal import Checked, check, place, public_pem, sealed
-from carbontrack.store import KeptReport, RegistryError
+from carbontrack.store import KeptReport, RegistryError, Store
 from carbontrack.tasks import end as end_tasks
 
 log = structlog.get_logger(__name__)
@@ -48,6 +48,30 @@ class JobState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class Standing(StrEnum):
+    """What the library says of a genuine file's report."""
+
+    CURRENT = "current"
+    """It is final, and no later version is."""
+    SUPERSEDED = "superseded"
+    NOT_FINAL = "not_final"
+    """The file was made while the report was not final, or has gone back to that."""
+    WITHDRAWN = "withdrawn"
+    UNKNOWN = "unknown"
+    """The library has no such report with these data."""
+
+
+def standing(checked: Checked, kept: KeptReport | None) -> Standing:
+    """How a file's report stands; ``kept`` is the one that the library has by its name."""
+    if kept is None or kept.sha256 != checked.sha256:
+        return Standing.UNKNOWN
+    if kept.is_superseded:
+        return Standing.SUPERSEDED
+    if kept.status is ReportStatus.WITHDRAWN:
+        return Standing.WITHDRAWN
+    return Standing.CURRENT if kept.status is ReportStatus.FINAL else Standing.NOT_FINAL
 
 
 @dataclass(slots=True)
@@ -216,10 +240,7 @@ class ReportDesk:
     async def check(self, data: bytes) -> tuple[Checked, KeptReport | None]:
         """Whether a file is one of ours, and which report it is of."""
         checked = check(data, [(await self._key()).public_key()])
-        number, _, version = checked.reference.removeprefix("CT-").partition("-v")
-        if not (number.isdigit() and version.isdigit()):
-            return checked, None
-        return checked, await self.books.store.report_named(int(number), int(version))
+        return checked, await report_of(self.books.store, checked)
 
     async def public_key(self) -> str:
         """The public key that files are signed with, as PEM."""
@@ -227,6 +248,14 @@ class ReportDesk:
 
     async def _key(self) -> Ed25519PrivateKey:
         return await asyncio.to_thread(self.key)
+
+
+async def report_of(store: Store, checked: Checked) -> KeptReport | None:
+    """The report of the library that a file calls itself."""
+    number, _, version = checked.reference.removeprefix("CT-").partition("-v")
+    if not (number.isdigit() and version.isdigit()):
+        return None
+    return await store.report_named(int(number), int(version))
 
 
 async def sealed_file(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,8 +19,13 @@ from typer.testing import CliRunner, Result
 
 from carbontrack.cli import app
 from carbontrack.cli.reports import period_named
+from carbontrack.compliance import ComplianceReport, ReportStatus, compliance_dataset, frozen, thawed
+from carbontrack.model import Origin
+from carbontrack.report_desk import sealed_file
+from carbontrack.seal import key_at
+from carbontrack.testing.compliance import empty_compliance_report
 from tests.support import programs
-from tests.support.world import NAIROBI, migrated_store
+from tests.support.world import NAIROBI, NOON, migrated_store
 from tests.test_compliance import complete
 
 Say = Callable[..., Result]
@@ -197,6 +204,80 @@ def public(say: Say, tmp_path: Path) -> Path:
     path = tmp_path / "public.pem"
     path.write_text(done.output)
     return path
+
+
+@pytest.fixture
+def handed_out(url: str, say: Say, tmp_path: Path, final_and_correction: tuple[int, int]) -> Callable[[int], Path]:
+    """A report of the library as a file, by its id: signed with the site's key."""
+
+    def written(report_id: int) -> Path:
+        async def make() -> bytes:
+            async with migrated_store(url) as store:
+                kept = await store.report(report_id)
+                assert kept is not None
+                report = thawed(await store.report_dataset(report_id))
+                named = replace(report, reference=kept.reference, status=kept.status)
+                return await sealed_file(named, key_at(tmp_path / "carbontrack-signing-key.pem"), in_json)
+
+        path = tmp_path / f"report-{report_id}.json"
+        path.write_bytes(asyncio.run(make()))
+        return path
+
+    return written
+
+
+async def in_json(report: ComplianceReport) -> bytes:
+    return json.dumps({"seal": report.seal, **compliance_dataset(report)}).encode()
+
+
+@pytest.fixture
+async def final_and_correction(url: str) -> tuple[int, int]:
+    """A final report in the library, and its next version, which is a draft."""
+    report = frozen(replace(empty_compliance_report(), status=ReportStatus.DRAFT, checks=()))
+    people = [Origin(name) for name in ("clerk", "manager", "hq")]
+    async with migrated_store(url) as store:
+        (factory, *_) = await store.factories()
+        first = await store.add_report(report, [factory.id], by=people[0], now=NOON)
+        for step, person in zip(("prepare", "review", "approve"), people, strict=True):
+            await store.take_report_step(first.id, step, by=person, now=NOON)
+        second = await store.add_report(
+            report, [factory.id], by=people[0], now=NOON, corrects=first.id, reason="a meter was read wrong"
+        )
+    return first.id, second.id
+
+
+def test_a_file_of_the_library_stands_until_its_correction_is_final(
+    url: str, say: Say, handed_out: Callable[[int], Path], final_and_correction: tuple[int, int]
+) -> None:
+    first, second = map(handed_out, final_and_correction)
+
+    stands = say("report", "verify", first)
+    assert (stands.exit_code, "it stands" in stands.output) == (0, True)
+    waits = say("report", "verify", second)
+    assert (waits.exit_code, "NOT FINAL" in waits.output) == (3, True)
+
+    async def approve() -> None:
+        async with migrated_store(url) as store:
+            for step in ("prepare", "review", "approve"):
+                await store.take_report_step(final_and_correction[1], step, by=Origin(step), now=NOON)
+
+    asyncio.run(approve())
+    superseded = say("report", "verify", first)
+    assert superseded.exit_code == 3
+    assert "Genuine. Report CT-1-v1" in superseded.output
+    assert "SUPERSEDED" in superseded.output
+    assert say("report", "verify", handed_out(final_and_correction[1])).exit_code == 0
+
+
+def test_whoever_has_only_the_key_is_told_that_nobody_was_asked_for_later_versions(
+    say: Say, handed_out: Callable[[int], Path], final_and_correction: tuple[int, int], public: Path
+) -> None:
+    file = handed_out(final_and_correction[0])
+
+    done = CliRunner().invoke(app, ["report", "verify", str(file), "--key", str(public)])
+
+    assert done.exit_code == 0, done.output
+    assert "was not asked" in done.output
 
 
 def test_an_altered_file_is_told_by_words_and_by_the_exit_code(say: Say, made: Path, public: Path) -> None:

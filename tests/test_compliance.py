@@ -38,7 +38,8 @@ from carbontrack.compliance import (
     rows_of,
     thawed,
 )
-from carbontrack.compliance_data import FOUR, gather
+from carbontrack.compliance_data import gather
+from carbontrack.compliance_tables import FOUR
 from carbontrack.emissions.accounts import Account
 from carbontrack.emissions.factors import FactorSet
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Sustainability, Target

@@ -48,6 +48,7 @@ PAGES_TAKE: dict[str, dict[str, list[str]]] = {
     "GET /factory/{slug}/report": {"day": ["2026-03-01", "2026-02-27", "march"], "format": ["csv", "none"]},
     "GET /factory/{slug}/entries": {"same": ["1", "2", "none"]},
     "GET /factory/{slug}/account": {"month": ["2026-03", "2026-02", "2027-01"]},
+    "GET /factory/{slug}/hours": {"stack": ["1", "2", "99"], "day": ["2026-03-01", "2026-02-27"], "hour": ["12", "14"]},
     "GET /factory/{slug}/combustion": {"by": ["month", "week", "year"], "withdrawn": ["1"]},
     "GET /factory/{slug}/targets": {"withdrawn": ["1", "2"]},
     "GET /hq/leaderboard": {"month": ["2026-02"], "months": ["3"]},

@@ -205,25 +205,55 @@ def verify(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Say whether a report is genuine or altered. It ends with 1 for one that is not genuine.
+    """Say whether a report is genuine, altered or superseded.
 
-    Example: carbontrack report verify kangaita-2026-03.pdf --key carbontrack-public-key.pem
+    The file's seal is checked first. Then the library of this site is asked, unless only keys are given: with --key
+    and no configuration nothing is said of later versions.
+
+    It ends with 0 for a genuine report that stands, with 3 for a genuine one that does not (superseded, withdrawn,
+    not final, or not in the library), and with 1 for what is not genuine.
+
+    Example: carbontrack report verify kangaita-2026-03.pdf --config config/carbontrack.yaml
     """
+    from carbontrack.compliance import ComplianceReport  # noqa: PLC0415  # see run
+    from carbontrack.report_desk import Standing, report_of, standing  # noqa: PLC0415  # see run
     from carbontrack.seal import SealError, Verdict, check  # noqa: PLC0415  # see run
 
     try:
         found = check(_content(file), _keys(public_key or [], config))
     except SealError as error:
         stop(f"{error}.")
-    told = {
-        Verdict.GENUINE: f"Genuine. Report {found.reference}, data set {found.sha256}.",
-        Verdict.ALTERED: f"ALTERED. It calls itself report {found.reference}, and is not as it was signed.",
-        Verdict.UNKNOWN_KEY: f"Signed with the key {found.key_id}, which is none of those given. Ask for that key.",
-        Verdict.NOT_SEALED: "It has no seal: it is no report of Carbon Track, or its format cannot carry one.",
-    }
-    typer.echo(f"{file}: {told[found.verdict]}")
     if found.verdict is not Verdict.GENUINE:
+        told = {
+            Verdict.ALTERED: f"ALTERED. It calls itself report {found.reference}, and is not as it was signed.",
+            Verdict.UNKNOWN_KEY: f"Signed with the key {found.key_id}, which is none of those given. Ask for that key.",
+            Verdict.NOT_SEALED: "It has no seal: it is no report of Carbon Track, or its format cannot carry one.",
+        }
+        typer.echo(f"{file}: {told[found.verdict]}")
         raise typer.Exit(1)
+    typer.echo(f"{file}: Genuine. Report {found.reference}, data set {found.sha256}.")
+    if found.reference == ComplianceReport.DRAFT:
+        typer.echo("It is a signed draft of the command line: no library has it.")
+        return
+    if public_key and config is None:
+        typer.echo("Whether a later version supersedes it was not asked: that knows the library of whoever made it.")
+        return
+    stands: list[Standing] = []
+
+    async def command(store: Store) -> None:
+        stands.append(standing(found, await report_of(store, found)))
+
+    with_store(config, command)
+    told_of = {
+        Standing.CURRENT: "It is final, and no later version is: it stands.",
+        Standing.SUPERSEDED: "SUPERSEDED. A later version of it is final.",
+        Standing.NOT_FINAL: "NOT FINAL. The library has it as a draft, or as one that waits.",
+        Standing.WITHDRAWN: "WITHDRAWN. It does not count any more.",
+        Standing.UNKNOWN: "NOT IN THE LIBRARY of this site: it is of another database, or of before a restore.",
+    }
+    typer.echo(told_of[stands[0]])
+    if stands[0] is not Standing.CURRENT:
+        raise typer.Exit(3)
 
 
 def _content(path: Path) -> bytes:

@@ -174,6 +174,18 @@ class Ledger(Audit):
         return [_production(row) for row in await _history(ProductionEntryRow, entry_id, factory_id)]
 
     @in_context
+    async def changed_entries(
+        self, factory_id: int, since: datetime, until: datetime
+    ) -> list[tuple[EnergyEntry | ProductionEntry, ...]]:
+        """Every version, oldest first, of each entry that was changed or withdrawn and is or was of [since, until)."""
+        energy = await _changed(EnergyEntryRow, factory_id, since, until)
+        production = await _changed(ProductionEntryRow, factory_id, since, until)
+        return [
+            *(tuple(map(_energy, rows)) for rows in energy),
+            *(tuple(map(_production, rows)) for rows in production),
+        ]
+
+    @in_context
     async def entries_until(self) -> tuple[dict[int, datetime], dict[int, datetime]]:
         """Until when the typed entries of each factory reach: of energy, and of production; by factory."""
         energy, production = [await _until(table) for table in (EnergyEntryRow, ProductionEntryRow)]
@@ -270,6 +282,14 @@ class Ledger(Audit):
         query = _of_factory(StatementRow.all(), factory_id)
         rows = await query.order_by("-period_start", "-period_end", "factory_id", "-version").limit(limit)
         return [_statement(row) for row in rows]
+
+    @in_context
+    async def statements_within(
+        self, since: datetime, until: datetime, factory_id: int | None = None
+    ) -> list[Statement]:
+        """All versions of the statements whose periods lie wholly in [since, until), in a settled order."""
+        query = _of_factory(StatementRow.filter(period_start__gte=since, period_end__lte=until), factory_id)
+        return [_statement(row) for row in await query.order_by("factory_id", "period_start", "period_end", "version")]
 
     @in_context
     async def statement_keys(self, factory_id: int | None = None) -> list[StatementKey]:
@@ -441,6 +461,18 @@ async def _newest(table: Table, entry_id: int, factory_id: int | None) -> Any:
 
 async def _history(table: Table, entry_id: int, factory_id: int | None = None) -> list[Any]:
     return await _of_factory(table.filter(entry_id=entry_id), factory_id).order_by("version")  # type: ignore[no-any-return]  # the table is any
+
+
+async def _changed(table: Table, factory_id: int, since: datetime, until: datetime) -> list[list[Any]]:
+    """The versions of each entry that has more than one, any of them touching [since, until)."""
+    touching = table.filter(factory_id=factory_id, period_end__gt=since, period_start__lt=until)
+    touched = set(await touching.values_list("entry_id", flat=True))
+    changed = table.filter(factory_id=factory_id, version__gt=1, entry_id__in=touched)
+    found: dict[int, list[Any]] = {}
+    ids = sorted(set(await changed.values_list("entry_id", flat=True))) if touched else []
+    for row in await table.filter(entry_id__in=ids).order_by("entry_id", "version") if ids else []:
+        found.setdefault(row.entry_id, []).append(row)
+    return list(found.values())
 
 
 async def _entries(

@@ -21,6 +21,7 @@ from carbontrack.web import (
     edge,
     entry_pages,
     factory_report_pages,
+    hour_pages,
     installed,
     leaderboard_pages,
     ledger_pages,
@@ -96,6 +97,7 @@ def _our_addresses() -> tuple[web.AbstractResource, ...]:
 def _add_routes(app: web.Application) -> None:
     of_people = (pages, telling_pages, alert_pages, alert_rule_pages, account_pages, people_pages, audit_pages)
     of_factories = (
+        hour_pages,
         ledger_pages,
         entry_pages,
         combustion_pages,

@@ -9,13 +9,14 @@ from typing import Any
 
 from aiohttp import web
 
-from carbontrack.compliance import ReportStatus, rows_of
+from carbontrack.compliance import ComplianceReport, ReportStatus, rows_of
 from carbontrack.hookspecs import ComplianceFormat
 from carbontrack.model import Factory, User
 from carbontrack.passwords import token_hash
 from carbontrack.periods import YEARS, OutOfOrder, Period, between, last_over, named
 from carbontrack.plugins import RenderError
-from carbontrack.report_desk import JobState, Order, TooManyReports, group_name
+from carbontrack.report_desk import JobState, Order, Standing, TooManyReports, group_name, standing
+from carbontrack.seal import Checked, Verdict
 from carbontrack.store import STEPS, KeptReport, RegistryError
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REPORTERS, USER, WRITERS, Handler, allow, origin, public
 from carbontrack.web.errors import Problem
@@ -50,6 +51,13 @@ STEP_NOTICES: Mapping[StepName, str] = {
     "approve": N_("The report is final. It never changes again; a correction is a new version."),
     "return": N_("The report is a draft again."),
     "withdraw": N_("The report is withdrawn."),
+}
+STANDING_TEXTS: Mapping[Standing, str] = {
+    Standing.CURRENT: N_("Genuine: it is %(name)s as it was signed here."),
+    Standing.SUPERSEDED: N_("Genuine, and superseded: there is a later version of %(name)s."),
+    Standing.NOT_FINAL: N_("Genuine, and not final: %(name)s was signed here as a draft, or while it waited."),
+    Standing.WITHDRAWN: N_("Genuine, and withdrawn: %(name)s does not count any more."),
+    Standing.UNKNOWN: N_("It was signed with this site's key, but the library has no %(name)s with these data."),
 }
 LINK_DAYS = (7, 30, 90)
 FIELDS = ("period", "from", "to", "title", "whose")
@@ -237,6 +245,7 @@ async def report_page(request: web.Request) -> web.StreamResponse:
             "factories": factories,
             "results": [row for row in results if row["scope"] != "part of biogenic"],
             "is_one": len(identity) == 1,
+            "chimneys": await _chimneys(services, content, factories),
             "checks": [(it, severity_title(it.severity)) for it in content.checks],
             "formats": _formats(services),
             "versions": [_shown(it) for it in await services.store.report_versions(kept.number)],
@@ -249,6 +258,32 @@ async def report_page(request: web.Request) -> web.StreamResponse:
             "month": f"{kept.period_start.astimezone(services.time_zone):%Y-%m}",
         },
     )
+
+
+async def _chimneys(
+    services: Services, content: ComplianceReport, factories: Mapping[str, Factory]
+) -> list[dict[str, Any]]:
+    """The chimneys of a report, each with the way to its hours where it is still there."""
+    tables = {table.name: table for table in content.tables}
+    if not {"results_by_stack", "data_quality"} <= tables.keys():
+        return []
+    quality = {(row["factory"], row["stack"]): row for row in rows_of(tables["data_quality"])}
+    ids = {(it.factory_id, it.name): it.id for it in await services.store.stacks()}
+    day = content.period_start.astimezone(services.time_zone).date()
+    found = []
+    for row in rows_of(tables["results_by_stack"]):
+        factory = factories.get(str(row["factory"]))
+        stack_id = ids.get((factory.id, str(row["stack"]))) if factory else None
+        hours = quality.get((row["factory"], row["stack"]), {})
+        found.append(
+            {
+                **row,
+                "substituted_hours": hours.get("substituted"),
+                "availability": hours.get("availability"),
+                "link": f"/factory/{factory.slug}/hours?stack={stack_id}&day={day}" if factory and stack_id else "",
+            }
+        )
+    return found
 
 
 def _formats(services: Services) -> Sequence[ComplianceFormat]:
@@ -341,17 +376,17 @@ async def check_file(request: web.Request) -> web.StreamResponse:
     if not isinstance(sent, web.FileField):
         raise sent_on(request, "/reports/", Notice(_("Choose a file to check."), is_bad=True))
     checked, kept = await services.desk.check(sent.file.read())
-    raise sent_on(request, "/reports/", _verdict(checked.verdict.value, checked.reference, kept))
+    raise sent_on(request, "/reports/", _verdict(checked, kept))
 
 
-def _verdict(verdict: str, reference: str, kept: KeptReport | None) -> Notice:
-    if verdict == "genuine" and kept is not None and kept.is_superseded:
-        return Notice(_("Genuine, and superseded: there is a later version of %(name)s.", name=reference), is_bad=True)
-    if verdict == "genuine":
-        return Notice(_("Genuine: it is %(name)s as it was signed here.", name=reference))
-    if verdict == "altered":
-        return Notice(_("ALTERED: it calls itself %(name)s and is not as it was signed.", name=reference), is_bad=True)
-    if verdict == "unknown_key":
+def _verdict(checked: Checked, kept: KeptReport | None) -> Notice:
+    name = checked.reference
+    if checked.verdict is Verdict.GENUINE:
+        how = standing(checked, kept)
+        return Notice(_(STANDING_TEXTS[how], name=name), is_bad=how is not Standing.CURRENT)
+    if checked.verdict is Verdict.ALTERED:
+        return Notice(_("ALTERED: it calls itself %(name)s and is not as it was signed.", name=name), is_bad=True)
+    if checked.verdict is Verdict.UNKNOWN_KEY:
         return Notice(_("It was signed elsewhere, with a key that is not known here."), is_bad=True)
     return Notice(_("It has no seal: it is no report, or its format cannot carry one."), is_bad=True)
 

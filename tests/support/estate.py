@@ -345,10 +345,22 @@ async def report(estate: Estate, side: Side, caller: Caller) -> str:
     names = ("factory", "figure", "title", "scope", "mass", "u_expanded", "basis", "formula", "remarks")
     row = (side.factory.slug, "stack_co2", f"{side.word} figure", "measured", side.number, 0.1, "measured", "", "")
     results = Table("results", "Results", tuple(Column(name, "") for name in names), (row,))
+    stacks = Table(
+        "results_by_stack",
+        "",
+        tuple(Column(name, "") for name in ("factory", "stack", "co2", "measured")),
+        ((side.factory.slug, side.stack.name, side.number, side.number),),
+    )
+    quality = Table(
+        "data_quality",
+        "",
+        tuple(Column(name, "") for name in ("factory", "stack", "substituted", "availability")),
+        ((side.factory.slug, side.stack.name, 3, 0.9),),
+    )
     made = frozen(
         ComplianceReport(
             "draft", f"{side.word} report", ReportStatus.DRAFT, NOON - DAY, NOON, "Africa/Nairobi",
-            {"software": "test"}, (identity, results),
+            {"software": "test"}, (identity, results, stacks, quality),
             (Check("none", Severity.INFO, side.factory.slug, f"{side.word} check"),),
         )
     )  # fmt: skip

@@ -42,6 +42,7 @@ NOT_OURS: Mapping[str, str] = {
 MORE: Mapping[str, Sequence[str]] = {
     "GET /alerts/": ("?show=all",),
     "GET /factory/{slug}/account": ("?month=2026-02",),
+    "GET /factory/{slug}/hours": ("?day=2026-03-01&hour=14",),
     "GET /factory/{slug}/trends": ("?from=2026-02-01&to=2026-03-01&step=day",),
     "GET /hq/leaderboard": ("?month=2026-02",),
 }
