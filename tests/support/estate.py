@@ -347,13 +347,13 @@ async def report(estate: Estate, side: Side, caller: Caller) -> str:
     results = Table("results", "Results", tuple(Column(name, "") for name in names), (row,))
     stacks = Table(
         "results_by_stack",
-        "",
+        "CO2 by chimney",
         tuple(Column(name, "") for name in ("factory", "stack", "co2", "measured")),
         ((side.factory.slug, side.stack.name, side.number, side.number),),
     )
     quality = Table(
         "data_quality",
-        "",
+        "Data quality",
         tuple(Column(name, "") for name in ("factory", "stack", "substituted", "availability")),
         ((side.factory.slug, side.stack.name, 3, 0.9),),
     )
