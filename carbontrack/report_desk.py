@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from carbontrack.bookkeeping import Books
 from carbontrack.compliance import ComplianceReport, ReportStatus, Signature, thawed
-from carbontrack.compliance_changes import Difference, differences
 from carbontrack.compliance_data import gather
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.model import Factory, Origin
@@ -87,9 +86,6 @@ class Job:
     state: JobState = JobState.WAITING
     done: int = 0
     report: KeptReport | None = None
-    """What was made; or what is held against today's data."""
-    changes: Sequence[Difference] | None = None
-    """What is another figure today, once a report was compared."""
     error: str = ""
 
     @property
@@ -133,25 +129,17 @@ class ReportDesk:
 
     # --- making
 
-    def start(self, order: Order, by: Origin, compared: KeptReport | None = None) -> Job:
-        """Begin to make a report, or to hold the one that is ``compared`` against today's data.
-
-        Raises :class:`TooManyReports`.
-        """
+    def start(self, order: Order, by: Origin) -> Job:
+        """Begin to make a report. Raises :class:`TooManyReports`."""
         self._forget()
         if len(self._jobs) >= MOST_JOBS:
             raise TooManyReports("Too many reports are being made. Wait until some are done, or cancel one.")
         job = Job(secrets.token_hex(8), order.title, by, tuple(it.id for it in order.factories), self.clock())
         self._jobs[job.id] = job
-        task = asyncio.create_task(self._make(job, order, compared), name=f"report:{job.id}")
+        task = asyncio.create_task(self._make(job, order), name=f"report:{job.id}")
         self._tasks[job.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
         return job
-
-    def compare(self, kept: KeptReport, factories: Sequence[Factory], by: Origin) -> Job:
-        """Begin to hold a report against today's data. Raises :class:`TooManyReports`."""
-        order = Order(tuple(factories), kept.period_start, kept.period_end, kept.title)
-        return self.start(order, by, compared=kept)
 
     def job(self, job_id: str) -> Job | None:
         """A job of today; None for one that is not known any more."""
@@ -176,15 +164,11 @@ class ReportDesk:
         for job in [it for it in self._jobs.values() if it.is_over and it.started_at < old]:
             del self._jobs[job.id]
 
-    async def _make(self, job: Job, order: Order, compared: KeptReport | None = None) -> None:
+    async def _make(self, job: Job, order: Order) -> None:
         try:
             async with self._turns:
                 job.state = JobState.WORKING
-                if compared is None:
-                    job.report = await self._made(job, order)
-                else:
-                    job.changes = await self._changes(job, order, compared)
-                    job.report = compared
+                job.report = await self._made(job, order)
                 job.state = JobState.DONE
         except asyncio.CancelledError:
             job.state = JobState.CANCELLED
@@ -195,23 +179,15 @@ class ReportDesk:
             log.exception("report failed", job=job.id, title=job.title)
             job.state, job.error = JobState.FAILED, f"That is our mistake. The log has it under {job.id}."
 
-    async def _gathered(self, job: Job, order: Order, now: datetime) -> ComplianceReport:
+    async def _made(self, job: Job, order: Order) -> KeptReport:
         def gathered(count: int) -> None:
             job.done = count
 
-        return await gather(
+        now = self.clock()
+        report = await gather(
             self.books, order.factories, order.start, order.end,
             title=order.title, software=self.software, now=now, progress=gathered,
         )  # fmt: skip
-
-    async def _changes(self, job: Job, order: Order, compared: KeptReport) -> Sequence[Difference]:
-        today = await self._gathered(job, order, self.clock())
-        then = await self.content(compared)
-        return await asyncio.to_thread(differences, then, today)
-
-    async def _made(self, job: Job, order: Order) -> KeptReport:
-        now = self.clock()
-        report = await self._gathered(job, order, now)
         return await self.books.store.add_report(
             report,
             [factory.id for factory in order.factories],
@@ -252,6 +228,14 @@ class ReportDesk:
         Raises KeyError without such a format, and what rendering raises.
         """
         return await sealed_file(await self.content(kept), await self._key(), partial(self.render, report_format))
+
+    async def is_outdated(self, kept: KeptReport, factories: Sequence[Factory]) -> bool:
+        """Whether the data say something else by now than what was kept."""
+        report = await gather(
+            self.books, factories, kept.period_start, kept.period_end,
+            title=kept.title, software=self.software, now=self.clock(),
+        )  # fmt: skip
+        return report.sha256 != kept.sha256
 
     async def check(self, data: bytes) -> tuple[Checked, KeptReport | None]:
         """Whether a file is one of ours, and which report it is of."""

@@ -14,14 +14,12 @@ from hypothesis import strategies as st
 
 from carbontrack.bookkeeping import shipped_factors
 from carbontrack.compliance import Cell, ComplianceReport, rows_of
-from carbontrack.compliance_changes import differences
 from carbontrack.compliance_tables import difference
 from carbontrack.ledger import Factor, Metric, ProductionEntry, Statement, Target, WoodOrigin
 from carbontrack.model import MonitoringPlan
 from carbontrack.reported import Reported, medians, newest, together
 from carbontrack.store import Store
 from carbontrack.store.tiers import TierWork
-from carbontrack.testing import compliance_report
 from tests.test_bookkeeping import hour
 from tests.test_compliance import BY, DAY, END, HOUR, NOW, START, complete, energy, reported, store
 
@@ -216,34 +214,3 @@ async def test_hours_that_were_revised_are_told_by_how_many(store: Store) -> Non
     (row,) = rows(await reported(store, site.factory), "corrections", kind="hours")
 
     assert "1 hours changed" in str(row["change"])
-
-
-# --- the same report, later
-
-
-def test_the_same_report_has_no_differences() -> None:
-    report = compliance_report()
-
-    assert differences(report, report) == []
-
-
-def test_a_figure_that_is_another_is_named_with_its_row_and_column() -> None:
-    then = compliance_report()
-    table = then.table("production")
-    changed = replace(table, rows=((*table.rows[0][:2], 99_000.0, *table.rows[0][3:]), *table.rows[1:]))
-    now = replace(then, tables=tuple(changed if it.name == "production" else it for it in then.tables))
-
-    (found,) = differences(then, now)
-
-    assert (found.factory, found.column, found.then, found.now) == ("kangaita", "Made tea, kg", 98_000.0, 99_000.0)
-
-
-def test_days_are_counted_and_not_listed() -> None:
-    then = compliance_report()
-    days = then.table("days")
-    changed = replace(days, rows=tuple((*row[:3], 1.0, *row[4:]) for row in days.rows[:5]) + days.rows[5:])
-    now = replace(then, tables=tuple(changed if it.name == "days" else it for it in then.tables))
-
-    (found,) = differences(then, now)
-
-    assert (found.then, found.now) == (5, 5)

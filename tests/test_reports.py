@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from carbontrack.compliance import ReportStatus
 from carbontrack.compliance_data import gather
-from carbontrack.ledger import ProductionEntry
 from carbontrack.model import Finding, Origin
 from carbontrack.report_desk import JobState, Order
 from carbontrack.seal import Verdict, check, public_key
@@ -69,25 +68,14 @@ class TestMaking:
         assert content.tables == fresh.tables
         assert content.checks == fresh.checks
 
-    async def test_says_what_is_different_in_today_s_data(self, estate: Estate) -> None:
-        kept, desk, factory = await made(estate), estate.portal.services.desk, estate.own.factory
+    async def test_says_when_the_data_have_changed_since(self, estate: Estate) -> None:
+        kept, desk = await made(estate), estate.portal.services.desk
+        assert not await desk.is_outdated(kept, [estate.own.factory])
 
-        async def changes() -> dict[tuple[str, str], tuple[Any, Any]]:
-            job = desk.compare(kept, [factory], CLERK)
-            await desk.finished(job.id)
-            assert job.changes is not None, job.error
-            return {(it.table, it.column): (it.then, it.now) for it in job.changes}
-
-        assert await changes() == {}
-        entry = ProductionEntry(0, 1, factory.id, NOON, NOON + timedelta(hours=1), None, 125.0)
-        await estate.store.add_production_entry(entry, CLERK, estate.portal.now)
-        found = await changes()
-        assert found["Production", "Made tea, kg"] == (None, 125.0)
-        assert found["Production", "Entries of tea"] == (0, 1)
-        # What others do, or somebody says of an alert, changes nothing that the report states.
         at = NOON + timedelta(minutes=5)
-        await estate.store.raise_alert(factory.id, "new", "info", Finding("something new"), at)
-        assert await changes() == found
+        await estate.store.raise_alert(estate.own.factory.id, "new", "info", Finding("something new"), at)
+
+        assert await desk.is_outdated(kept, [estate.own.factory])
 
     async def test_tells_what_cannot_be_made(self, estate: Estate) -> None:
         desk = estate.portal.services.desk
@@ -226,24 +214,6 @@ class TestPages:
         listed = await page(browser, "/reports/?q=march&status=prepared")
         assert "No report is like this." in listed
         assert f'href="{address}"' in await page(browser, "/reports/?q=2026-03&status=prepared")
-
-    async def test_compare_a_report_with_today_and_say_what_to_do(self, estate: Estate) -> None:
-        browser, desk = await estate.portal.browser("manager@example.org"), estate.portal.services.desk
-        kept = await made(estate)
-
-        async def compared() -> str:
-            answer = await browser.post(f"/reports/{kept.id}/changes", headers=SAME_ORIGIN, allow_redirects=False)
-            assert answer.status == 303
-            await desk.finished(answer.headers["Location"].split("/")[3])
-            return await page(browser, answer.headers["Location"])
-
-        assert "Nothing is different" in await compared()
-        entry = ProductionEntry(0, 1, estate.own.factory.id, NOON, NOON + timedelta(hours=1), None, 125.0)
-        await estate.store.add_production_entry(entry, CLERK, estate.portal.now)
-        shown = await compared()
-        assert "Made tea, kg" in shown
-        assert "make the report anew" in shown
-        assert f'href="/reports/{kept.id}/"' in shown
 
     async def test_check_a_file_that_somebody_was_given(self, estate: Estate) -> None:
         browser = await estate.portal.browser("auditor@example.org")

@@ -10,7 +10,6 @@ from typing import Any
 from aiohttp import web
 
 from carbontrack.compliance import ComplianceReport, ReportStatus, rows_of
-from carbontrack.compliance_changes import MOST, Difference
 from carbontrack.hookspecs import ComplianceFormat
 from carbontrack.model import Factory, User
 from carbontrack.passwords import token_hash
@@ -77,7 +76,6 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/reports/{id:\\d{1,9}}/", report_page)
     router.add_get("/reports/{id:\\d{1,9}}/file", file)
     router.add_post("/reports/{id:\\d{1,9}}/correct", correct)
-    router.add_post("/reports/{id:\\d{1,9}}/changes", compare)
     router.add_post("/reports/{id:\\d{1,9}}/links", share)
     router.add_post("/reports/links/{id:\\d{1,9}}/revoke", revoke)
     for name in STEP_TITLES:
@@ -208,40 +206,9 @@ def _region(whose: str) -> str:
 async def job_page(request: web.Request) -> web.StreamResponse:
     """How far a report is; when it is made, the report itself."""
     job = job_for(request)
-    if job.changes is not None and job.report is not None:
-        return await _changes_page(request, job.report, job.changes)
     if job.state is JobState.DONE and job.report is not None:
         raise web.HTTPSeeOther(f"/reports/{job.report.id}/")
     return render(request, "report_job.html", {"job": job})
-
-
-async def _changes_page(request: web.Request, kept: KeptReport, changes: Sequence[Difference]) -> web.Response:
-    """What of a report is different today."""
-    services = request.app[SERVICES]
-    kept = await report_for(request, kept.id)  # as it is now
-    return render(
-        request,
-        "report_changes.html",
-        {
-            **_shown(kept),
-            "changes": changes,
-            "most": MOST,
-            "names": {it.slug: it.name for it in await services.store.factories()},
-            "may_correct": kept.status is ReportStatus.FINAL and not kept.is_superseded,
-        },
-    )
-
-
-@allow(WRITERS)
-async def compare(request: web.Request) -> web.StreamResponse:
-    """Begin to hold a report against today's data."""
-    services, kept = request.app[SERVICES], await _report(request)
-    known = {it.id: it for it in await services.store.factories()}
-    try:
-        job = services.desk.compare(kept, [known[it] for it in kept.factory_ids if it in known], origin(request))
-    except TooManyReports as error:
-        raise Problem(503, str(error)) from None
-    raise web.HTTPSeeOther(f"/reports/jobs/{job.id}/")
 
 
 @allow(WRITERS)
@@ -285,7 +252,6 @@ async def report_page(request: web.Request) -> web.StreamResponse:
             "steps": _steps(kept, user, origin(request).name),
             "links": await services.store.report_links(kept.id) if may_share else [],
             "may_share": may_share,
-            "may_compare": user.role in WRITERS and kept.status is not ReportStatus.WITHDRAWN,
             "may_correct": user.role in WRITERS and kept.status is ReportStatus.FINAL and not kept.is_superseded,
             "link_days": LINK_DAYS,
             "now": services.clock(),

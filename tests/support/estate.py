@@ -42,7 +42,7 @@ from carbontrack.model import (
 from carbontrack.passwords import RESET, code_hash, new_token, token_hash
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.report_desk import Job, Order, ReportDesk
-from carbontrack.store import Entry, KeptReport, Store, Work
+from carbontrack.store import Entry, Store, Work
 from carbontrack.web.attempts import Attempts
 from carbontrack.web.auth import API_TOKEN
 from tests.support.web import PEOPLE, Portal, password_hash, running_portal
@@ -198,7 +198,7 @@ def render_at_once(patch: pytest.MonkeyPatch) -> None:
             return host.contributions.compliance_formats[name].render(report)
         return host.contributions.report_formats[name].render(report)
 
-    async def made(desk: ReportDesk, job: Job, order: Order, compared: KeptReport | None = None) -> None:
+    async def made(desk: ReportDesk, job: Job, order: Order) -> None:
         await asyncio.Event().wait()
 
     patch.setattr(PluginHost, "render", render)

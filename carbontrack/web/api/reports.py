@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Literal
 
@@ -38,7 +37,6 @@ def add_routes(app: web.Application) -> None:
     app.router.add_delete("/api/reports/jobs/{job}/", cancel)
     app.router.add_get("/api/reports/{id:\\d{1,9}}/", one_report)
     app.router.add_post("/api/reports/{id:\\d{1,9}}/steps/", step)
-    app.router.add_post("/api/reports/{id:\\d{1,9}}/changes/", compare)
     app.router.add_get("/api/reports/{id:\\d{1,9}}/file/", file)
 
 
@@ -103,23 +101,6 @@ class ReportWithChecks(ReportOut):
     """What the automatic checks found."""
 
 
-class ChangeOut(Output):
-    """One figure of a report that is another one today."""
-
-    table: str
-    """The table's title."""
-    factory: str
-    """Its short name."""
-    row: str
-    """The texts that name the row."""
-    column: str
-    """The column's title and unit; empty where the whole row has come or gone."""
-    then: str | int | float | bool | None
-    """As it was frozen."""
-    now: str | int | float | bool | None
-    """Out of today's data."""
-
-
 class JobOut(Output):
     """A report that is being made."""
 
@@ -134,16 +115,12 @@ class JobOut(Output):
     error: str
     """Why it failed; empty if it did not."""
     report_id: int | None
-    """The report, once it is made or compared."""
-    changes: list[ChangeOut] | None
-    """What is different today, where a report was compared; at most 200."""
+    """The report, once it is made."""
 
     @classmethod
     def of(cls, job: Job) -> JobOut:
         names = ("id", "title", "state", "done", "total", "error")
-        changes = None if job.changes is None else [ChangeOut(**asdict(it)) for it in job.changes]
-        report_id = job.report.id if job.report else None
-        return cls(report_id=report_id, changes=changes, **{name: getattr(job, name) for name in names})
+        return cls(report_id=job.report.id if job.report else None, **{name: getattr(job, name) for name in names})
 
 
 class ReportQuery(Paged):
@@ -241,18 +218,6 @@ async def step(request: web.Request, body: StepInput) -> ReportOut:
         kept.id, body.step, by=origin(request), now=services.clock(), comment=body.comment
     )
     return ReportOut.of(taken)
-
-
-@operation(Tag.REPORTS, WRITERS, scope=Scope.REPORTS, status=202, problems=(404, 503))
-async def compare(request: web.Request) -> JobOut:
-    """Begin to hold a report against today's data; the job's `changes` say what is different."""
-    services, kept = request.app[SERVICES], await report_for(request, path_id(request))
-    known = {it.id: it for it in await services.store.factories()}
-    try:
-        job = services.desk.compare(kept, [known[it] for it in kept.factory_ids if it in known], origin(request))
-    except TooManyReports as error:
-        raise Problem(503, str(error)) from None
-    return JobOut.of(job)
 
 
 class FileQuery(Input):
