@@ -88,7 +88,7 @@ class Changes:
     counts: Mapping[str, int]
     """By the title of each table that differs: how many cells and rows."""
     lines: tuple[Line, ...]
-    """:data:`MOST_LINES` of them at most, in the report's order."""
+    """:data:`MOST_LINES` of them at most: figures first, then what stands beside them."""
     versions: tuple[tuple[str, str, str], ...] = ()
     """Of software, formulas and factors: name, then, now."""
     checks_gone: tuple[str, ...] = ()
@@ -102,7 +102,8 @@ def changes(then: ComplianceReport, now: ComplianceReport) -> Changes:
     new = {table.name: table for table in now.tables}
     pairs = [(table, new[table.name]) for table in then.tables if table.name in new]
     found = {old.name: list(_differences(old, other)) for old, other in pairs}
-    shown = chain.from_iterable(lines[:MOST_OF_A_TABLE] for lines in found.values())
+    in_order = sorted(found, key=lambda name: name not in FIGURES)  # figures first, each in the report's order
+    shown = chain.from_iterable(found[name][:MOST_OF_A_TABLE] for name in in_order)
     names = sorted({*then.versions, *now.versions})
     versions = [(name, then.versions.get(name, ""), now.versions.get(name, "")) for name in names]
     return Changes(

@@ -286,7 +286,12 @@ def _compared(services: Services, kept: KeptReport) -> dict[str, Any] | None:
     found = services.desk.comparison(kept.id)
     lines = found.changes.lines if found and found.changes else ()
     rows = [
-        {"line": it, "cells": told_apart(it.then, it.now), "kind": _(title) if (title := KIND_TITLES[it.kind]) else ""}
+        {
+            "line": it,
+            "cells": told_apart(it.then, it.now),
+            "is_number": not {type(it.then), type(it.now)} & {str, bool},
+            "kind": _(title) if (title := KIND_TITLES[it.kind]) else "",
+        }
         for it in lines
     ]
     return {"work": found, "changes": found.changes if found else None, "rows": rows}
