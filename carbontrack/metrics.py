@@ -218,6 +218,11 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.scheduled_reports_failed = Gauge(
+            "carbontrack_scheduled_reports_failed",
+            "Reports that are due by a schedule and could not be made; they are tried again.",
+            registry=registry,
+        )
         self.mails_waiting = Gauge("carbontrack_mails_waiting", "Mails that are still to be sent.", registry=registry)
         self.notifications = Counter(
             "carbontrack_notifications",
