@@ -47,13 +47,13 @@ class Signer:
         pem, info = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         return self._key.public_key().public_bytes(pem, info)
 
-    def offer(self, version: str, image: bytes, url: str, **other: Any) -> dict[str, Any]:
-        """What dn/fw says of an image; ``other`` is put over it after it was signed."""
+    def offer(self, version: str, image: bytes, url: str) -> dict[str, Any]:
+        """What dn/fw says of an image."""
         digest = hashlib.sha256(image).hexdigest()
         text = f"CARBONTRACK-FIRMWARE-1\n{version}\n{HARDWARE}\n{len(image)}\n{digest}\n"
         signature = base64.b64encode(self._key.sign(text.encode(), ec.ECDSA(hashes.SHA256()))).decode()
         offer = {"ver": version, "hw": HARDWARE, "url": url, "size": len(image), "sha256": digest, "sig": signature}
-        return offer | {"jitter_s": 0, "min": FIRST} | other
+        return offer | {"jitter_s": 0, "min": FIRST}
 
 
 @dataclass
@@ -164,8 +164,9 @@ class World:
         return born
 
     async def offer(self, name: str, version: str, **other: Any) -> None:
+        """Offer an image; ``other`` is put over what was signed."""
         self.shelf.content = (self.images / name).read_bytes()
-        await self.talk.say("fw", **self.signer.offer(version, self.shelf.content, self.shelf.url, **other))
+        await self.talk.say("fw", **(self.signer.offer(version, self.shelf.content, self.shelf.url) | other))
 
     async def heard(self, state: str, version: str) -> dict[str, Any]:
         return await self.talk.heard("res", cmd="ota", st=state, ver=version)

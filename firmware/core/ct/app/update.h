@@ -108,7 +108,7 @@ private:
 
     void read_kept();
     bool keep_image();
-    bool read_outcome();
+    void read_outcome();
     bool keep_outcome();
     void end_with(Outcome::Kind kind, const wire::Version& version, const wire::Sha256& sha256);
 
