@@ -54,6 +54,7 @@ from carbontrack.simulator.score import _hours, _sample, month_start
 from carbontrack.store import Store
 from carbontrack.store.tiers import TierWork
 from carbontrack.testing import compliance_report, empty_compliance_report
+from carbontrack.web.check_words import Told, told
 from tests.support.world import NAIROBI, NOON, choosing, migrated_store, register
 from tests.test_bookkeeping import hour, keep
 
@@ -104,6 +105,9 @@ async def complete(store: Store, name: str = "Kangaita", device: str = "dev-001"
 
 
 def named(report: ComplianceReport) -> dict[str, Severity]:
+    """The checks by name; each is a sentence that pages can translate."""
+    for check in report.checks:
+        assert told(check) == Told(check.text, is_english=False), f"carbontrack/web/check_words.py lacks {check}"
     return {check.name: check.severity for check in report.checks}
 
 
