@@ -61,12 +61,14 @@ void print_day() {
     test::FakeRandom random;
     test::FakeWall wall;
     test::FakeMachine machine;
+    test::FakeValues values;
+    test::FakeSignals signals;
     const wire::Site site;
     app::Settings settings;
     net::Settings net;
     net.device_id = "dev-001";
     wall.now_ms = 1795433047123;
-    app::Node node(flash, mqtt, random, wall, machine, site, settings, net);
+    app::Node node({flash, values, mqtt, random, wall, machine, signals}, site, settings, net);
     std::vector<test::FakeSource> sources(4);
     std::size_t which = 0;
     for (const char* name : {"ndir20", "max31856", "sdp8xx", "modbus_meter"}) {
