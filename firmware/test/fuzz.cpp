@@ -1,12 +1,17 @@
 // Rubbish for everything that reads bytes from outside: golden inputs, changed at random, for a bounded time.
 //
-//     ct_fuzz [--seconds N] [--seed N]
+//     ct_fuzz [--seconds N] [--seed N] [--corpus FOLDER]
 //
 // The same seed gives the same inputs. A crash, a sanitizer's complaint or a broken rule ends it with the input's number.
+//
+// Built with -DLIBFUZZER=ON (clang) the same rules are tried with inputs that libFuzzer looks for by coverage:
+// ct_libfuzzer FOLDER, and --corpus of the other build fills the folder with golden inputs to begin with. An input's first
+// byte says what reads it.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "ct/app/node.h"
 #include "ct/app/provision.h"
@@ -75,6 +80,10 @@ Input mutated(Input input, Dice& dice) {
     }
     return input;
 }
+
+#ifdef CT_LIBFUZZER
+constexpr unsigned targets = 8;
+#endif
 
 // --- what reads
 
@@ -334,6 +343,56 @@ std::vector<Input> golden_texts() {
 
 }  // namespace
 
+#ifdef CT_LIBFUZZER
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    if (size == 0) {
+        return 0;
+    }
+    const Input input(data + 1, data + size);
+    Dice dice{crc16({data, size}) + std::uint64_t{1}};
+    switch (data[0] % targets) {
+        case 0: try_json(input); break;
+        case 1: try_frames(input); break;
+        case 2: try_slot(input, dice); break;
+        case 3: try_config(input); break;
+        case 4: try_command(input); break;
+        case 5: try_provision(input); break;
+        case 6: try_session(input, dice); break;
+        default: try_node(input, input, dice);
+    }
+    return 0;
+}
+
+#else
+
+namespace {
+
+// One file for each golden input and each of what reads such an input.
+int write_corpus(const std::string& folder) {
+    unsigned count = 0;
+    const auto write = [&folder, &count](unsigned target, const std::vector<Input>& inputs) {
+        for (const Input& input : inputs) {
+            std::ofstream file(folder + "/" + std::to_string(count++), std::ios::binary);
+            file.put(static_cast<char>(target));
+            file.write(reinterpret_cast<const char*>(input.data()), static_cast<std::streamsize>(input.size()));
+        }
+    };
+    write(0, golden_texts());
+    write(1, golden_frames());
+    write(2, golden_frames());
+    write(3, golden_field("config.json", "body"));
+    write(4, golden_field("commands.json", "body"));
+    write(5, golden_field("provision.json", "line"));
+    write(6, golden_texts());
+    write(7, golden_field("config.json", "body"));
+    write(7, golden_field("commands.json", "body"));
+    return count > 0 ? 0 : 1;
+}
+
+}  // namespace
+
 int main(int count, char** words) {
     double seconds = 5.0;
     Dice dice{1};
@@ -342,6 +401,8 @@ int main(int count, char** words) {
             seconds = std::atof(words[at + 1]);
         } else if (std::strcmp(words[at], "--seed") == 0) {
             dice.state = std::strtoull(words[at + 1], nullptr, 10);
+        } else if (std::strcmp(words[at], "--corpus") == 0) {
+            return write_corpus(words[at + 1]);
         }
     }
     const auto frames = golden_frames();
@@ -374,3 +435,5 @@ int main(int count, char** words) {
     std::printf("%llu inputs, nothing found\n", inputs);
     return 0;
 }
+
+#endif
