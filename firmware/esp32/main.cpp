@@ -29,6 +29,9 @@
 // A new program confirms itself after its first receipt. Without this Arduino's start would do so before `setup`.
 extern "C" bool verifyRollbackLater() { return true; }
 
+// Lines of JSON are read in Arduino's task, and that takes more than its 8 KiB.
+SET_LOOP_TASK_STACK_SIZE(12 * 1024)
+
 namespace ct::esp32 {
 
 namespace {
@@ -211,6 +214,7 @@ struct Box {
 };
 
 Box* the_box = nullptr;
+bool does_run = false;  // the two tasks
 
 void measure(void*) {
     constexpr TickType_t grid = pdMS_TO_TICKS(20);
@@ -242,14 +246,22 @@ void talk(void*) {
     }
 }
 
+// Whether everything is there that this box needs to connect: beyond what any node needs, a Wi-Fi and a CA.
+bool is_set_up(hal::KeyValue& values) {
+    const auto has = [&values](const char* name) {
+        std::uint8_t none = 0;
+        return values.get(name, &none, 0).value_or(0) > 0;
+    };
+    return app::Provision::is_complete(values) && has(app::credential::wifi_ssid) && has(app::credential::ca);
+}
+
 void say(const char* line) { Serial.println(line); }
 
 // A box that is not set up yet, or that somebody wants to set up anew, measures nothing.
 void set_up_if_needed(app::Provision& provision, Console& console, NvsValues& values) {
     constexpr std::uint64_t by_button_ms = 10 * 60000;
-    const bool is_asked = Pins::is_button_held();
-    if (is_asked || !app::Provision::is_complete(values)) {
-        run_access_point(provision, console, values, app::Provision::is_complete(values) ? by_button_ms : 0);
+    if (Pins::is_button_held() || !is_set_up(values)) {
+        run_access_point(provision, console, values, is_set_up(values) ? by_button_ms : 0);
         esp_restart();
     }
 }
@@ -281,15 +293,22 @@ void setup() {
     watchdog::begin();
     if (!the_box->flash.is_there() || !the_box->node.begin(the_box->timer.ms())) {
         say("{\"problem\":\"the partition ring cannot be used\"}");
+        return;  // there is nowhere to keep a reading: only the serial line goes on
     }
     constexpr std::uint32_t measure_stack = 8192, talk_stack = 10240;
-    xTaskCreatePinnedToCore(measure, "measure", measure_stack, nullptr, 15, nullptr, 1);
-    xTaskCreatePinnedToCore(talk, "talk", talk_stack, nullptr, 5, nullptr, 0);
+    does_run = xTaskCreatePinnedToCore(measure, "measure", measure_stack, nullptr, 15, nullptr, 1) == pdPASS &&
+               xTaskCreatePinnedToCore(talk, "talk", talk_stack, nullptr, 5, nullptr, 0) == pdPASS;
+    if (!does_run) {
+        esp_restart();
+    }
 }
 
 void loop() {
     using namespace ct::esp32;
     if (the_console.poll()) {  // new credentials count from the next start on
+        if (!does_run) {
+            esp_restart();
+        }
         the_box->halves.with([](ct::app::Node& node, std::uint64_t now_ms) { node.restart(now_ms, "provisioned"); });
     }
     vTaskDelay(pdMS_TO_TICKS(20));

@@ -151,18 +151,23 @@ hal::Download::Piece HttpDownload::poll(std::uint8_t* to, std::size_t capacity) 
 }
 
 void HttpDownload::run(void* self) {
-    auto& download = *static_cast<HttpDownload*>(self);
     while (true) {
-        download.mutex_.take();
-        const Job job = download.job_;
-        download.job_.number = 0;
-        download.mutex_.give();
-        if (job.number != 0 && job.number == download.wanted_) {
-            download.fetch(job);
-        } else {
+        if (!static_cast<HttpDownload*>(self)->work()) {
             vTaskDelay(pdMS_TO_TICKS(200));
         }
     }
+}
+
+bool HttpDownload::work() {
+    mutex_.take();
+    const Job job = job_;
+    job_.number = 0;
+    mutex_.give();
+    if (job.number == 0 || job.number != wanted_) {
+        return false;
+    }
+    fetch(job);
+    return true;
 }
 
 // False: nobody wants it any more.

@@ -55,6 +55,9 @@ public:
     Piece poll(std::uint8_t* to, std::size_t capacity) override;
     void stop() override { wanted_ = 0; }
 
+    // What its task does over and over: a download that is wanted. False: there was none.
+    bool work();
+
 private:
     static constexpr std::size_t longest_url = 256;
     static constexpr std::size_t piece_size = 1024;

@@ -29,6 +29,10 @@ public:
 
 extern HardwareSerial Serial;
 
+std::size_t getArduinoLoopTaskStackSize();
+#define SET_LOOP_TASK_STACK_SIZE(size) \
+    std::size_t getArduinoLoopTaskStackSize() { return size; }
+
 void setup();
 void loop();
 extern "C" bool verifyRollbackLater();
