@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import aiomqtt
 import pytest
@@ -109,7 +109,7 @@ class Talk:
             async for message in self._client.messages:
                 if str(message.topic) != f"{self._root}/up/{channel}":
                     continue
-                body: dict[str, Any] = json.loads(cast(bytes, message.payload))
+                body: dict[str, Any] = json.loads(message.payload)
                 if wanted.items() <= body.items():
                     return body
         raise AssertionError(channel)

@@ -297,8 +297,8 @@ std::uint16_t rev_of(std::string_view text) {
     }
     const auto body = json::parse(text);
     const auto rev = body ? body->member("rev") : std::nullopt;
-    const auto number = rev ? rev->integer() : std::nullopt;
-    return number && *number > 0 && *number <= most_rev ? static_cast<std::uint16_t>(*number) : std::uint16_t{0};
+    const std::int64_t number = rev ? rev->integer().value_or(0) : 0;
+    return number > 0 && number <= most_rev ? static_cast<std::uint16_t>(number) : std::uint16_t{0};
 }
 
 bool read_config(std::string_view text, const Config& defaults, Config& to, Problems& problems) {
