@@ -17,6 +17,7 @@
 
 #include "board.h"
 #include "ct/app/halves.h"
+#include "ct/app/update.h"
 #include "flash.h"
 #include "machine.h"
 #include "mqtt.h"
@@ -183,14 +184,30 @@ struct Box {
           download({told.ca.or_none(), told.id.or_none(), told.password.or_none()}),
           wifi(radio, random, told.ssid.c_str(), told.wifi_password.or_none()),
           node({flash, values, mqtt, random, clock, chip, pins}, {}, {}, net_settings()),
+          update({slots, download, crypto, values, random}, update_settings(), node.session().room()),
           halves(node, lock, timer) {}
 
+    std::string_view hardware() const { return told.hardware.is_empty() ? board::hardware : told.hardware.c_str(); }
     net::Settings net_settings() const {
         net::Settings settings;
         settings.device_id = {told.id.c_str(), told.id.size()};
         settings.firmware = board::firmware;
-        settings.hardware = told.hardware.is_empty() ? board::hardware : told.hardware.c_str();
+        settings.hardware = hardware();
         return settings;
+    }
+    app::UpdateSettings update_settings() const {
+        app::UpdateSettings settings;
+        settings.version = board::firmware;
+        settings.hardware = hardware();
+        return settings;
+    }
+    // False: the ring cannot be used.
+    bool begin() {
+        sensors.open();
+        sensors.add_to(node);
+        update.open();
+        node.set_updates(&update);
+        return flash.is_there() && node.begin(timer.ms());
     }
 
     NvsValues& values;
@@ -210,6 +227,7 @@ struct Box {
     Mutex lock;
     Sensors sensors;
     app::Node node;
+    app::Update update;
     app::Halves halves;
 };
 
@@ -240,6 +258,7 @@ void talk(void*) {
             the_box->halves.with([](app::Node& node, std::uint64_t at_ms) { node.restart(at_ms, "no network"); });
         }
         the_box->halves.talk();
+        the_box->halves.with([](app::Node& node, std::uint64_t at_ms) { the_box->update.step(node, at_ms); });
         the_box->mqtt.work(has_network);  // not in the lock: it may take seconds
         watchdog::is_alive();
         vTaskDelay(pause);
@@ -288,10 +307,8 @@ void setup() {
         say("{\"problem\":\"there is not enough memory\"}");
         esp_restart();
     }
-    the_box->sensors.open();
-    the_box->sensors.add_to(the_box->node);
     watchdog::begin();
-    if (!the_box->flash.is_there() || !the_box->node.begin(the_box->timer.ms())) {
+    if (!the_box->begin()) {
         say("{\"problem\":\"the partition ring cannot be used\"}");
         return;  // there is nowhere to keep a reading: only the serial line goes on
     }

@@ -223,6 +223,10 @@ void HttpDownload::fetch(const Job& job) {
 // --- crypto
 
 void MbedCrypto::begin_hash() {
+    if (is_hashing_) {
+        mbedtls_sha256_free(&hash_);  // the one before was given up
+    }
+    is_hashing_ = true;
     mbedtls_sha256_init(&hash_);
     mbedtls_sha256_starts(&hash_, 0);
 }
@@ -232,6 +236,7 @@ void MbedCrypto::add(Bytes bytes) { mbedtls_sha256_update(&hash_, bytes.data, by
 void MbedCrypto::end_hash(std::uint8_t (&to)[hash_size]) {
     mbedtls_sha256_finish(&hash_, to);
     mbedtls_sha256_free(&hash_);
+    is_hashing_ = false;
 }
 
 bool MbedCrypto::is_signed(std::string_view key, std::string_view text, Bytes signature) {

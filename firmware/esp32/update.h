@@ -99,7 +99,8 @@ public:
     bool is_signed(std::string_view key, std::string_view text, Bytes signature) override;
 
 private:
-    mbedtls_sha256_context hash_;
+    mbedtls_sha256_context hash_ = {};
+    bool is_hashing_ = false;
 };
 
 }  // namespace ct::esp32

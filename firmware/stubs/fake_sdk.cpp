@@ -1,4 +1,4 @@
-#include "fakes.h"
+#include "fake_sdk.h"
 
 #include <chrono>
 #include <condition_variable>
