@@ -16,6 +16,7 @@
 #include "ct/app/node.h"
 #include "ct/app/provision.h"
 #include "ct/crc.h"
+#include "ct/wire/offer.h"
 #include "fake_flash.h"
 #include "fakes.h"
 
@@ -267,6 +268,39 @@ void try_command(const Input& input) {
     must(out.is_whole() && json::parse(out.written()), "a result is JSON");
 }
 
+void try_offer(const Input& input) {
+    using Kind = wire::Offer::Kind;
+    const std::string_view text(reinterpret_cast<const char*>(input.data()), input.size());
+    const wire::Offer offer = wire::read_offer(text);
+    must(offer.kind == Kind::nothing || json::parse(text), "an offer is JSON");
+    if (offer.kind == Kind::broken || offer.kind == Kind::image) {
+        must(wire::is_version(offer.version), "whatever is answered has a version");
+        must(wire::compare_versions(offer.version, offer.version) == 0, "a version is itself");
+        const int order = wire::compare_versions(offer.version, "1.5.0-rc.1");
+        const int other_way = wire::compare_versions("1.5.0-rc.1", offer.version);
+        must((order < 0) == (other_way > 0) && (order == 0) == (other_way == 0), "an order has two ends");
+    }
+    if (offer.kind == Kind::image) {
+        must(offer.size > 0 && offer.jitter_s <= 86400 && offer.signature_size <= offer.signature.size(),
+             "numbers of an offer are within their bounds");
+        must(offer.least.empty() || wire::is_version(offer.least), "the least version is one");
+        std::array<char, 256> buffer;
+        json::Writer out(buffer.data(), buffer.size());
+        wire::write_signed_text(out, offer);
+        must(out.is_whole(), "what is signed fits");
+    }
+    wire::is_version(text);
+}
+
+std::vector<Input> golden_offers() {
+    const std::string hash(64, 'a');
+    const std::string image =
+        R"({"v":1,"ver":"1.5.0-rc.1+b7","hw":"ct-1","url":"https://core.example.org/firmware/1.5.0/ct-1","size":1245184,)"
+        R"("sha256":")" + hash + R"(","sig":"MEUCIQDW4yRr4mJ8Zg0B7oYw3k1c0m6nJz5uQh3x9e2t8bq1UwIgC0p7","jitter_s":600,)"
+        R"("min":"1.3.0","force":true})";
+    return {bytes_of(image), bytes_of(R"({"v":1,"ver":null})"), bytes_of(R"({"v":1,"ver":"10.0.1-a.2"})")};
+}
+
 void try_provision(const Input& input) {
     static app::Provision::Room room;
     FakeValues values;
@@ -410,6 +444,7 @@ int main(int count, char** words) {
     const auto configs = golden_field("config.json", "body");
     const auto commands = golden_field("commands.json", "body");
     const auto lines = golden_field("provision.json", "line");
+    const auto offers = golden_offers();
     const auto any_of = [&dice](const std::vector<Input>& inputs) {
         return mutated(inputs[dice.below(inputs.size())], dice);
     };
@@ -425,7 +460,8 @@ int main(int count, char** words) {
             try_config(any_of(configs));
             try_command(any_of(commands));
             try_provision(any_of(lines));
-            inputs += 6;
+            try_offer(any_of(offers));
+            inputs += 7;
         }
         try_node(any_of(configs), dice.below(2) == 0 ? any_of(configs) : any_of(commands), dice);
         try_ring(dice);

@@ -87,16 +87,15 @@ bool Update::keep_image() {
     return true;
 }
 
-bool Update::read_outcome() {
+void Update::read_outcome() {
     std::array<std::uint8_t, outcome_bytes> record;
     if (!unseal(edges_.values, outcome_name, record, outcome_.sha256, outcome_.version) ||
         record[1] > static_cast<std::uint8_t>(Outcome::Kind::rolled_back)) {
         outcome_ = {};
-        return false;
+        return;
     }
     outcome_.kind = static_cast<Outcome::Kind>(record[1]);
     outcome_.is_told = record[2] != 0;
-    return true;
 }
 
 bool Update::keep_outcome() {
@@ -106,8 +105,8 @@ bool Update::keep_outcome() {
     return edges_.values.set(outcome_name, {record.data(), record.size()});
 }
 
-// First how it ended, then the slot, then that nothing is under way. The power may go in between: `open` finds the same
-// again, or what is left to be done.
+// First how it ended, then the slot, then that nothing is under way. Where the power goes in between, `open` finds the
+// trial or its end as it was, and it all happens once more; or an image that is not wanted any more, which does no harm.
 void Update::end_with(Outcome::Kind kind, const wire::Version& version, const wire::Sha256& sha256) {
     outcome_ = {kind, false, version, sha256};
     const bool is_kept = keep_outcome();
@@ -127,7 +126,7 @@ void Update::end_with(Outcome::Kind kind, const wire::Version& version, const wi
 
 void Update::open() {
     read_kept();
-    const bool has_outcome = read_outcome();
+    read_outcome();
     switch (edges_.slots.running()) {
         case Slots::Running::on_trial: is_on_trial_ = true; break;
         case Slots::Running::came_back:
@@ -137,11 +136,7 @@ void Update::open() {
                 edges_.slots.confirm();  // nobody knows of what
             }
             break;
-        case Slots::Running::confirmed:
-            if (has_kept_ && has_outcome && outcome_.sha256 == kept_.sha256) {
-                has_kept_ = !edges_.values.erase(image_name);  // the power went just before
-            }
-            break;
+        case Slots::Running::confirmed: break;
     }
     if (!is_on_trial_ && !outcome_.is_told && !ending_.is_due) {
         const bool is_new = outcome_.kind == Outcome::Kind::confirmed;
@@ -271,10 +266,6 @@ void Update::withdraw() {
 // --- fetching
 
 void Update::start(std::uint64_t now_ms) {
-    if (outcome_.kind != Outcome::Kind::none && outcome_.sha256 == image_.sha256) {
-        outcome_ = {};
-        edges_.values.erase(outcome_name);  // it is tried once more
-    }
     if (!is_slot_open_ && written_ > 0) {
         is_slot_open_ = edges_.slots.begin(image_.size, written_);
         written_ = is_slot_open_ ? written_ : 0;  // what was there is gone

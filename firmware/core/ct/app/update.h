@@ -108,7 +108,7 @@ private:
 
     void read_kept();
     bool keep_image();
-    bool read_outcome();
+    void read_outcome();
     bool keep_outcome();
     void end_with(Outcome::Kind kind, const wire::Version& version, const wire::Sha256& sha256);
 
@@ -133,7 +133,7 @@ private:
     Image kept_;                        // what the store knows of
     std::uint32_t kept_bytes_ = 0;
     Outcome outcome_;
-    wire::Sha256 hopeless_ = {};        // an image whose bytes were wrong twice; since this start
+    std::optional<wire::Sha256> hopeless_;  // an image whose bytes were wrong twice; since this start
     Report progress_;
     Report ending_;                     // of the last one, from the store
 };
