@@ -83,7 +83,7 @@ Input mutated(Input input, Dice& dice) {
 }
 
 #ifdef CT_LIBFUZZER
-constexpr unsigned targets = 8;
+constexpr unsigned targets = 10;
 #endif
 
 // --- what reads
@@ -165,6 +165,23 @@ void try_slot(const Input& input, Dice& dice) {
     must(out.is_whole() && json::parse(out.written()), "what is sent is JSON");
 }
 
+void open_anything(FakeFlash& flash) {
+    store::Record record;
+    store::Ring ring(flash);
+    if (!ring.open(2)) {
+        return;
+    }
+    const std::uint32_t next = ring.next_seq();
+    must(ring.append(record) ? record.seq == next : next == 0xFFFFFFFF, "the next number is given");
+    must(ring.first_unreceipted() <= ring.next_seq(), "what is left is not beyond what was given");
+    store::Ring::Cursor cursor;
+    std::uint32_t count = 0;
+    for (std::uint32_t last = 0; ring.next(cursor, record); last = record.seq) {
+        must(record.seq > last, "numbers only go up");
+        must(++count <= 4 * 15, "a ring has an end");
+    }
+}
+
 // A ring that was damaged anywhere opens or says that it cannot, and goes on.
 void try_ring(Dice& dice) {
     FakeFlash flash(512, 4);
@@ -184,19 +201,7 @@ void try_ring(Dice& dice) {
             put_le(slot + 30, crc16({slot, 30}));
         }
     }
-    store::Ring ring(flash);
-    if (!ring.open(2)) {
-        return;
-    }
-    const std::uint32_t next = ring.next_seq();
-    must(ring.append(record) ? record.seq == next : next == 0xFFFFFFFF, "the next number is given");
-    must(ring.first_unreceipted() <= ring.next_seq(), "what is left is not beyond what was given");
-    store::Ring::Cursor cursor;
-    std::uint32_t count = 0;
-    for (std::uint32_t last = 0; ring.next(cursor, record); last = record.seq) {
-        must(record.seq > last, "numbers only go up");
-        must(++count <= 4 * 15, "a ring has an end");
-    }
+    open_anything(flash);
 }
 
 // Whatever a broker says, the node stays alive and never forgets what it was not told to.
@@ -394,6 +399,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         case 4: try_command(input); break;
         case 5: try_provision(input); break;
         case 6: try_session(input, dice); break;
+        case 7: try_offer(input); break;
+        case 8: {
+            FakeFlash flash(512, 4);
+            std::copy_n(input.begin(), std::min(input.size(), flash.bytes().size()), flash.bytes().begin());
+            open_anything(flash);
+            break;
+        }
         default: try_node(input, input, dice);
     }
     return 0;
@@ -402,6 +414,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 #else
 
 namespace {
+
+// Of a ring that has gone round.
+Input some_flash() {
+    FakeFlash flash(512, 4);
+    store::Ring ring(flash);
+    store::Record record;
+    ring.open(0x9F3C21AA);
+    for (unsigned count = 0; count < 70; ++count) {
+        ring.append(record);
+    }
+    return flash.bytes();
+}
 
 // One file for each golden input and each of what reads such an input.
 int write_corpus(const std::string& folder) {
@@ -420,8 +444,10 @@ int write_corpus(const std::string& folder) {
     write(4, golden_field("commands.json", "body"));
     write(5, golden_field("provision.json", "line"));
     write(6, golden_texts());
-    write(7, golden_field("config.json", "body"));
-    write(7, golden_field("commands.json", "body"));
+    write(7, golden_offers());
+    write(8, {some_flash()});
+    write(9, golden_field("config.json", "body"));
+    write(9, golden_field("commands.json", "body"));
     return count > 0 ? 0 : 1;
 }
 

@@ -244,3 +244,41 @@ TEST_CASE("pulses are counted over a second, also where the counter turns over")
     polled.pass(1000);
     CHECK(polled.frame(driver).velocity_ms == doctest::Approx(0.0));
 }
+
+TEST_CASE("whatever comes on a wire, each source stays within its bounds and finds its sensor again") {
+    fake::power_on();
+    std::uint32_t state = 1;
+    const auto dice = [&state] { return (state = state * 1664525U + 1013904223U) >> 8; };
+    sensors::ModbusMeter meter;
+    for (std::uint8_t unit = 1; unit <= 8; ++unit) {
+        meter.add(sensors::ModbusMeter::sdm(unit));
+    }
+    esp32::GssSource gss(UART_NUM_1);
+    esp32::Mhz19Source mhz19(UART_NUM_1);
+    esp32::ModbusSource modbus(UART_NUM_1, meter);
+    for (const auto& [source, driver] : {std::pair<esp32::Source*, sensors::Driver>(&gss, sensors::Ndir20{}),
+                                         {&mhz19, sensors::Mhz19{}}, {&modbus, sensors::ModbusMeter(meter)}}) {
+        const auto right = [&, what = sensors::channel_of(driver)](const Buffer& asked) {
+            if (what != sensors::Channel::meter) {
+                return source == &gss ? head_of_gss(asked) : posix::frame_of(driver, {4200.0, 0.0, 0.0}, 79.5, 0.0);
+            }
+            const Buffer pair = posix::frame_of(sensors::Driver(sensors::ModbusMeter{}), flue, 79.5, 1234.5);
+            return asked[0] == 1 ? Buffer(pair.begin() + 8, pair.end()) : Buffer();
+        };
+        uart().answer = [&](const Buffer& asked) {
+            Buffer answer = dice() % 2 == 0 ? right(asked) : Buffer(dice() % 80, '\n');
+            for (std::uint8_t& byte : answer) {
+                byte = dice() % 8 == 0 ? static_cast<std::uint8_t>(dice()) : byte;
+            }
+            return answer;
+        };
+        Polled polled{*source};
+        for (unsigned times = 0; times < 20000; ++times) {
+            polled.pass(20);
+            polled.frame(driver);
+        }
+        uart().answer = right;
+        polled.pass(10000);
+        CHECK(polled.frame(driver).cause == sensors::Cause::none);
+    }
+}
