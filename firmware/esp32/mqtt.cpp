@@ -1,5 +1,6 @@
 #include "mqtt.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace ct::esp32 {
@@ -28,10 +29,7 @@ std::size_t put_together(std::array<char, capacity>& to, const Head& head, std::
         return 0;
     }
     std::memcpy(to.data(), &head, sizeof head);
-    std::memcpy(to.data() + sizeof head, topic.data(), topic.size());
-    if (!payload.empty()) {
-        std::memcpy(to.data() + sizeof head + topic.size(), payload.data(), payload.size());
-    }
+    std::copy(payload.begin(), payload.end(), std::copy(topic.begin(), topic.end(), to.begin() + sizeof head));
     return sizeof head + topic.size() + payload.size();
 }
 

@@ -222,7 +222,8 @@ TEST_CASE("a file is fetched with the device's password over TLS, from a byte on
 
 TEST_CASE("both tables of partitions have two slots, room for values, and a ring of three days") {
     constexpr std::uint32_t records_a_day = 20160, slots_a_sector = 127, sector = 4096, app_alignment = 0x10000;
-    for (const auto& [name, flash_size] : {std::pair("partitions_4MB.csv", 0x400000U), std::pair("partitions_16MB.csv", 0x1000000U)}) {
+    for (const auto& [file, flash_size] : {std::pair("partitions_4MB.csv", 0x400000U), std::pair("partitions_16MB.csv", 0x1000000U)}) {
+        const std::string name = file;
         CAPTURE(name);
         const auto rows = table(name);
         std::uint32_t end = 0x9000;

@@ -256,8 +256,13 @@ TEST_CASE("whatever comes on a wire, each source stays within its bounds and fin
     esp32::GssSource gss(UART_NUM_1);
     esp32::Mhz19Source mhz19(UART_NUM_1);
     esp32::ModbusSource modbus(UART_NUM_1, meter);
-    for (const auto& [source, driver] : {std::pair<esp32::Source*, sensors::Driver>(&gss, sensors::Ndir20{}),
-                                         {&mhz19, sensors::Mhz19{}}, {&modbus, sensors::ModbusMeter(meter)}}) {
+    struct Case {
+        esp32::Source* source;
+        sensors::Driver driver;
+    };
+    for (const Case& one : {Case{&gss, sensors::Ndir20{}}, Case{&mhz19, sensors::Mhz19{}}, Case{&modbus, meter}}) {
+        esp32::Source* const source = one.source;
+        const sensors::Driver driver = one.driver;
         const auto right = [&, what = sensors::channel_of(driver)](const Buffer& asked) {
             if (what != sensors::Channel::meter) {
                 return source == &gss ? head_of_gss(asked) : posix::frame_of(driver, {4200.0, 0.0, 0.0}, 79.5, 0.0);
