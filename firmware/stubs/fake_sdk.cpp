@@ -200,7 +200,12 @@ struct QueueDefinition {
     std::mutex mutex;
 };
 
-SemaphoreHandle_t xSemaphoreCreateMutex() { return new QueueDefinition; }  // of a chip: nobody deletes it
+// As on a chip nobody takes these away again.
+SemaphoreHandle_t xSemaphoreCreateMutex() {
+    static std::deque<QueueDefinition> made;
+    const Lock lock(sdk().mutex);
+    return &made.emplace_back();
+}
 BaseType_t xSemaphoreTake(SemaphoreHandle_t semaphore, TickType_t) {
     semaphore->mutex.lock();
     return pdTRUE;
@@ -218,9 +223,11 @@ struct StreamBufferDef_t {
 };
 
 MessageBufferHandle_t xMessageBufferCreate(std::size_t size) {
-    auto* const made = new StreamBufferDef_t;
-    made->capacity = size;
-    return made;
+    static std::deque<StreamBufferDef_t> made;
+    const Lock lock(sdk().mutex);
+    StreamBufferDef_t& buffer = made.emplace_back();
+    buffer.capacity = size;
+    return &buffer;
 }
 
 std::size_t xMessageBufferSend(MessageBufferHandle_t buffer, const void* from, std::size_t size, TickType_t) {
