@@ -37,8 +37,6 @@ namespace ct::esp32 {
 
 namespace {
 
-constexpr std::size_t largest_pem = app::Provision::largest_text;
-
 // What the box was told when it was set up, as texts that outlive everything.
 struct Credentials {
     explicit Credentials(hal::KeyValue& values)
@@ -72,7 +70,7 @@ struct Credentials {
     TextOf<253> host;
     TextOf<5> port;
     TextOf<32> hardware;
-    TextOf<largest_pem> ca, cert, key;
+    LongTextOf ca, cert, key;
 };
 
 // The sensors that board.h says are there.

@@ -4,6 +4,8 @@
 
 #include <nvs.h>
 
+#include <new>
+
 #include "ct/hal/key_value.h"
 
 namespace ct::esp32 {
@@ -40,6 +42,29 @@ public:
 private:
     char text_[capacity + 1];
     std::size_t size_ = 0;
+};
+
+// The same for long ones, in as much memory as they take.
+class LongTextOf {
+public:
+    LongTextOf(hal::KeyValue& values, const char* name) {
+        std::uint8_t none = 0;
+        const std::size_t size = values.get(name, &none, 0).value_or(0);
+        char* const to = size == 0 ? nullptr : new (std::nothrow) char[size + 1];
+        if (to != nullptr && values.get(name, reinterpret_cast<std::uint8_t*>(to), size) == size) {
+            to[size] = '\0';
+            text_ = to;
+        } else {
+            delete[] to;
+        }
+    }
+    ~LongTextOf() { delete[] text_; }
+    LongTextOf(const LongTextOf&) = delete;
+    LongTextOf& operator=(const LongTextOf&) = delete;
+    const char* or_none() const { return text_; }
+
+private:
+    const char* text_ = nullptr;
 };
 
 }  // namespace ct::esp32

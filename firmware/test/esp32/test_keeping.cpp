@@ -93,6 +93,8 @@ TEST_CASE("values are kept, changed, too large to read, and taken away") {
     CHECK(values.get("host", to, sizeof to) == std::optional<std::size_t>(6));
     CHECK(to[0] == 0);  // nothing of what does not fit
     CHECK(text(values, "host") == "abcdef");
+    CHECK(std::string(esp32::LongTextOf(values, "host").or_none()) == "abcdef");
+    CHECK(esp32::LongTextOf(values, "ca").or_none() == nullptr);
     CHECK(values.erase("host"));
     CHECK(values.erase("host"));
     CHECK(text(values, "host").empty());
