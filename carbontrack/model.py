@@ -137,7 +137,10 @@ LOCALES = ("en", "sw")
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """A tea factory. ``pressure_kpa`` is the mean absolute air pressure of the site; None means: from altitude."""
+    """A tea factory. ``pressure_kpa`` is the mean absolute air pressure of the site; None means: from altitude.
+
+    ``legal_entity`` is the company that a report is of, ``un_locode`` the place by the UN's code for trade locations.
+    """
 
     id: int
     name: str
@@ -149,6 +152,8 @@ class Factory:
     altitude_m: float
     pressure_kpa: float | None = None
     is_active: bool = True
+    legal_entity: str = ""
+    un_locode: str = ""
 
 
 def slug_of(name: str) -> str:
@@ -365,6 +370,9 @@ class AuditAction(StrEnum):
     DEVICE_CHANGED = "device.changed"
     DEVICE_REMOVED = "device.removed"
     DEVICE_UNPARKED = "device.unparked"
+    DEVICE_CONFIGURED = "device.configured"
+    DEVICE_CONFIG_RESENT = "device.config_resent"
+    DEVICE_COMMANDED = "device.commanded"
     DEVICE_PASSWORD_ROTATED = "device.password_rotated"  # noqa: S105
     ENERGY_ENTRY_ADDED = "energy_entry.added"
     ENERGY_ENTRY_CHANGED = "energy_entry.changed"

@@ -19,6 +19,8 @@ class FactoryRow(Model):
     altitude_m = fields.FloatField()
     pressure_kpa = fields.FloatField(null=True)
     is_active = fields.BooleanField(default=True)
+    legal_entity = fields.CharField(max_length=200, db_default="")
+    un_locode = fields.CharField(max_length=5, db_default="")
 
     class Meta:
         table = "factory"
@@ -108,6 +110,54 @@ class DeviceRow(Model):
 
     class Meta:
         table = "device"
+
+
+# A revision of what a device is told to be (docs/protocol.md); ``document`` and ``errors`` are JSON. ``factory_id`` is
+# where it stood then: the people of another one do not read it.
+class DeviceConfigRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        f"{APP}.DeviceRow", related_name="configs", on_delete=fields.CASCADE
+    )
+    device_id: int
+    factory_id = fields.IntField()
+    rev = fields.IntField()
+    document = fields.TextField()
+    made_at = fields.DatetimeField()
+    made_by = fields.CharField(max_length=254)
+    why = fields.CharField(max_length=12)
+    state = fields.CharField(max_length=12)
+    sent_at = fields.DatetimeField(null=True)
+    errors = fields.TextField(db_default="")
+    answered_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "device_config"
+        unique_together = (("device", "rev"),)
+
+
+# A command to a device, with what it answered; ``args`` and ``answer`` are JSON.
+class DeviceCommandRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    command_id = fields.CharField(max_length=16, unique=True)
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        f"{APP}.DeviceRow", related_name="commands", on_delete=fields.CASCADE
+    )
+    device_id: int
+    factory_id = fields.IntField()
+    cmd = fields.CharField(max_length=16)
+    args = fields.TextField()
+    asked_by = fields.CharField(max_length=254)
+    asked_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField()
+    state = fields.CharField(max_length=12)
+    sent_at = fields.DatetimeField(null=True)
+    answer = fields.TextField(db_default="")
+    answered_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "device_command"
+        indexes = (("device_id", "id"), ("state",), ("asked_at",))
 
 
 # One row: a number that grows with every change of the registry, so that a running core notices.
@@ -405,6 +455,12 @@ class EnergyEntryRow(Model):
     stack_density_kg_per_m3 = fields.FloatField(null=True)
     sustainability = fields.CharField(max_length=8)
     evidence = fields.CharField(max_length=200)
+    wood_origin = fields.CharField(max_length=16, db_default="unknown")
+    supplier = fields.CharField(max_length=120, db_default="")
+    species = fields.CharField(max_length=80, db_default="")
+    plot = fields.CharField(max_length=120, db_default="")
+    harvested_on = fields.DateField(null=True)
+    permit = fields.CharField(max_length=80, db_default="")
     note = fields.CharField(max_length=500)
     author = fields.CharField(max_length=200)
     recorded_at = fields.DatetimeField()

@@ -40,6 +40,7 @@ from carbontrack import (
 from carbontrack.authoring.rules import RULES
 from carbontrack.cli import app
 from carbontrack.config import Config, load_config
+from carbontrack.device_settings import Fault, check_message, decode_config_answer
 from carbontrack.emissions.gas import co2_density_kg_m3, pressure_from_altitude_kpa
 from carbontrack.emissions.rate import INVALIDATING, emission_rate
 from carbontrack.metrics import DELIVERIES
@@ -68,6 +69,7 @@ from carbontrack.plugins.contributions import SEND_TIMEOUT_S, SHOW_TIMEOUT_S
 from carbontrack.plugins.host import FIRST_WAIT_S, LOAD_TIMEOUT_S, RETRIES_S
 from carbontrack.plugins.sensors import ct_v1, flat_json, frames, legacy, modbus_meter
 from carbontrack.simulator import wire
+from carbontrack.simulator.orders import Orders, OrdersState
 from carbontrack.web.present import CAUSE_TEXTS, ROLE_TITLES, live_row
 from tests.support.web import Portal, running_portal
 
@@ -155,7 +157,8 @@ class TestProtocol:
         assert set(found.values()) <= documented
 
     def test_the_examples_are_read_by_the_drivers(self) -> None:
-        record, birth, receipt, command, flat, legacy, moment, backlog = blocks(document("protocol"), "json")
+        every = blocks(document("protocol"), "json")
+        record, birth, receipt, config, answers, order, command, flat, legacy, moment, backlog = every
 
         message = decoded(ct_v1.CT_V1, record)
         assert (message.stream, message.first_seq, message.samples[0].co2_ppm) == ("9f3c21aa", 1048577, 98_000)
@@ -163,6 +166,13 @@ class TestProtocol:
         assert wire.decode_receipt(receipt.encode()).seq == 1048577
         alarm = {"v": 1, "id": 7, "cmd": "alarm", "on": True, "level": "critical"}
         assert msgspec.json.decode(command) == alarm  # as test_notifiers has it on the wire
+        assert check_message(config.encode())[1] == []
+        applied, refused = map(decode_config_answer, answers.encode().splitlines())
+        assert (applied.ok, refused.faults()) == (True, (Fault("plan.diameter_m", "range"),))
+        told, done = order.encode().splitlines()
+        answer = Orders(OrdersState(), lambda _: {}).take_command(told, 0, clock_set=True)
+        assert answer is not None
+        assert msgspec.json.decode(answer) == msgspec.json.decode(done)
         assert decoded(flat_json.FLAT_JSON, flat).samples[0].velocity_ms == 4.1
         drivers = load_plugins().contributions.sensors
         (sample,) = decoded(drivers["legacy"], legacy).samples
