@@ -455,6 +455,7 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
         keep_days=retention.raw_days,
         volume=retention.watch_disk or own,
         reserve_bytes=retention.reserve_mb * 1_000_000,
+        backups=retention.backup_folder,
     )
 
 

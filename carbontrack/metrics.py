@@ -313,6 +313,11 @@ class Metrics:
             "1 while there is less room than retention.reserve_mb: then only readings are written.",
             registry=registry,
         )
+        self.newest_backup = Gauge(
+            "carbontrack_backup_newest_timestamp_seconds",
+            "When the newest file of retention.backup_folder was made; 0 without any, NaN where none is watched.",
+            registry=registry,
+        )
 
     def count_flags(self, flags: int) -> None:
         """Count one committed reading under each of its flags."""

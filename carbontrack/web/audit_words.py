@@ -91,6 +91,12 @@ FIELD_TITLES: Mapping[str, str] = {
     "prefix": N_("Begins with"),
     "sha256": "SHA-256",
     "evidence": N_("Note or invoice"),
+    "wood_origin": N_("Whose wood"),
+    "species": N_("Kind of tree"),
+    "plot": N_("Where it grew"),
+    "harvested_on": N_("Cut on"),
+    "permit": N_("Number of the permit"),
+    "un_locode": N_("UN/LOCODE"),
 }
 FIELDS = (
     N_("Altitude"),
@@ -120,6 +126,7 @@ FIELDS = (
     N_("Last name"),
     N_("Latitude"),
     N_("Led"),
+    N_("Legal entity"),
     N_("Length"),
     N_("Limits"),
     N_("Longitude"),
@@ -164,6 +171,7 @@ FIELDS = (
     N_("Status"),
     N_("Stuck"),
     N_("Substitution"),
+    N_("Supplier"),
     N_("Sustainability"),
     N_("Temperature max"),
     N_("Undisturbed downstream"),

@@ -290,6 +290,16 @@ TEST_CASE("a server that begins at the beginning, whatever it is asked for, is a
     world.run(10 * minute);
     CHECK(world.running == "1.5.0");
     CHECK(world.slots.images[world.slots.own] == world.image);
+
+    Ready slow("-", 300000);
+    slow.download.ignores_range = true;
+    slow.download.cut_after = 200000;
+    slow.say_offer(slow.offered().body());
+    slow.run(30000);
+    slow.download.cut_after = ~std::size_t{0};
+    slow.download.piece = 100;  // what it has already takes it 200 s to hear again
+    slow.run(20 * minute);
+    CHECK_MESSAGE(slow.running == "1.5.0", "what it has already is no silence");
     for (std::size_t request = 1; request < world.download.requests.size(); ++request) {
         CHECK_MESSAGE(world.download.requests[request] >= 90001, "it was put together without a mistake");
     }
@@ -339,6 +349,16 @@ TEST_CASE("a server that says no three times is believed; one that is out of ord
         world.run(20 * minute, 1000);
         CHECK(world.running == "1.5.0");
     }
+    Ready mixed;
+    mixed.say_offer(mixed.offered().body());
+    for (unsigned time = 0; time < 6; ++time) {
+        mixed.download.status = time % 2 == 0 ? 0 : 404;
+        const std::size_t before = mixed.download.requests.size();
+        for (unsigned step = 0; step < 20000 && mixed.download.requests.size() == before; ++step) {
+            mixed.run(100);
+        }
+    }
+    CHECK_MESSAGE(mixed.last_told() == "downloading 1.5.0 link", "in a row, and not now and then");
     Ready world;
     Offered never = world.offered();
     never.url = "https://never.example.org/";

@@ -53,6 +53,8 @@ OPTIONAL = frozenset(
         ("biomass", "plot"),
         ("biomass", "species"),
         ("biomass", "supplier"),
+        ("calibrations", "added_at"),
+        ("calibrations", "added_by"),
         ("calibrations", "note"),
         ("comparison", "baseline"),
         ("comparison", "baseline_from"),

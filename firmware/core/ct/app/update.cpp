@@ -23,6 +23,7 @@ constexpr std::size_t piece_size = 4096;
 constexpr std::uint32_t first_pause_ms = 2000;
 constexpr std::uint64_t longest_silence_ms = 120000;
 constexpr unsigned most_refusals = 3;      // by the server, in a row; then it means it
+constexpr unsigned told_attempt = 3;       // without a new byte; then the platform is told why
 constexpr std::uint32_t told_step = 10;    // per cent
 
 std::uint8_t* bytes_of(Update::Room& room) { return reinterpret_cast<std::uint8_t*>(room.data()); }
@@ -243,7 +244,7 @@ void Update::accept(const Offer& offer, std::uint64_t now_ms) {
     image_.size = offer.size;
     image_.sha256 = offer.sha256;
     url_.set(offer.url);
-    attempts_ = bad_hashes_ = 0;
+    attempts_ = refusals_ = bad_hashes_ = 0;
     // What was begun goes on at once: it has waited already.
     const bool is_begun = has_kept_ && kept_bytes_ > 0 && kept_.sha256 == image_.sha256 && kept_.size == image_.size;
     written_ = is_begun ? kept_bytes_ : 0;
@@ -313,6 +314,7 @@ void Update::take_bytes(const Piece& piece, std::uint64_t now_ms) {
         pause(0, "range", now_ms);
         return;
     }
+    due_ms_ = now_ms + longest_silence_ms;
     if (end <= written_) {
         return;  // a server that begins at the beginning, whatever it is asked for
     }
@@ -322,8 +324,7 @@ void Update::take_bytes(const Piece& piece, std::uint64_t now_ms) {
         return;
     }
     written_ += static_cast<std::uint32_t>(fresh.size);
-    attempts_ = 0;
-    due_ms_ = now_ms + longest_silence_ms;
+    attempts_ = refusals_ = 0;
     if (written_ / Slots::resume_step > kept_bytes_ / Slots::resume_step) {
         keep_image();  // where it cannot, more will be fetched again after a power cut
     }
@@ -345,7 +346,8 @@ void Update::pause(int status, std::string_view error, std::uint64_t now_ms) {
         json::Writer out(room_.data(), room_.size());
         error = out.raw("http_").number(status).written();
     }
-    if (is_refusal(status) && attempts_ >= most_refusals) {
+    refusals_ = is_refusal(status) ? refusals_ + 1 : 0;
+    if (refusals_ >= most_refusals) {
         fail(error);
         return;
     }
@@ -353,7 +355,7 @@ void Update::pause(int status, std::string_view error, std::uint64_t now_ms) {
     const std::uint64_t limit_ms = doubled < settings_.longest_pause_ms ? doubled : settings_.longest_pause_ms;
     due_ms_ = now_ms + limit_ms / 2 + edges_.random.next() % (limit_ms / 2 + 1);
     stage_ = Stage::pausing;
-    if (attempts_ == most_refusals) {
+    if (attempts_ == told_attempt) {
         report(UpdateState::downloading, percent(), error);  // so that somebody sees why nothing goes on
     }
 }

@@ -126,6 +126,7 @@ private:
     std::uint32_t written_ = 0;
     std::uint32_t checked_ = 0;
     unsigned attempts_ = 0;             // without a single new byte
+    unsigned refusals_ = 0;             // by the server, in a row
     unsigned bad_hashes_ = 0;
     unsigned told_percent_ = 0;
 
