@@ -84,7 +84,11 @@ hal::ResetCause Chip::reset_cause() {
     }
 }
 
-void Chip::reboot() { esp_restart(); }
+void Chip::reboot_if_asked() {
+    if (is_reboot_asked_) {
+        esp_restart();
+    }
+}
 
 void watchdog::begin() {
     esp_task_wdt_config_t config = {};

@@ -42,10 +42,13 @@ public:
     explicit Chip(bool is_new_program) : is_new_program_(is_new_program) {}
     hal::MachineHealth health() override;
     hal::ResetCause reset_cause() override;
-    void reboot() override;
+    // Later, when the client has said goodbye to the broker as well: `reboot_if_asked`, of the same task.
+    void reboot() override { is_reboot_asked_ = true; }
+    void reboot_if_asked();
 
 private:
     bool is_new_program_;
+    bool is_reboot_asked_ = false;
 };
 
 namespace watchdog {

@@ -258,6 +258,7 @@ void talk(void*) {
         the_box->halves.talk();
         the_box->halves.with([](app::Node& node, std::uint64_t at_ms) { the_box->update.step(node, at_ms); });
         the_box->mqtt.work(has_network);  // not in the lock: it may take seconds
+        the_box->chip.reboot_if_asked();
         watchdog::is_alive();
         vTaskDelay(pause);
     }

@@ -1,6 +1,8 @@
 // What stands behind the declarations on a PC, in a test's hands.
 #pragma once
 
+#include <sys/time.h>
+
 #include <cstdint>
 #include <deque>
 #include <functional>
