@@ -251,12 +251,13 @@ class Line:
     online: bool
 
 
-def line_of(update: Update, *, online: bool) -> Line:
+def line_of(update: Update, rollout: Rollout, *, online: bool) -> Line:
     """A device of a roll-out, in words."""
     why = error_text(update.error)
     if not why and update.state is UpdateState.ROLLED_BACK:
         why = gettext("It could not work with the image, and runs what it ran before.")
-    title = gettext(STATE_TITLES[update.state])
+    is_left = update.state is UpdateState.WAITING and not rollout.is_live
+    title = gettext("Does not get it") if is_left else gettext(STATE_TITLES[update.state])
     return Line(update, title, TONES.get(update.state, "unknown"), why, online)
 
 
@@ -289,7 +290,7 @@ async def rollout_page(request: web.Request) -> web.StreamResponse:
 async def _rollout_page(request: web.Request, rollout: Rollout, wrong: Form | None = None) -> web.Response:
     services = request.app[SERVICES]
     updates = await services.store.updates(rollout.id)
-    lines = [line_of(it, online=services.fleet.is_online(it.device_id)) for it in updates]
+    lines = [line_of(it, rollout, online=services.fleet.is_online(it.device_id)) for it in updates]
     lines.sort(key=lambda it: (FAILED_FIRST.get(it.update.state, 1), it.update.stage, it.update.id))
     counts: dict[UpdateState, int] = {}
     for update in updates:
@@ -383,7 +384,7 @@ async def firmware_of(request: web.Request, site: Site, user: User) -> dict[str,
     online = services.fleet.is_online(site.device.device_id)
     return {
         "said": said,
-        "updates": [(line_of(update, online=online), rollout) for update, rollout in found],
+        "updates": [(line_of(update, rollout, online=online), rollout) for update, rollout in found],
         "may_see": user.role in NETWORK_ROLES,
         "is_under_way": any(not update.is_over and rollout.is_live for update, rollout in found),
     }
