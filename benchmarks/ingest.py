@@ -41,6 +41,7 @@ from carbontrack.app import calm_garbage_collection
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.config import Config, Plugins
 from carbontrack.device import Services
+from carbontrack.device_desk import DeviceDesk
 from carbontrack.fleet import Fleet
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
@@ -180,6 +181,7 @@ def web_services(parts: CoreParts, plugins: PluginHost, device_key: str | None =
         books=books,
         rules=RuleBook(parts.store),
         fleet=parts.fleet,
+        device_desk=DeviceDesk(parts.store, parts.metrics),
         live=parts.live,
         metrics=parts.metrics,
         plugins=plugins,

@@ -31,6 +31,7 @@ from carbontrack.config import Config, Http
 from carbontrack.configured import all_instances, notifier_instances, policy_of, watching
 from carbontrack.device import Hearing
 from carbontrack.device import Services as DeviceServices
+from carbontrack.device_desk import DeviceDesk, tidy_commands
 from carbontrack.factory_watch import FactoryWatch
 from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
@@ -92,6 +93,7 @@ class Core:
     accounts: BrokerAccounts | None
     mailer: Mailer | None
     notices: Notices
+    device_desk: DeviceDesk
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -149,6 +151,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         hearing = Hearing(blind_s=2.0 * settings.keepalive_s)
         devices = config.devices
         late = LateAlerts(store)
+        device_desk = DeviceDesk(store, metrics)
         services = DeviceServices(
             store=store,
             live=live,
@@ -163,6 +166,8 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             hearing=hearing,
             alert_changed=notices.alert_changed,
             late=late.note,
+            born=device_desk.born,
+            answered=device_desk.answered,
         )
         fleet = Fleet(services, plugins.contributions.sensors)
         books = books_of(config, store)
@@ -176,6 +181,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, watch, notices, rules))
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
+        device_desk.send, device_desk.is_online = ingest.send, fleet.is_online
         ways.by_mail = mail.deliver if mail else None
         ways.by_page, ways.by_command = live.publish_alert, ingest.command
         zone = ZoneInfo(config.site.time_zone)
@@ -202,6 +208,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             accounts,
             mail,
             notices,
+            device_desk,
         )
         try:
             async with _kept_running(
@@ -213,8 +220,9 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 factories=watch.keep,
                 late=late.keep,
                 notices=notices.keep,
+                orders=device_desk.keep,
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
-                reports=schedules_of(config, desk, mail).keep,
+                reports=schedules_of(config, desk, mail, metrics).keep,
                 lag=lambda: _measure_lag(metrics, plugins.watch),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
@@ -353,6 +361,7 @@ def web_services(
         desk=core.desk,
         rules=core.rules,
         fleet=core.fleet,
+        device_desk=core.device_desk,
         live=core.live,
         plugins=core.plugins,
         report_limits=Limits.of(config.plugins),
@@ -430,10 +439,10 @@ def desk_of(config: Config, books: Books, plugins: PluginHost) -> ReportDesk:
     )
 
 
-def schedules_of(config: Config, desk: ReportDesk, mailer: Mailer | None) -> ReportSchedules:
+def schedules_of(config: Config, desk: ReportDesk, mailer: Mailer | None, metrics: Metrics) -> ReportSchedules:
     """Which reports are made by themselves."""
     zone, clock = ZoneInfo(config.site.time_zone), desk.clock
-    return ReportSchedules(config.reports.schedules, desk, zone, clock, mailer, config.http.public_url)
+    return ReportSchedules(config.reports.schedules, desk, zone, clock, mailer, config.http.public_url, metrics)
 
 
 def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
@@ -446,6 +455,7 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
         keep_days=retention.raw_days,
         volume=retention.watch_disk or own,
         reserve_bytes=retention.reserve_mb * 1_000_000,
+        backups=retention.backup_folder,
     )
 
 
@@ -515,6 +525,7 @@ async def _tidy(upkeep: Upkeep, store: Store) -> None:
     while True:
         await upkeep.tidy()
         await store.forget_sessions(datetime.now(UTC))
+        await tidy_commands(store, datetime.now(UTC))
         await asyncio.sleep(TIDY_EVERY_S)
 
 

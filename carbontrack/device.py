@@ -113,6 +113,14 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def listen_to_no_birth(_device_id: str, _birth: Birth) -> None:
+    """For whoever tells devices nothing beside receipts."""
+
+
+def listen_to_no_answer(_payload: Payload) -> None:
+    """The same."""
+
+
 def look_at_nothing(_site: Site, _since: datetime, _until: datetime) -> None:
     """For whoever does not ask what late readings would have raised."""
 
@@ -145,6 +153,10 @@ class Services:
     alert_changed: Callable[[], None] = nobody
     late: Callable[[Site, datetime, datetime], None] = look_at_nothing
     """Told of readings of a span that came late, when all of them are kept; it never waits."""
+    born: Callable[[str, Birth], None] = listen_to_no_birth
+    """Told what a device said of itself when it connected; it never waits and never raises."""
+    answered: Callable[[Payload], None] = listen_to_no_answer
+    """Told what a device says on ``up/config`` and ``up/res``; it never waits and never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,8 +459,8 @@ class DeviceActor(Actor[Payload]):
                 await self.intake.take_data(payload, batch)
             elif payload.channel == "state":
                 await self.intake.take_state(payload, batch)
-            else:  # config and res: what a node says of its configuration and of commands; nobody asks for it yet
-                log.info("device answered", device=self.name, channel=payload.channel, body=payload.body[:500])
+            else:  # config and res: what a node says of its settings and of commands
+                self._services.answered(payload)
         return parts
 
     async def _take_part(self, asked: Asked, batch: Batch) -> Part:
@@ -476,7 +488,9 @@ class DeviceActor(Actor[Payload]):
 
     def _note_condition(self, batch: Batch) -> None:
         """Remember what the device said and showed of itself, for its health."""
-        self._birth = batch.birth or self._birth
+        if batch.birth is not None:
+            self._birth = batch.birth
+            self._services.born(self.name, batch.birth)
         for _, record, measured_at, _ in batch.work.records:
             if record.kind == "health":
                 self.note_node_record(NodeRecord.of(measured_at, record.data))

@@ -313,6 +313,11 @@ class Fleet:
 
     # --- what operators and pages ask
 
+    def is_online(self, device_id: str) -> bool:
+        """Whether a device is connected, as far as anybody knows."""
+        actor = self._actors.get(device_id)
+        return actor is not None and actor.snapshot.online
+
     def snapshots(self) -> dict[str, Snapshot]:
         """The live state of every running device."""
         return {name: actor.snapshot for name, actor in self._actors.items()}

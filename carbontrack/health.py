@@ -165,13 +165,17 @@ class Birth(msgspec.Struct, frozen=True):
     """How many records its store can hold."""
     sid: str | None = None
     """The stream that its store has now."""
+    config: int | None = None
+    """The revision of its settings, 0 where it was never given any; None: it takes none."""
 
     @classmethod
-    def of(cls, fw: object, cap: object, sid: str | None) -> Birth:
+    def of(cls, fw: object, cap: object, sid: str | None, cfg: object = None) -> Birth:
         """Of whatever the device sent: what is none is taken as not said."""
         firmware = "".join(it for it in fw if it.isprintable()).strip()[:LONGEST_VERSION] if isinstance(fw, str) else ""
         capacity = _measure(cap)
-        return cls(firmware or None, int(capacity) if capacity is not None and capacity >= 1 else None, sid or None)
+        config = cfg if type(cfg) is int and 0 <= cfg < 2**53 else None
+        room = int(capacity) if capacity is not None and capacity >= 1 else None
+        return cls(firmware or None, room, sid or None, config)
 
 
 class NodeRecord(msgspec.Struct, frozen=True):

@@ -203,14 +203,16 @@ class Ingest:
 
     async def command(self, device_id: str, body: Mapping[str, Any]) -> None:
         """Send a command to a device; returns when the broker has it. Raises ConnectionError where it is away."""
+        await self.send(device_id, "cmd", msgspec.json.encode(body))
+
+    async def send(self, device_id: str, channel: str, body: bytes) -> None:
+        """Send a device something on ``dn/<channel>``; returns when the broker has it. Raises as :meth:`command`."""
         client = self._connection
         if client is None:
             raise ConnectionError("there is no connection to the MQTT broker")
         try:
             # QoS 1: a broker keeps it for a node that is away for a moment. Not retained: it would be told for ever.
-            await client.publish(
-                f"ct/v1/{device_id}/dn/cmd", msgspec.json.encode(body), qos=1, timeout=COMMAND_TIMEOUT_S
-            )
+            await client.publish(f"ct/v1/{device_id}/dn/{channel}", body, qos=1, timeout=COMMAND_TIMEOUT_S)
         except aiomqtt.MqttError as error:
             raise ConnectionError(f"the MQTT broker does not take it: {error}") from error
 

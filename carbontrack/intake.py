@@ -102,6 +102,7 @@ class _Birth(msgspec.Struct):
     why: str | None = None
     fw: Any = None  # of whatever type: a device that names itself oddly is there all the same
     cap: Any = None
+    cfg: Any = None
 
 
 _decode_birth = msgspec.json.Decoder(_Birth).decode
@@ -231,7 +232,7 @@ class Intake:
         batch.online, batch.by_will = birth.online, not birth.online and birth.why is None
         batch.will |= batch.by_will
         if birth.online:
-            batch.birth = Birth.of(birth.fw, birth.cap, birth.sid)
+            batch.birth = Birth.of(birth.fw, birth.cap, birth.sid, birth.cfg)
         if not birth.online or not birth.sid or birth.first is None or not 0 <= birth.first < 2**53:
             return
         stream = self.streams.get(birth.sid) or await self._new_stream(birth.sid)

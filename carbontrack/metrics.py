@@ -188,6 +188,7 @@ class Metrics:
         self._alerts: dict[str, Mapping[tuple[str, str], int]] = {}
         self._count_telling(registry)
         self._count_storage(registry)
+        self._count_orders(registry)
         self.plugin_errors = Counter(
             "carbontrack_plugin_errors",
             "Calls of plugins that failed, by plugin and kind: raised, or blocked (held the core up).",
@@ -218,6 +219,11 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.scheduled_reports_failed = Gauge(
+            "carbontrack_scheduled_reports_failed",
+            "Reports that are due by a schedule and could not be made; they are tried again.",
+            registry=registry,
+        )
         self.mails_waiting = Gauge("carbontrack_mails_waiting", "Mails that are still to be sent.", registry=registry)
         self.notifications = Counter(
             "carbontrack_notifications",
@@ -242,6 +248,36 @@ class Metrics:
             "From the raising of an alert until somebody acknowledged it.",
             buckets=(60, 300, 600, 1800, 3600, 7200, 14_400, 43_200, 86_400, 259_200),
             registry=registry,
+        )
+
+    def _count_orders(self, registry: CollectorRegistry) -> None:
+        """What devices are told beside receipts, and what they say to it."""
+        self.orders_sent = Counter(
+            "carbontrack_device_orders_sent",
+            "Messages to devices that the broker has taken: settings (config) and commands (command).",
+            ["kind"],
+            registry=registry,
+        )
+        self.order_answers = Counter(
+            "carbontrack_device_order_answers",
+            "What devices answered, by kind and result; unknown: to something that nobody had sent.",
+            ["kind", "result"],
+            registry=registry,
+        )
+        self.order_answers_refused = Counter(
+            "carbontrack_device_order_answers_refused",
+            "Answers of devices that were not used: too_large, unreadable, or dropped (too many at once).",
+            ["why"],
+            registry=registry,
+        )
+        self.configs_open = Gauge(
+            "carbontrack_device_configs",
+            "Devices by the state of their newest settings: waiting, sent, applied, refused or reverted.",
+            ["state"],
+            registry=registry,
+        )
+        self.commands_open = Gauge(
+            "carbontrack_device_commands_open", "Commands that wait for devices or their answers.", registry=registry
         )
 
     def _count_storage(self, registry: CollectorRegistry) -> None:
@@ -275,6 +311,11 @@ class Metrics:
         self.storage_tight = Gauge(
             "carbontrack_storage_tight",
             "1 while there is less room than retention.reserve_mb: then only readings are written.",
+            registry=registry,
+        )
+        self.newest_backup = Gauge(
+            "carbontrack_backup_newest_timestamp_seconds",
+            "When the newest file of retention.backup_folder was made; 0 without any, NaN where none is watched.",
             registry=registry,
         )
 

@@ -370,6 +370,9 @@ class AuditAction(StrEnum):
     DEVICE_CHANGED = "device.changed"
     DEVICE_REMOVED = "device.removed"
     DEVICE_UNPARKED = "device.unparked"
+    DEVICE_CONFIGURED = "device.configured"
+    DEVICE_CONFIG_RESENT = "device.config_resent"
+    DEVICE_COMMANDED = "device.commanded"
     DEVICE_PASSWORD_ROTATED = "device.password_rotated"  # noqa: S105
     ENERGY_ENTRY_ADDED = "energy_entry.added"
     ENERGY_ENTRY_CHANGED = "energy_entry.changed"

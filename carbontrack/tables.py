@@ -112,6 +112,54 @@ class DeviceRow(Model):
         table = "device"
 
 
+# A revision of what a device is told to be (docs/protocol.md); ``document`` and ``errors`` are JSON. ``factory_id`` is
+# where it stood then: the people of another one do not read it.
+class DeviceConfigRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        f"{APP}.DeviceRow", related_name="configs", on_delete=fields.CASCADE
+    )
+    device_id: int
+    factory_id = fields.IntField()
+    rev = fields.IntField()
+    document = fields.TextField()
+    made_at = fields.DatetimeField()
+    made_by = fields.CharField(max_length=254)
+    why = fields.CharField(max_length=12)
+    state = fields.CharField(max_length=12)
+    sent_at = fields.DatetimeField(null=True)
+    errors = fields.TextField(db_default="")
+    answered_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "device_config"
+        unique_together = (("device", "rev"),)
+
+
+# A command to a device, with what it answered; ``args`` and ``answer`` are JSON.
+class DeviceCommandRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    command_id = fields.CharField(max_length=16, unique=True)
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        f"{APP}.DeviceRow", related_name="commands", on_delete=fields.CASCADE
+    )
+    device_id: int
+    factory_id = fields.IntField()
+    cmd = fields.CharField(max_length=16)
+    args = fields.TextField()
+    asked_by = fields.CharField(max_length=254)
+    asked_at = fields.DatetimeField()
+    expires_at = fields.DatetimeField()
+    state = fields.CharField(max_length=12)
+    sent_at = fields.DatetimeField(null=True)
+    answer = fields.TextField(db_default="")
+    answered_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "device_command"
+        indexes = (("device_id", "id"), ("state",), ("asked_at",))
+
+
 # One row: a number that grows with every change of the registry, so that a running core notices.
 class RegistryRow(Model):
     id = fields.IntField(primary_key=True)

@@ -21,6 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from carbontrack.compliance import ComplianceReport, ReportStatus, frozen
+from carbontrack.device_desk import give_command, save_settings
+from carbontrack.device_settings import DeviceSettings
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target, WoodPrice, WoodUnit
 from carbontrack.metrics import Metrics
 from carbontrack.model import (
@@ -66,6 +68,10 @@ async def change_everything(store: Store) -> None:
     await store.add_device("dev-001", stack.id, "ct_v1", by=HQ)
     await store.change_device("dev-001", status=DeviceStatus.DISABLED, by=HQ)
     await store.rotate_password("dev-001", by=HQ)
+    (site,) = [it for it in await store.sites() if it.device.device_id == "dev-001"]
+    await save_settings(store, site, DeviceSettings(sample_s=10), by=HQ, now=NOON)
+    await store.ask_config_again(site.device.id, 1, by=HQ)
+    await give_command(store, "dev-001", "identify", {}, by=HQ, now=NOON)
     await store.remove_device("dev-001", by=HQ)
     wood = EnergyEntry(0, 1, kangaita.id, EnergyType.FIREWOOD, 1600.0, "kg", NOON, NOON + DAY, moisture=0.25)
     wood = await store.add_energy_entry(wood, HQ, NOON)

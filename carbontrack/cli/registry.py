@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import asyncio
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from carbontrack.cli.common import ConfigOption, factory_named, from_here, load, moment_named, stop, with_store
-from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, slug_of
+from carbontrack.device_settings import (
+    COMMANDS,
+    CommandError,
+    DeviceCommand,
+    DeviceSettings,
+    SettingsError,
+    chosen_settings,
+    error_line,
+)
+from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, Site, slug_of
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
     from carbontrack.store import Store
 
 device_app = typer.Typer(help="Register, list, disable, move and remove devices.", no_args_is_help=True)
+PATIENCE = timedelta(minutes=35)
+"""A core ends every command by then (carbontrack/device_desk.py)."""
 factory_app = typer.Typer(help="Add and list factories and their stacks.", no_args_is_help=True)
 
 
@@ -179,6 +192,133 @@ def device_remove(device_id: str, config: ConfigOption = None) -> None:
         typer.echo(f"Device {device_id} is removed; its readings stay.")
 
     with_store(config, command)
+
+
+@device_app.command("settings")
+def device_settings(
+    device_id: Annotated[str, typer.Argument(help="The device's name on the wire.")],
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, such as sample_s=10; may be given several times."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Print a device's settings and whether it has them; change them by --set. A running core sends them.
+
+    Example: carbontrack device settings ct-kangaita-1 --set sample_s=10 --set buzzer=no
+    """
+
+    async def command(store: Store) -> None:
+        from carbontrack.device_desk import save_settings  # noqa: PLC0415  # see run
+
+        site = await _site(store, device_id)
+        newest = next(iter(await store.configs(site.device.id, limit=1)), None)
+        settings = chosen_settings(newest.document if newest is not None else None) or DeviceSettings()
+        if change:
+            changed: dict[str, Any] = dict(map(_setting, change))
+            wanted = replace(settings, **changed)
+            try:
+                made = await save_settings(store, site, wanted, by=from_here(), now=datetime.now(UTC))
+            except SettingsError as error:
+                stop(str(error))
+            typer.echo(f"Saved as revision {made.rev}." if made else "Nothing was changed.")
+            settings, newest = wanted, made or newest
+        for name, value in asdict(settings).items():
+            if name == "limits":
+                value = ", ".join(f"{it['code']} {it['limit']}" for it in value) or "none"  # noqa: PLW2901  # as shown
+            typer.echo(f"{name:10} {value}")
+        if newest is None:
+            typer.echo("The device was given no settings yet: these are the firmware's own.")
+            return
+        typer.echo(f"Revision {newest.rev}: {newest.state.value}")
+        for fault in newest.errors:
+            typer.echo(f"  {error_line(fault)}")
+
+    with_store(config, command)
+
+
+def _setting(text: str) -> tuple[str, int | bool]:
+    """One ``name=value`` as somebody has typed it."""
+    name, _, value = text.partition("=")
+    defaults = {it: kept for it, kept in asdict(DeviceSettings()).items() if it != "limits"}
+    if name not in defaults:
+        stop(f"--set takes one of {', '.join(defaults)}, such as sample_s=10, not {text!r}")
+    if isinstance(defaults[name], bool):
+        if value not in {"yes", "no"}:
+            stop(f"{name} must be yes or no, not {value!r}")
+        return name, value == "yes"
+    if not value.isascii() or not value.isdigit() or len(value) > 9:
+        stop(f"{name} must be a whole number, not {value!r}")
+    return name, int(value)
+
+
+@device_app.command("command")
+def device_command(
+    device_id: Annotated[str, typer.Argument(help="The device's name on the wire.")],
+    cmd: Annotated[
+        str,
+        typer.Argument(
+            help="What it is to do: ping, identify, silence, maintenance, zero_cal, span_cal, diag or reboot."
+        ),
+    ],
+    number: Annotated[
+        float | None,
+        typer.Argument(help="Seconds of identify, minutes of silence and maintenance, ppm of span_cal."),
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the device has answered, or will not.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Tell a device to do something, at once or when it connects within 10 minutes. A running core sends it.
+
+    Example: carbontrack device command ct-kangaita-1 reboot --wait
+    """
+
+    async def command(store: Store) -> None:
+        from carbontrack.device_desk import give_command  # noqa: PLC0415  # see run
+
+        site, argument = await _site(store, device_id), COMMANDS.get(cmd)
+        args = {} if number is None else {argument.name if argument else "number": number}
+        if argument is not None and argument.is_whole and number is not None and number.is_integer():
+            args = {argument.name: int(number)}
+        try:
+            given = await give_command(store, device_id, cmd, args, by=from_here(), now=datetime.now(UTC))
+        except CommandError as error:
+            stop(f"{error.name}: {error}")
+        typer.echo(f"Command {given.command_id}: {cmd}")
+        if wait:
+            await _tell_answer(store, site, given)
+
+    with_store(config, command)
+
+
+async def _tell_answer(store: Store, site: Site, given: DeviceCommand) -> None:
+    """Print each state of a command until it has ended. Exits with 1 where it is not done."""
+    state = given.state
+    while given.is_open:
+        await asyncio.sleep(0.5)
+        found = await store.command(site.device.id, given.command_id)
+        if found is None:
+            stop("The device was removed meanwhile.")
+        given = found
+        if given.state is state and given.is_open and datetime.now(UTC) > given.expires_at + PATIENCE:
+            stop("No core has looked at it: is one running?")
+        if given.state is not state:
+            state = given.state
+            typer.echo(state.value)
+    answer = given.answer or {}
+    for name, value in answer.get("res", {}).items():
+        typer.echo(f"  {name:14} {value}")
+    if answer.get("err"):
+        typer.echo(f"  {answer['err']}")
+    if state.value != "done":
+        raise typer.Exit(1)
+
+
+async def _site(store: Store, device_id: str) -> Site:
+    for site in await store.sites():
+        if site.device.device_id == device_id:
+            return site
+    return stop(f"There is no device {device_id!r}. See: carbontrack device list")
 
 
 def _sensors(config: Path | None) -> list[str]:

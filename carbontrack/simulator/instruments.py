@@ -16,7 +16,7 @@ from carbontrack.emissions.gas import (
     normal_flow_wet_nm3_per_s,
 )
 from carbontrack.emissions.rate import emission_rate, site_pressure_kpa
-from carbontrack.model import Factory, Flag, Sample
+from carbontrack.model import Factory, Flag, MonitoringPlan, Sample
 from carbontrack.simulator.boiler import Boiler, Flue, chance, noise
 from carbontrack.simulator.demo_fleet import STUCK, THERMOCOUPLE, DemoStack
 from carbontrack.simulator.faults import Fault, FaultKind, disturb_co2, disturb_temperature, disturb_velocity
@@ -66,15 +66,20 @@ class Measured(msgspec.Struct, frozen=True, gc=False):
 class Instruments:
     """The instruments on one chimney of the demonstration, with the boiler below it."""
 
-    __slots__ = ("_boiler", "_faults", "_site_kpa", "_stack")
+    __slots__ = ("_boiler", "_faults", "_plan", "_site_kpa", "_stack")
 
     def __init__(self, stack: DemoStack, factory: Factory, faults: Sequence[Fault] = ()) -> None:
         self._stack = stack
+        self._plan = stack.plan
         self._boiler = Boiler(stack.seed)
         self._site_kpa = site_pressure_kpa(factory)
         self._faults = tuple(faults)
         if stack.fault == STUCK:
             self._faults = (*self._faults, Fault(FaultKind.CO2_STUCK, size=STUCK_CO2_PPM))
+
+    def know(self, plan: MonitoringPlan) -> None:
+        """The node computes its own rate under this plan from now on; the chimney stays as it is."""
+        self._plan = plan
 
     def truth(self, utc_ms: int) -> Truth:
         """What leaves the chimney at a moment, in UTC ms since 1970 by the boiler's clock."""
@@ -167,7 +172,7 @@ class Instruments:
             pressure_kpa=pressure_kpa,
             status=status,
         )
-        rate = emission_rate(sample, self._stack.plan, self._site_kpa, status).co2_kg_per_s
+        rate = emission_rate(sample, self._plan, self._site_kpa, status).co2_kg_per_s
         return None if rate is None else round(rate, 6)
 
     def _is_open(self, at_s: float) -> bool:

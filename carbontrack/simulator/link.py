@@ -30,7 +30,8 @@ GOODBYE_S = 3.0
 class Link:
     """Runs until ``stop`` is set.
 
-    ``on_open`` is called before each connection, when the node has given it a number that must not come again.
+    ``on_open`` is called before each connection, when the node has given it a number that must not come again, and when
+    the node has been told something that must be there after a crash.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class Link:
     ) -> None:
         self.news = asyncio.Event()
         """Set it when the node has a new record."""
+        self.told = asyncio.Event()
+        """Set when the node has taken new settings."""
         self._node = node
         self._broker = broker
         self._password = password
@@ -65,6 +68,8 @@ class Link:
                 log.info("no connection", device=self._node.device_id, error=str(error))
             finally:
                 self._node.hung_up()
+            if self._node.orders.wants_reboot:
+                self._node.reboot(_now_ms())
             attempt = 0 if time.monotonic() - began_s > STEADY_S else attempt + 1
             delay_s = random.uniform(0, min(2.0 ** min(attempt, 10), self._longest_backoff_s))
 
@@ -92,14 +97,18 @@ class Link:
     async def _session(self) -> None:
         """One connection, until it is lost (which raises) or the node is stopped."""
         async with self._client() as client:
-            await client.subscribe(f"{self._topic}dn/ack", qos=1)  # first: the birth is answered with a receipt
+            await client.subscribe(f"{self._topic}dn/#", qos=1)  # first: the birth is answered with a receipt
             await self._publish(client, "state", self._node.birth(_now_ms()), retain=True)
+            if (told := self._node.orders.after_birth()) is not None:
+                await self._publish(client, "res", told)
+                self._on_open()
             await self._first_to_end(
                 self._receive(client), self._send_live(client), self._send_backlog(client), self._stop.wait()
             )
             self._node.hung_up()
+            why = "reboot" if self._node.orders.wants_reboot else "stopped"
             async with asyncio.timeout(GOODBYE_S):  # a TimeoutError is an OSError
-                await self._publish(client, "state", self._node.goodbye("stopped"), retain=True)
+                await self._publish(client, "state", self._node.goodbye(why), retain=True)
 
     async def _first_to_end(self, *parts: Coroutine[Any, Any, object]) -> None:
         """Run all parts until one of them ends, and raise what it raised."""
@@ -112,9 +121,26 @@ class Link:
             task.result()
 
     async def _receive(self, client: aiomqtt.Client) -> None:
+        """Take what comes, until the node is told to restart."""
         async for message in client.messages:
-            if isinstance(message.payload, bytes):
-                self._node.take_receipt(message.payload, _now_ms(), retained=message.retain)
+            body: object = message.payload
+            channel = message.topic.value.rpartition("/")[2]
+            if not isinstance(body, bytes):
+                continue
+            if channel == "ack":
+                self._node.take_receipt(body, _now_ms(), retained=message.retain)
+            elif channel == "config" and not message.retain:
+                answer = self._node.orders.take_config(body)
+                self._on_open()
+                self.told.set()
+                await self._publish(client, "config", answer)
+            elif channel == "cmd" and not message.retain:
+                result = self._node.take_command(body, _now_ms())
+                if result is not None:
+                    await self._publish(client, "res", result)
+                if self._node.orders.wants_reboot:
+                    self._on_open()
+                    return
 
     async def _send_live(self, client: aiomqtt.Client) -> None:
         while True:

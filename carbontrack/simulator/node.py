@@ -13,6 +13,7 @@ import msgspec
 from carbontrack.model import ClockQuality
 from carbontrack.simulator import wire
 from carbontrack.simulator.instruments import Measured
+from carbontrack.simulator.orders import Orders, OrdersState
 from carbontrack.simulator.ring import Kept, Ring, Value
 
 CAPACITY = 20_000
@@ -35,6 +36,7 @@ class _State(msgspec.Struct, frozen=True):
     records: list[Kept] = []
     run_s: float = 0.0
     kwh: float = 0.0
+    orders: OrdersState = OrdersState()
 
 
 class Node:
@@ -69,8 +71,11 @@ class Node:
         """Running total of the grid's meter."""
         self.credit = 1.0
         """Backlog messages a second that the platform allows."""
+        self.orders = Orders(kept.orders, self._diagnosis)
+        """What it was told to be, and to do."""
         self._range_ppm = range_ppm
         self._booted_ms = booted_ms
+        self._reset_cause = "poweron"
         self._clock_set = clock_set
         self._live_next: int | None = None
         """Number of the next record to send live; None without a connection."""
@@ -96,7 +101,18 @@ class Node:
 
     def _state(self, next_seq: int, sent: int, records: list[Kept]) -> dict[str, Any]:
         state: dict[str, Any] = msgspec.to_builtins(
-            _State(self.sid, self.boot, self.conn, next_seq, sent, self.watermark, records, self.run_s, self.kwh)
+            _State(
+                self.sid,
+                self.boot,
+                self.conn,
+                next_seq,
+                sent,
+                self.watermark,
+                records,
+                self.run_s,
+                self.kwh,
+                self.orders.state(),
+            )
         )
         return state
 
@@ -104,6 +120,8 @@ class Node:
 
     def add_sample(self, measured: Measured, now_ms: int) -> None:
         """Keep what the instruments gave."""
+        if flags := self.orders.flags(now_ms):
+            measured = msgspec.structs.replace(measured, co2_kg_per_s=None, status=measured.status | flags)
         self._add("s", msgspec.structs.astuple(measured), now_ms)
 
     def add_meters(self, now_ms: int, *, with_grid: bool) -> None:
@@ -113,6 +131,28 @@ class Node:
     def add_health(self, rssi_dbm: int, now_ms: int) -> None:
         """Keep how the node itself is doing."""
         self._add("h", (rssi_dbm, len(self.ring), self.conn, (now_ms - self._booted_ms) // 1000), now_ms)
+
+    def _diagnosis(self, now_ms: int) -> dict[str, Any]:
+        return {
+            "uptime_s": (now_ms - self._booted_ms) // 1000,
+            "boot": self.boot,
+            "ring_used": len(self.ring),
+            "ring_capacity": self.ring.capacity,
+            "reconnects": self.conn,
+            "firmware": "simulator",
+            "mode": "run",
+            "reset_cause": self._reset_cause,
+        }
+
+    def reboot(self, now_ms: int) -> None:
+        """Begin a new boot, as somebody has asked."""
+        self.boot += 1
+        self._booted_ms, self._reset_cause = now_ms, "software"
+        self.orders.restarted()
+
+    def take_command(self, body: bytes, now_ms: int) -> bytes | None:
+        """Do what a command says; the answer, if there is one."""
+        return self.orders.take_command(body, now_ms, clock_set=self._clock_set)
 
     def set_clock(self, now_ms: int) -> None:
         """The node learns the time: an anchor record says what its uptime was worth all along."""
@@ -157,8 +197,8 @@ class Node:
             "fw": "simulator",
             "hw": "simulator",
             "mode": "run",
-            "rst": "poweron",
-            "cfg": wire.CONFIGURATION,
+            "rst": self._reset_cause,
+            "cfg": self.orders.rev,
             "first": self.ring.tail,
             "next": self.ring.next_seq,
             "cap": self.ring.capacity,
@@ -200,7 +240,7 @@ class Node:
         self.sent = max(self.sent, records[-1].seq)
         if self._waiting_since_ms is None:
             self._waiting_since_ms = now_ms
-        return wire.message(self.sid, records)
+        return wire.message(self.sid, records, self.orders.rev)
 
     def _send_again_if_ignored(self, now_ms: int) -> None:
         """Begin again from the oldest record when no receipt has moved the tail for too long."""

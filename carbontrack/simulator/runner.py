@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from carbontrack.ingest import BrokerSettings
@@ -24,6 +25,8 @@ HEALTH_EVERY_MS = 60_000
 METERS_EVERY_MS = 60_000
 SPREAD_S = 0.05
 """First connections are spread over this much for each device."""
+SHORTEST_MS = 50.0
+"""No simulated node samples more often, whatever it is told."""
 RESERVED = 2000
 """Numbers that are set aside in the file of a running node: a crash must never make it use one twice."""
 
@@ -42,7 +45,7 @@ class Pace:
 
     @property
     def interval_ms(self) -> float:
-        return self.sample_s * 1000 / self.speed
+        return max(self.sample_s * 1000 / self.speed, SHORTEST_MS)
 
     def until_next_s(self, now_ms: int, place: float) -> float:
         """How long a device has to wait for its next moment; ``place`` is its place in the interval, 0 to 1.
@@ -160,13 +163,27 @@ class _Device:
             self._node.run_s += seconds
         self._node.kwh += grid_kw(self._factory_seed, at_ms / 1000) * seconds / 3600
 
+    async def _told_within(self, seconds: float) -> bool:
+        """Whether the node is told something before so long has passed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._link.told.wait()
+        was_told = self._link.told.is_set()
+        self._link.told.clear()
+        return was_told
+
     async def _sample(self) -> None:
         place = chance(self._seed, "phase", 0)
         health_due_ms = _now_ms() + HEALTH_EVERY_MS * chance(self._seed, "health", 0)
         meters_due_ms = _now_ms() + METERS_EVERY_MS * chance(self._seed, "meters", 0)
         counted_ms = _now_ms()
         while True:
-            await asyncio.sleep(self._pace.until_next_s(_now_ms(), place))
+            told_s, plan = self._node.orders.sample_s, self._node.orders.plan
+            pace = self._pace if told_s is None else replace(self._pace, sample_s=told_s)
+            if plan is not None:
+                self._instruments.know(plan)
+            if await self._told_within(pace.until_next_s(_now_ms(), place)):
+                continue
             now_ms = _now_ms()
             measured = self._instruments.read(self._pace.boiler_ms(now_ms))
             self._node.add_sample(measured, now_ms)

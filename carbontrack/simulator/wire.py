@@ -20,8 +20,6 @@ COLUMNS = {
     "a": ("boot", "utc", "ms"),
 }
 """The columns of each kind of record, after those that all have: offset of the number, of the time, clock quality."""
-CONFIGURATION = 1
-"""Revision of the settings that the simulated nodes work with; they have only this one."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -35,8 +33,8 @@ class Receipt(msgspec.Struct, frozen=True):
 decode_receipt = msgspec.json.Decoder(Receipt).decode
 
 
-def message(sid: str, records: Sequence[Kept]) -> bytes:
-    """Records of one boot with consecutive numbers, in blocks by kind."""
+def message(sid: str, records: Sequence[Kept], cfg: int = 0) -> bytes:
+    """Records of one boot with consecutive numbers, in blocks by kind. ``cfg``: the revision of the node's settings."""
     first = records[0]
     blocks: dict[str, dict[str, Any]] = {}
     for record in records:
@@ -45,7 +43,7 @@ def message(sid: str, records: Sequence[Kept]) -> bytes:
             block = blocks[record.kind] = {"cols": ("ds", "dt", "tq", *COLUMNS[record.kind]), "rows": []}
         row: tuple[Value, ...] = (record.seq - first.seq, record.time_ms - first.time_ms, record.clock, *record.row)
         block["rows"].append(row)
-    head = {"v": 1, "sid": sid, "boot": first.boot, "cfg": CONFIGURATION, "seq": first.seq}
+    head = {"v": 1, "sid": sid, "boot": first.boot, "cfg": cfg, "seq": first.seq}
     return msgspec.json.encode(head | {"n": len(records), "t": first.time_ms} | blocks)
 
 

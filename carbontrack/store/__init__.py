@@ -18,6 +18,7 @@ from carbontrack.store.alert_settings import AlertNumbers
 from carbontrack.store.alerts import Alerts
 from carbontrack.store.audit import audit_record, chained
 from carbontrack.store.context import RegistryError
+from carbontrack.store.device_settings import MOST_PENDING, DeviceOrders, NewConfig
 from carbontrack.store.ledger import ConflictError, Ledger
 from carbontrack.store.manifest import ArchiveError
 from carbontrack.store.outbox import MOST_ON_DUTY, Backlog, Entry, Outbox, OutboxState
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ADJOINING",
     "MOST_ON_DUTY",
+    "MOST_PENDING",
     "MOST_PHOTOS",
     "STEPS",
     "TIER_MS",
@@ -52,6 +54,7 @@ __all__ = [
     "Entry",
     "EntryPhoto",
     "KeptReport",
+    "NewConfig",
     "OutboxState",
     "QuarantineState",
     "RegistryError",
@@ -75,7 +78,20 @@ FIRST_READINGS = datetime(2000, 1, 1, tzinfo=UTC)
 FAR_FUTURE = datetime(3000, 1, 1, tzinfo=UTC)
 
 
-class Store(AlertNumbers, Alerts, Outbox, People, Readings, Tiers, Ledger, Photos, WoodPrices, Quarantine, Reports):
+class Store(
+    AlertNumbers,
+    Alerts,
+    Outbox,
+    People,
+    Readings,
+    Tiers,
+    Ledger,
+    Photos,
+    WoodPrices,
+    Quarantine,
+    Reports,
+    DeviceOrders,
+):
     """One door to the database. ``commits`` is the writer of telemetry."""
 
     def __init__(

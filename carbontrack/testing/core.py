@@ -26,6 +26,7 @@ from carbontrack.compliance import ComplianceReport
 from carbontrack.config import Config
 from carbontrack.configured import policy_of
 from carbontrack.device import Services as DeviceServices
+from carbontrack.device_desk import DeviceDesk
 from carbontrack.factory_watch import FactoryWatch
 from carbontrack.fence import Watch
 from carbontrack.fleet import Fleet
@@ -276,8 +277,19 @@ async def _core(
         stack.push_async_callback(end, beating)
         live = Live()
         notices = Notices(store, metrics, policy_of(config))
-        services = DeviceServices(store, live, metrics, told, will_after_s=0.0, alert_changed=notices.alert_changed)
+        desk = DeviceDesk(store, metrics)
+        services = DeviceServices(
+            store,
+            live,
+            metrics,
+            told,
+            will_after_s=0.0,
+            alert_changed=notices.alert_changed,
+            born=desk.born,
+            answered=desk.answered,
+        )
         fleet = Fleet(services, plugins.contributions.sensors)
+        desk.is_online = fleet.is_online
         stack.push_async_callback(fleet.close)
         books = books_of(config, store)
         factories = FactoryWatch(store, books, metrics, notices.alert_changed)
@@ -285,7 +297,7 @@ async def _core(
         reloader = Reloader(config, plugins, metrics)
         reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, factories, notices, rules))
         factory = await store.add_factory(FACTORY)
-        website = _web_services(config, store, books, fleet, live, plugins, metrics, reloader, rules)
+        website = _web_services(config, store, books, fleet, desk, live, plugins, metrics, reloader, rules)
         core = RunningCore(
             config, store, fleet, plugins, reloader, factories, notices, factory, website, stack, receipts=receipts
         )
@@ -305,6 +317,7 @@ def _web_services(
     store: Store,
     books: Books,
     fleet: Fleet,
+    device_desk: DeviceDesk,
     live: Live,
     plugins: PluginHost,
     metrics: Metrics,
@@ -315,6 +328,7 @@ def _web_services(
         store=store,
         books=books,
         fleet=fleet,
+        device_desk=device_desk,
         live=live,
         metrics=metrics,
         plugins=plugins,

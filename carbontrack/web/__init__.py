@@ -17,6 +17,7 @@ from carbontrack.web import (
     audit_pages,
     combustion_pages,
     compare_pages,
+    device_order_pages,
     device_pages,
     edge,
     entry_pages,
@@ -108,6 +109,7 @@ def _add_routes(app: web.Application) -> None:
         trend_pages,
         setup_pages,
         device_pages,
+        device_order_pages,
         upload_pages,
     )
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages)

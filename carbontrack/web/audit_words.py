@@ -44,6 +44,9 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.DEVICE_CHANGED: N_("Device changed"),
     AuditAction.DEVICE_REMOVED: N_("Device removed"),
     AuditAction.DEVICE_PASSWORD_ROTATED: N_("Device given another password"),
+    AuditAction.DEVICE_CONFIGURED: N_("Device settings saved"),
+    AuditAction.DEVICE_CONFIG_RESENT: N_("Device settings sent again"),
+    AuditAction.DEVICE_COMMANDED: N_("Device told to do something"),
     AuditAction.DEVICE_UNPARKED: N_("Device taken back to work"),
     AuditAction.ENERGY_ENTRY_ADDED: N_("Energy entered"),
     AuditAction.ENERGY_ENTRY_CHANGED: N_("Energy entry changed"),
@@ -100,10 +103,12 @@ FIELDS = (
     N_("Amount"),
     N_("Author"),
     N_("Basis"),
+    N_("Buzzer"),
     N_("Calibration offset"),
     N_("Calibration slope"),
     N_("Co2 range"),
     N_("Co2 response"),
+    N_("Command"),
     N_("Comment"),
     N_("County"),
     N_("Created at"),
@@ -116,14 +121,19 @@ FIELDS = (
     N_("H2o fraction"),
     N_("High"),
     N_("Is active"),
+    N_("Is circular"),
+    N_("Is dry"),
     N_("Last name"),
     N_("Latitude"),
+    N_("Led"),
     N_("Legal entity"),
     N_("Length"),
+    N_("Limits"),
     N_("Longitude"),
     N_("Low"),
     N_("Made tea"),
     N_("Metric"),
+    N_("Minutes"),
     N_("Moisture"),
     N_("Name"),
     N_("Note"),
@@ -137,15 +147,21 @@ FIELDS = (
     N_("Period end"),
     N_("Period start"),
     N_("Pitot coefficient"),
+    N_("Ppm"),
+    N_("Prefers pitot"),
     N_("Pressure"),
-    N_("Profile factor"),
     N_("Profile factor source"),
+    N_("Profile factor"),
     N_("Purpose"),
+    N_("Readings"),
     N_("Reason"),
     N_("Region"),
+    N_("Rev"),
     N_("Role"),
     N_("Rule"),
+    N_("Sample"),
     N_("Scopes"),
+    N_("Seconds"),
     N_("Sensor"),
     N_("Sessions"),
     N_("Shape"),
@@ -153,6 +169,7 @@ FIELDS = (
     N_("Source"),
     N_("Stack density kg per m3"),
     N_("Status"),
+    N_("Stuck"),
     N_("Substitution"),
     N_("Supplier"),
     N_("Sustainability"),
@@ -168,6 +185,7 @@ FIELDS = (
     N_("Velocity method"),
     N_("Version"),
     N_("Wall deposit mm"),
+    N_("Warm up"),
     N_("Width"),
 )
 """Titles that follow from a field's name, to be translated: the rest is shown in English."""
@@ -243,7 +261,8 @@ class Names:
             self.factories.get(str(event.factory_id), ""),
             [
                 Change(
-                    _field(name), *(self._said(event.subject_kind, name, side.get(name)) for side in (before, after))
+                    field_title(name),
+                    *(self._said(event.subject_kind, name, side.get(name)) for side in (before, after)),
                 )
                 for name in dict.fromkeys((*before, *after))
                 if before.get(name) not in EMPTY or after.get(name) not in EMPTY
@@ -299,7 +318,7 @@ def _scope(name: str) -> str:
     return gettext(SCOPE_TEXTS[Scope(name)]) if name in list(Scope) else name
 
 
-def _field(path: str) -> str:
+def field_title(path: str) -> str:
     """The title of a field: ``altitude_m`` is "Altitude, m"."""
     name = path.rpartition(".")[2]
     if name in FIELD_TITLES:

@@ -11,6 +11,7 @@ from typing import Literal
 from aiohttp import web
 
 from carbontrack.bookkeeping import Books
+from carbontrack.device_desk import DeviceDesk
 from carbontrack.fleet import Fleet
 from carbontrack.live import Live
 from carbontrack.mail import Mailer
@@ -53,6 +54,7 @@ class Services:
     books: Books
     rules: RuleBook
     fleet: Fleet
+    device_desk: DeviceDesk
     live: Live
     metrics: Metrics
     plugins: PluginHost

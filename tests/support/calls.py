@@ -72,7 +72,9 @@ MAKERS: Mapping[str, Maker] = {
     "POST /hq/people/{id}/sign-out": make.signed_in_user,
     "/api/factories/{id}/": make.factory,
     "/api/stacks/{id}/": make.stack,
+    "/api/mcu-devices/{id}/settings/": make.configured_device,
     "/api/mcu-devices/{id}/": make.device,
+    "/devices/{id}/": make.configured_device,
     "/api/energy-entries/{id}/photos/": make.photographed_entry,
     "/api/energy-entries/{id}/": make.energy_entry,
     "/api/production-entries/{id}/": make.production_entry,
@@ -112,6 +114,7 @@ NEW_PASSWORD = "another horse with a battery"
 WOOD = {"energy_type": "firewood", "amount": 1250, "unit": "kg", "moisture": 0.25}
 NO_SUCH_PERSON = "Nobody has this address; a code that is made is noted."
 
+SETTINGS = {"sample_s": "5", "readings": "5", "warm_up_s": "180", "stuck_s": "600", "buzzer": "true"}
 TRIAL = "It reads what is kept, and changes nothing."
 
 CALLS: Mapping[str, Call] = {
@@ -132,6 +135,8 @@ CALLS: Mapping[str, Call] = {
     "POST /reports/{id}/approve": Call(form={}),
     "POST /reports/{id}/return": Call(form={"comment": "look at May again"}),
     "POST /reports/{id}/withdraw": Call(form={}),
+    "POST /reports/{id}/compare": Call(form={}, unaudited="nothing is kept"),
+    "POST /reports/{id}/anew": Call(form={}, unaudited="it is noted when the report is made"),
     "POST /reports/{id}/correct": Call(form={"reason": "a meter was read wrong"}, unaudited="as above"),
     "POST /reports/{id}/links": Call(form={"format": "json", "days": "7", "note": "the buyer's auditor"}),
     "POST /reports/links/{id}/revoke": Call(form={}),
@@ -166,6 +171,9 @@ CALLS: Mapping[str, Call] = {
     "POST /hq/factories/{slug}/devices": Call(
         form=lambda it: {"stack_id": str(it.side.stack.id), "device_id": f"set-up-{it.number}", "sensor": "ct_v1"}
     ),
+    "POST /devices/{id}/settings": Call(form=lambda it: SETTINGS | {"sample_s": str(6 + it.number % 3000)}),
+    "POST /devices/{id}/settings/send-again": Call(form={"rev": "1"}),
+    "POST /devices/{id}/commands": Call(form={"cmd": "identify", "seconds": "30"}),
     "POST /hq/people/new": Call(
         form=lambda it: {
             "email": f"hq-added-{it.number}@example.org", "role": "factory_clerk",
@@ -273,6 +281,9 @@ CALLS: Mapping[str, Call] = {
     "PATCH /api/mcu-devices/{id}/": Call(json={"status": "disabled"}),
     "DELETE /api/mcu-devices/{id}/": Call(),
     "POST /api/mcu-devices/{id}/credentials/": Call(),
+    "PUT /api/mcu-devices/{id}/settings/": Call(json=lambda it: {"sample_s": 6 + it.number % 3000}),
+    "POST /api/mcu-devices/{id}/settings/send-again/": Call(json={"rev": 1}),
+    "POST /api/mcu-devices/{id}/commands/": Call(json={"cmd": "identify", "args": {"seconds": 30}}),
     # --- what is measured and entered
     "POST /api/emissions/": Call(
         json=lambda it: {
@@ -323,6 +334,7 @@ CALLS: Mapping[str, Call] = {
     ),
     "DELETE /api/reports/jobs/{job}/": Call(unaudited="nothing of it is kept"),
     "POST /api/reports/{id}/steps/": Call(json={"step": "prepare"}),
+    "POST /api/reports/{id}/changes/": Call(unaudited="nothing is kept"),
     "GET /api/reports/{id}/file/": Call(query={"format": "json"}),
     "GET /reports/{id}/file": Call(query={"format": "json"}),
     "POST /api/compliance/": Call(

@@ -22,6 +22,8 @@ import pytest
 
 from carbontrack.compliance import Check, Column, ComplianceReport, ReportStatus, Severity, Table, frozen
 from carbontrack.credentials import device_password
+from carbontrack.device_desk import give_command, save_settings
+from carbontrack.device_settings import DeviceSettings
 from carbontrack.dispatch import Plan
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target, WoodPrice, WoodUnit
 from carbontrack.metrics import Metrics
@@ -41,7 +43,8 @@ from carbontrack.model import (
 )
 from carbontrack.passwords import RESET, code_hash, new_token, token_hash
 from carbontrack.plugins import Limits, PluginHost
-from carbontrack.report_desk import Job, Order, ReportDesk
+from carbontrack.report_desk import Order, ReportDesk
+from carbontrack.report_desk import Work as Gathering
 from carbontrack.store import Entry, Store, Work
 from carbontrack.web.attempts import Attempts
 from carbontrack.web.auth import API_TOKEN
@@ -198,11 +201,11 @@ def render_at_once(patch: pytest.MonkeyPatch) -> None:
             return host.contributions.compliance_formats[name].render(report)
         return host.contributions.report_formats[name].render(report)
 
-    async def made(desk: ReportDesk, job: Job, order: Order) -> None:
+    async def done(desk: ReportDesk, work: Gathering, what: Callable[[], Awaitable[None]]) -> None:
         await asyncio.Event().wait()
 
     patch.setattr(PluginHost, "render", render)
-    patch.setattr(ReportDesk, "_make", made)
+    patch.setattr(ReportDesk, "_do", done)
 
 
 async def _side(portal: Portal, word: str, number: float) -> Side:
@@ -418,6 +421,17 @@ async def stack(estate: Estate, side: Side, caller: Caller) -> str:
 async def device(estate: Estate, side: Side, caller: Caller) -> str:
     added = await estate.store.add_device(f"{side.word}-{estate.number()}", side.stack.id, "ct_v1")
     return str(added.id)
+
+
+async def configured_device(estate: Estate, side: Side, caller: Caller) -> str:
+    """One that was given settings and a command."""
+    number = await device(estate, side, caller)
+    store, now = estate.store, estate.portal.now
+    site = next(it for it in await store.sites() if str(it.device.id) == number)
+    by = Origin(f"{side.word.lower()}@example.org")
+    await save_settings(store, site, DeviceSettings(), by=by, now=now)
+    await give_command(store, site.device.device_id, "identify", {}, by=by, now=now)
+    return number
 
 
 async def factory(estate: Estate, side: Side, caller: Caller) -> str:

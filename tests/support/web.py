@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.config import Config
 from carbontrack.configured import all_instances
+from carbontrack.device_desk import DeviceDesk
 from carbontrack.metrics import Metrics
 from carbontrack.model import Role, Site
 from carbontrack.passwords import hash_password
@@ -109,8 +110,10 @@ async def running_portal(
         for email, role in PEOPLE.items():
             own = kangaita.factory.id if role in {Role.FACTORY_MANAGER, Role.FACTORY_CLERK} else None
             await store.add_user(email, password_hash(), role, factory_id=own, first_name=role.value)
-        async with core(store, metrics) as running:
-            portal: Portal
+        portal: Portal
+        desk = DeviceDesk(store, metrics, lambda: portal.now + timedelta(seconds=1))
+        async with core(store, metrics, born=desk.born, answered=desk.answered) as running:
+            desk.is_online = running.fleet.is_online
             config = read() if read is not None else config or Config()
             plugins = PluginHost(metrics, check_pages=check_pages)
             await plugins.apply(config)
@@ -121,6 +124,7 @@ async def running_portal(
                 "store": store,
                 "books": Books(store, shipped_factors(), ZoneInfo("Africa/Nairobi"), (0.85, 1.15)),
                 "fleet": running.fleet,
+                "device_desk": desk,
                 "live": running.live,
                 "metrics": metrics,
                 "plugins": plugins,

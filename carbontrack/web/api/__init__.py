@@ -13,6 +13,7 @@ from carbontrack.web.api import (
     bulk,
     compliance,
     device_intake,
+    device_orders,
     devices,
     entries,
     live,
@@ -29,8 +30,8 @@ from carbontrack.web.api import (
 from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
-    account, people, registry_routes, plans, devices, readings, device_intake, entries, photos, bulk, accounting,
-    compliance, reports, alerts, alert_rules, telling, quarantine, plugins, audit, live, schema,
+    account, people, registry_routes, plans, devices, device_orders, readings, device_intake, entries, photos, bulk,
+    accounting, compliance, reports, alerts, alert_rules, telling, quarantine, plugins, audit, live, schema,
 )  # fmt: skip
 
 

@@ -3,9 +3,13 @@
 const EVERY_MS = 60_000;
 
 const SOON_MS = 1_500; // many alerts may come at once
+const HASTY_MS = 2_000;
 
-/** Exchange the elements marked `data-refresh` for those of a new copy of the page; `after` is called when it is done. */
-export function keepFresh(after) {
+/**
+ * Exchange the elements marked `data-refresh` for those of a new copy of the page; `after` is called when it is done.
+ * While `isHasty` says so, every two seconds: somebody waits for an answer.
+ */
+export function keepFresh(after, isHasty = null) {
   let lastAt = Date.now();
   let soon = 0;
 
@@ -29,12 +33,14 @@ export function keepFresh(after) {
       // What somebody is using stays as it is; the next copy comes in a minute.
       if (!fresh || old.contains(document.activeElement) || old.querySelector("details[open]")) continue;
       old.className = fresh.className;
+      old.toggleAttribute("data-under-way", fresh.hasAttribute("data-under-way"));
       old.replaceChildren(...fresh.childNodes);
     }
     after();
   }
 
   setInterval(refresh, EVERY_MS);
+  if (isHasty) setInterval(() => isHasty() && refresh(true), HASTY_MS);
   addEventListener("carbontrack-alert", () => {
     clearTimeout(soon);
     soon = setTimeout(() => refresh(true), SOON_MS);
