@@ -35,6 +35,7 @@ EVERY = [
     "0014_reports",
     "0015_wood_origin",
     "0016_device_settings",
+    "0017_firmware",
 ]
 NOON_TEXT = "'2026-03-01 12:00:00+00'"
 OLD_DATA = (

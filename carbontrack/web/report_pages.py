@@ -309,12 +309,15 @@ async def _chimneys(
         return []
     quality = {(row["factory"], row["stack"]): row for row in rows_of(tables["data_quality"])}
     ids = {(it.factory_id, it.name): it.id for it in await services.store.stacks()}
-    day = content.period_start.astimezone(services.time_zone).date()
+    begin = str(content.period_start.astimezone(services.time_zone).date())
+    days = rows_of(tables["days"]) if "days" in tables else ()
+    first = {(row["factory"], row["stack"]): str(row["day"]) for row in reversed(days)}
     found = []
     for row in rows_of(tables["results_by_stack"]):
         factory = factories.get(str(row["factory"]))
         stack_id = ids.get((factory.id, str(row["stack"]))) if factory else None
         hours = quality.get((row["factory"], row["stack"]), {})
+        day = first.get((row["factory"], row["stack"]), begin)  # it may have been monitored from later on
         found.append(
             {
                 **row,
