@@ -263,8 +263,8 @@ def _results(parts: Sequence[FactoryPart]) -> Table:
             formula, source = f"W EF ({part.market.name})", f"By contract: {part.market.source}"
             mass = part.market_co2e_kg
             rows.append(
-                (part.factory.slug, "grid_co2e_market", "Grid electricity, as CO2e", "scope 2, market-based", mass,
-                 None, "calculated", formula, source)
+                (part.factory.slug, "grid_co2e_market", "Grid electricity by contract, as CO2e",
+                 "scope 2, market-based", mass, None, "calculated", formula, source)
             )  # fmt: skip
     columns = (
         "factory|Factory; figure|Name; title|What; scope|Scope; mass|Mass|kg; u_expanded|U (k = 2), relative;"
