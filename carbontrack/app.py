@@ -222,7 +222,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 notices=notices.keep,
                 orders=device_desk.keep,
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
-                reports=schedules_of(config, desk, mail).keep,
+                reports=schedules_of(config, desk, mail, metrics).keep,
                 lag=lambda: _measure_lag(metrics, plugins.watch),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
@@ -439,10 +439,10 @@ def desk_of(config: Config, books: Books, plugins: PluginHost) -> ReportDesk:
     )
 
 
-def schedules_of(config: Config, desk: ReportDesk, mailer: Mailer | None) -> ReportSchedules:
+def schedules_of(config: Config, desk: ReportDesk, mailer: Mailer | None, metrics: Metrics) -> ReportSchedules:
     """Which reports are made by themselves."""
     zone, clock = ZoneInfo(config.site.time_zone), desk.clock
-    return ReportSchedules(config.reports.schedules, desk, zone, clock, mailer, config.http.public_url)
+    return ReportSchedules(config.reports.schedules, desk, zone, clock, mailer, config.http.public_url, metrics)
 
 
 def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
@@ -455,6 +455,7 @@ def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:
         keep_days=retention.raw_days,
         volume=retention.watch_disk or own,
         reserve_bytes=retention.reserve_mb * 1_000_000,
+        backups=retention.backup_folder,
     )
 
 

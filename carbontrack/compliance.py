@@ -124,7 +124,10 @@ class ComplianceReport:
 
     def table(self, name: str) -> Table:
         """A table by its name. Raises KeyError."""
-        return next(table for table in self.tables if table.name == name)
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise KeyError(name)
 
     @property
     def is_final(self) -> bool:

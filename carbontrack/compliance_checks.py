@@ -46,6 +46,10 @@ def _entry_checks(part: FactoryPart) -> Iterable[Check]:
     if unknown:
         text = f"{name}: {len(unknown)} deliveries of firewood have no evidence of their origin and are not zero-rated."
         yield check("biomass_evidence", Severity.INFO, text)
+    bare = [it for it in part.entries if _is_wood(it) and not (it.supplier or it.plot)]
+    if bare:
+        text = f"{name}: {len(bare)} deliveries of firewood name neither supplier nor plot."
+        yield check("biomass_origin", Severity.INFO, text)
 
 
 def _is_wood(entry: EnergyEntry) -> bool:

@@ -142,10 +142,22 @@ def _identity(parts: Sequence[FactoryPart]) -> Table:
     return _table(
         "identity",
         "Factories",
-        "factory|Factory; name|Name; county|County; region|KTDA region; latitude|Latitude|deg; longitude|Longitude|deg;"
+        "factory|Factory; name|Name; legal_entity|Legal entity; county|County; region|KTDA region;"
+        " un_locode|UN/LOCODE; latitude|Latitude|deg; longitude|Longitude|deg;"
         " altitude|Altitude|m; pressure|Air pressure, where given|kPa",
         [
-            (it.slug, it.name, it.county, it.region, it.latitude, it.longitude, it.altitude_m, it.pressure_kpa)
+            (
+                it.slug,
+                it.name,
+                it.legal_entity,
+                it.county,
+                it.region,
+                it.un_locode,
+                it.latitude,
+                it.longitude,
+                it.altitude_m,
+                it.pressure_kpa,
+            )
             for it in (part.factory for part in parts)
         ],
     )
@@ -443,7 +455,9 @@ def _biomass(parts: Sequence[FactoryPart]) -> Table:
         (
             part.factory.slug, entry.id, entry.version, _moment(entry.period_start), _moment(entry.period_end),
             entry.amount, entry.unit, entry.moisture, entry.stack_density_kg_per_m3, entry.sustainability.value,
-            entry.evidence, entry.source.value, entry.author,
+            entry.evidence, entry.wood_origin.value, entry.supplier, entry.species, entry.plot,
+            entry.harvested_on.isoformat() if entry.harvested_on else None, entry.permit, entry.source.value,
+            entry.author,
         )
         for part in parts
         for entry in part.entries
@@ -452,7 +466,8 @@ def _biomass(parts: Sequence[FactoryPart]) -> Table:
     columns = (
         "factory|Factory; entry|Entry; version|Version; from|From|UTC; until|Until|UTC; amount|Amount; unit|Unit;"
         " moisture|Water|kg/kg; density|Stacked density|kg/m3; sustainable|Evidence for the RED criteria;"
-        " evidence|Delivery note; source|Source; author|Entered by"
+        " evidence|Delivery note; origin|Origin; supplier|Supplier; species|Species; plot|Plot; harvested|Cut on;"
+        " permit|Permit; source|Source; author|Entered by"
     )
     note = "What has no evidence is not zero-rated."
     return _table("biomass", "Firewood and its evidence", columns, rows, note)

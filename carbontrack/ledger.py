@@ -200,6 +200,14 @@ class Sustainability(StrEnum):
     UNKNOWN = "unknown"
 
 
+class WoodOrigin(StrEnum):
+    """Whose wood it was: what buyers who ask about deforestation want to know first."""
+
+    UNKNOWN = "unknown"
+    OWN_PLANTATION = "own_plantation"
+    PURCHASED = "purchased"
+
+
 class EntrySource(StrEnum):
     TYPED = "typed"
     METER = "meter"
@@ -228,6 +236,15 @@ class EnergyEntry:
     sustainability: Sustainability = Sustainability.UNKNOWN
     evidence: str = ""
     """A reference to what proves it: delivery note, invoice, meter reading."""
+    wood_origin: WoodOrigin = WoodOrigin.UNKNOWN
+    supplier: str = ""
+    """Who delivered it."""
+    species: str = ""
+    plot: str = ""
+    """Where it grew: a name, or latitude and longitude."""
+    harvested_on: date | None = None
+    permit: str = ""
+    """The number of the permit to cut or move it."""
     note: str = ""
     source: EntrySource = EntrySource.TYPED
     author: str = ""

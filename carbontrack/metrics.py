@@ -219,6 +219,11 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.scheduled_reports_failed = Gauge(
+            "carbontrack_scheduled_reports_failed",
+            "Reports that are due by a schedule and could not be made; they are tried again.",
+            registry=registry,
+        )
         self.mails_waiting = Gauge("carbontrack_mails_waiting", "Mails that are still to be sent.", registry=registry)
         self.notifications = Counter(
             "carbontrack_notifications",
@@ -306,6 +311,11 @@ class Metrics:
         self.storage_tight = Gauge(
             "carbontrack_storage_tight",
             "1 while there is less room than retention.reserve_mb: then only readings are written.",
+            registry=registry,
+        )
+        self.newest_backup = Gauge(
+            "carbontrack_backup_newest_timestamp_seconds",
+            "When the newest file of retention.backup_folder was made; 0 without any, NaN where none is watched.",
             registry=registry,
         )
 

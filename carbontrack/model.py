@@ -137,7 +137,10 @@ LOCALES = ("en", "sw")
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """A tea factory. ``pressure_kpa`` is the mean absolute air pressure of the site; None means: from altitude."""
+    """A tea factory. ``pressure_kpa`` is the mean absolute air pressure of the site; None means: from altitude.
+
+    ``legal_entity`` is the company that a report is of, ``un_locode`` the place by the UN's code for trade locations.
+    """
 
     id: int
     name: str
@@ -149,6 +152,8 @@ class Factory:
     altitude_m: float
     pressure_kpa: float | None = None
     is_active: bool = True
+    legal_entity: str = ""
+    un_locode: str = ""
 
 
 def slug_of(name: str) -> str:

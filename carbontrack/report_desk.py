@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from carbontrack.bookkeeping import Books
 from carbontrack.compliance import ComplianceReport, ReportStatus, Signature, thawed
+from carbontrack.compliance_changes import Changes, changes
 from carbontrack.compliance_data import gather
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.model import Factory, Origin
@@ -31,6 +33,7 @@ log = structlog.get_logger(__name__)
 MOST_AT_ONCE = 2
 """So many reports are gathered at a time; others wait for their turn."""
 MOST_JOBS = 200
+"""So many may wait, and of so many that are over the end is known."""
 FORGET_AFTER = timedelta(hours=24)
 
 Render = Callable[[str, ComplianceReport], Awaitable[bytes]]
@@ -74,18 +77,16 @@ def standing(checked: Checked, kept: KeptReport | None) -> Standing:
     return Standing.CURRENT if kept.status is ReportStatus.FINAL else Standing.NOT_FINAL
 
 
-@dataclass(slots=True)
-class Job:
-    """A report that is being made; ``done`` of ``total`` factories are gathered."""
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """A data set that is being gathered; ``done`` of ``total`` factories are."""
 
     id: str
     title: str
-    by: Origin
     factory_ids: tuple[int, ...]
     started_at: datetime
     state: JobState = JobState.WAITING
     done: int = 0
-    report: KeptReport | None = None
     error: str = ""
 
     @property
@@ -95,6 +96,23 @@ class Job:
     @property
     def is_over(self) -> bool:
         return self.state in {JobState.DONE, JobState.FAILED, JobState.CANCELLED}
+
+
+@dataclass(slots=True, kw_only=True)
+class Job(Work):
+    """A report that is being made."""
+
+    by: Origin
+    report: KeptReport | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Comparison(Work):
+    """A kept report that is held against what the data say now."""
+
+    changes: Changes | None = None
+    compared_at: datetime | None = None
+    """When it was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +138,8 @@ class ReportDesk:
     software: str
     clock: Callable[[], datetime]
     _jobs: dict[str, Job] = field(default_factory=dict)
+    _compared: dict[int, Comparison] = field(default_factory=dict)
+    """The last comparison of a report."""
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
 
@@ -132,14 +152,23 @@ class ReportDesk:
     def start(self, order: Order, by: Origin) -> Job:
         """Begin to make a report. Raises :class:`TooManyReports`."""
         self._forget()
-        if len(self._jobs) >= MOST_JOBS:
-            raise TooManyReports("Too many reports are being made. Wait until some are done, or cancel one.")
-        job = Job(secrets.token_hex(8), order.title, by, tuple(it.id for it in order.factories), self.clock())
+        self._check_room()
+        factory_ids = tuple(it.id for it in order.factories)
+        job = Job(
+            id=secrets.token_hex(8), title=order.title, factory_ids=factory_ids, started_at=self.clock(), by=by
+        )  # fmt: skip
         self._jobs[job.id] = job
-        task = asyncio.create_task(self._make(job, order), name=f"report:{job.id}")
-        self._tasks[job.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
+
+        async def make() -> None:
+            job.report = await self._made(job, order)
+
+        self._begin(job, make)
         return job
+
+    def _begin(self, work: Work, what: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.create_task(self._do(work, what), name=f"report:{work.id}")
+        self._tasks[work.id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(work.id, None))
 
     def job(self, job_id: str) -> Job | None:
         """A job of today; None for one that is not known any more."""
@@ -159,35 +188,46 @@ class ReportDesk:
         if (task := self._tasks.get(job_id)) is not None:
             await asyncio.wait([task])
 
-    def _forget(self) -> None:
-        old = self.clock() - FORGET_AFTER
-        for job in [it for it in self._jobs.values() if it.is_over and it.started_at < old]:
-            del self._jobs[job.id]
+    def _check_room(self) -> None:
+        waiting = [it for it in (*self._jobs.values(), *self._compared.values()) if not it.is_over]
+        if len(waiting) >= MOST_JOBS:
+            raise TooManyReports("Too many reports are being made. Wait until some are done, or cancel one.")
 
-    async def _make(self, job: Job, order: Order) -> None:
+    def _forget(self) -> None:
+        """Drop what is over since yesterday, and the oldest of what is over where that is much."""
+        old = self.clock() - FORGET_AFTER
+        _drop_old(self._jobs, old)
+        _drop_old(self._compared, old)
+
+    async def _do(self, work: Work, what: Callable[[], Awaitable[None]]) -> None:
         try:
             async with self._turns:
-                job.state = JobState.WORKING
-                job.report = await self._made(job, order)
-                job.state = JobState.DONE
+                work.state = JobState.WORKING
+                await what()
+                work.state = JobState.DONE
         except asyncio.CancelledError:
-            job.state = JobState.CANCELLED
+            work.state = JobState.CANCELLED
             raise
         except (ValueError, FactorMissing) as error:  # what whoever asked can mend; a refusal of the store is one too
-            job.state, job.error = JobState.FAILED, _sentence(str(error))
+            work.state, work.error = JobState.FAILED, _sentence(str(error))
         except Exception:
-            log.exception("report failed", job=job.id, title=job.title)
-            job.state, job.error = JobState.FAILED, f"That is our mistake. The log has it under {job.id}."
+            log.exception("report failed", job=work.id, title=work.title)
+            work.state, work.error = JobState.FAILED, f"That is our mistake. The log has it under {work.id}."
+
+    async def _gather(
+        self, work: Work, factories: Sequence[Factory], start: datetime, end: datetime, title: str
+    ) -> ComplianceReport:
+        def gathered(count: int) -> None:
+            work.done = count
+
+        return await gather(
+            self.books, factories, start, end,
+            title=title, software=self.software, now=self.clock(), progress=gathered,
+        )  # fmt: skip
 
     async def _made(self, job: Job, order: Order) -> KeptReport:
-        def gathered(count: int) -> None:
-            job.done = count
-
         now = self.clock()
-        report = await gather(
-            self.books, order.factories, order.start, order.end,
-            title=order.title, software=self.software, now=now, progress=gathered,
-        )  # fmt: skip
+        report = await self._gather(job, order.factories, order.start, order.end, order.title)
         return await self.books.store.add_report(
             report,
             [factory.id for factory in order.factories],
@@ -197,6 +237,41 @@ class ReportDesk:
             reason=order.reason,
             schedule=order.schedule,
         )
+
+    # --- comparing
+
+    def compare(self, kept: KeptReport, factories: Sequence[Factory]) -> Comparison:
+        """Begin to hold a report against what the data say now. One that is being compared is not begun again.
+
+        Raises :class:`TooManyReports`.
+        """
+        self._forget()
+        last = self._compared.get(kept.id)
+        if last is not None and not last.is_over:
+            return last
+        self._check_room()
+        found = Comparison(
+            id=secrets.token_hex(8), title=kept.title, factory_ids=kept.factory_ids, started_at=self.clock()
+        )  # fmt: skip
+        self._compared.pop(kept.id, None)  # the newest stand last
+        self._compared[kept.id] = found
+
+        async def hold_against() -> None:
+            then, now = await self.content(kept), await self._gathered(found, kept, factories)
+            found.changes = await asyncio.to_thread(changes, then, now)
+            found.compared_at = self.clock()
+
+        self._begin(found, hold_against)
+        return found
+
+    def comparison(self, report_id: int) -> Comparison | None:
+        """The last comparison of a report since yesterday; None where there was none."""
+        return self._compared.get(report_id)
+
+    async def _gathered(self, work: Work, kept: KeptReport, factories: Sequence[Factory]) -> ComplianceReport:
+        if len(factories) != len(kept.factory_ids):
+            raise ValueError("a factory of this report is not there any more: it cannot be compared")
+        return await self._gather(work, factories, kept.period_start, kept.period_end, kept.title)
 
     # --- handing out
 
@@ -229,14 +304,6 @@ class ReportDesk:
         """
         return await sealed_file(await self.content(kept), await self._key(), partial(self.render, report_format))
 
-    async def is_outdated(self, kept: KeptReport, factories: Sequence[Factory]) -> bool:
-        """Whether the data say something else by now than what was kept."""
-        report = await gather(
-            self.books, factories, kept.period_start, kept.period_end,
-            title=kept.title, software=self.software, now=self.clock(),
-        )  # fmt: skip
-        return report.sha256 != kept.sha256
-
     async def check(self, data: bytes) -> tuple[Checked, KeptReport | None]:
         """Whether a file is one of ours, and which report it is of."""
         checked = check(data, [(await self._key()).public_key()])
@@ -248,6 +315,16 @@ class ReportDesk:
 
     async def _key(self) -> Ed25519PrivateKey:
         return await asyncio.to_thread(self.key)
+
+
+Key = TypeVar("Key")
+
+
+def _drop_old(known: MutableMapping[Key, Any], before: datetime) -> None:
+    over = [(key, it) for key, it in known.items() if it.is_over]
+    for number, (key, it) in enumerate(reversed(over)):
+        if it.started_at < before or number >= MOST_JOBS:
+            del known[key]
 
 
 async def report_of(store: Store, checked: Checked) -> KeptReport | None:

@@ -19,6 +19,8 @@ class FactoryRow(Model):
     altitude_m = fields.FloatField()
     pressure_kpa = fields.FloatField(null=True)
     is_active = fields.BooleanField(default=True)
+    legal_entity = fields.CharField(max_length=200, db_default="")
+    un_locode = fields.CharField(max_length=5, db_default="")
 
     class Meta:
         table = "factory"
@@ -453,6 +455,12 @@ class EnergyEntryRow(Model):
     stack_density_kg_per_m3 = fields.FloatField(null=True)
     sustainability = fields.CharField(max_length=8)
     evidence = fields.CharField(max_length=200)
+    wood_origin = fields.CharField(max_length=16, db_default="unknown")
+    supplier = fields.CharField(max_length=120, db_default="")
+    species = fields.CharField(max_length=80, db_default="")
+    plot = fields.CharField(max_length=120, db_default="")
+    harvested_on = fields.DateField(null=True)
+    permit = fields.CharField(max_length=80, db_default="")
     note = fields.CharField(max_length=500)
     author = fields.CharField(max_length=200)
     recorded_at = fields.DatetimeField()

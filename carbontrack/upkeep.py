@@ -37,6 +37,7 @@ class Upkeep:
         keep_days: int,
         volume: Path | None,
         reserve_bytes: int,
+        backups: Path | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.status: StorageStatus | None = None
@@ -46,7 +47,9 @@ class Upkeep:
         self._keep_days = keep_days
         self._volume = volume
         self._reserve_bytes = reserve_bytes
+        self._backups = backups
         self._clock = clock
+        metrics.newest_backup.set(float("nan"))
 
     @property
     def is_tight(self) -> bool:
@@ -101,6 +104,8 @@ class Upkeep:
         if self.is_tight and not was_tight:
             log.error("the disk is nearly full: only readings are written until there is room", free_bytes=free)
         self._measure(self.status)
+        if self._backups is not None:
+            self._metrics.newest_backup.set(await asyncio.to_thread(_newest_backup_s, self._backups))
         return self.status
 
     def _measure(self, status: StorageStatus) -> None:
@@ -138,3 +143,11 @@ def _free_bytes(folder: Path) -> int:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
+
+
+def _newest_backup_s(folder: Path) -> float:
+    """When the newest backup was finished, in s of UTC; 0 without any. One that cannot be read is none."""
+    try:
+        return max((path.stat().st_mtime for path in folder.glob("carbontrack-*.zip")), default=0.0)
+    except OSError:
+        return 0.0

@@ -96,7 +96,7 @@ async def complete(store: Store, name: str = "Kangaita", device: str = "dev-001"
     """A factory of which everything is known for four hours: measured CO2 is what its wood gives."""
     (site,) = await register(store, device, factory_name=name)
     await keep(store, *(hour(site, number) for number in range(4)))
-    wood = energy(site, sustainability=Sustainability.YES, evidence="note 17")
+    wood = energy(site, sustainability=Sustainability.YES, evidence="note 17", supplier="Kuni Ltd")
     others = [energy(site, EnergyType.DIESEL, 12.0), energy(site, EnergyType.ELECTRICITY, 300.0)]
     await store.add_energy_entries([wood, *others], BY, NOW)
     await store.add_production_entry(ProductionEntry(0, 1, site.factory.id, START, END, 2700.0, 600.0), BY, NOW)

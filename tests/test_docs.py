@@ -552,16 +552,6 @@ class TestCommandLine:
         said = (commands()[name].help or "").partition("Example: ")[2].strip()
         assert not said or example == f"$ {said}\n"
 
-    @pytest.mark.parametrize("page", [*PLUGIN_PAGES, "walkthrough"])
-    def test_the_commands_for_plugin_authors_are_ones_that_the_command_line_understands(self, page: str) -> None:
-        lines = [line for block in blocks(document(f"plugins/{page}"), "console") for line in block.splitlines()]
-        known = commands()
-        for line in lines:
-            if line.startswith("$ carbontrack "):
-                words = shlex.split(line.removeprefix("$ carbontrack "))
-                name = next(" ".join(words[:count]) for count in (2, 1) if " ".join(words[:count]) in known)
-                known[name].make_context(name, words[len(name.split()) :])
-
     def test_every_option_for_the_shell_is_named(self) -> None:
         general = {option for parameter in typer.main.get_command(app).params for option in parameter.opts}
 
@@ -653,7 +643,55 @@ def test_every_role_is_documented_with_the_title_that_the_pages_show() -> None:
 # --- all documents
 
 
-DOCUMENTS = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "deploy/mosquitto/README.md")),
+    *sorted(DOCS.rglob("*.md")),
+]
+CALLED = re.compile(r"(?:^|^\$ |sudo -u carbontrack |exec core |run |\" |bin/)carbontrack ([a-z].*)")
+"""A command of ours where a shell would start it: first, or after what starts it for somebody or somewhere else."""
+
+
+def called_lines(text: str) -> list[str]:
+    """What follows ``carbontrack`` in the lines of code blocks, up to a pipe or a redirection."""
+    lines = [
+        line
+        for language in ("console", "sh", "text")
+        for block in blocks(text, language)
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    return [re.split(r" [<>|;] ?", found[1])[0] for line in lines if (found := CALLED.search(line))]
+
+
+def check_call(line: str) -> None:
+    """Raise what the command line raises for words that it does not understand; nothing is done."""
+    words, known = shlex.split(line, comments=True), commands()
+    name = next((name for count in (2, 1) if (name := " ".join(words[:count])) in known), None)
+    assert name is not None, f"there is no command carbontrack {line}"
+    known[name].make_context(name, words[len(name.split()) :])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_call_of_the_command_line_is_one_that_it_understands(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for line in called_lines(text):
+        check_call(line)
+    groups = {name.partition(" ")[0] for name in commands()}
+    for inline in names(text):
+        if inline.startswith("carbontrack ") and re.match(r"[a-z]", inline[12:]):
+            words = shlex.split(inline)
+            assert words[1] in groups, inline
+            if "--config" in words:
+                check_call(inline.removeprefix("carbontrack "))
+
+
+def test_calls_are_found_wherever_a_shell_starts_them() -> None:
+    text = (
+        "```console\n$ sudo -u carbontrack carbontrack doctor\n$ createdb --owner carbontrack carbontrack\n"
+        '$ DATABASE_URL="$(x y)" carbontrack backup --to b | cat\n```\n'
+    )
+    assert called_lines(text) == ["doctor", "backup --to b"]
+    with pytest.raises(AssertionError, match="there is no command"):
+        check_call("backups --to b")
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

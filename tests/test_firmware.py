@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import aiomqtt
 import pytest
 
 from carbontrack import Flag
@@ -19,7 +21,9 @@ from carbontrack.store import migrate
 from tests.chaos.network import Cable, cables
 from tests.support.firmware import NodeProcess, build
 from tests.support.mosquitto import DEVICES, Broker, core_config
+from tests.support.mosquitto import password_of as mosquitto_password_of
 from tests.support.postgres import Postgres
+from tests.support.programs import environment
 from tests.support.system import needs
 from tests.support.world import eventually, register
 
@@ -80,6 +84,9 @@ class TestCommandLine:
             (["--id", "dev-001", "--flash", "f", "--plain", "--port", "0"], "--port cannot be 0"),
             (["--id", "dev-001", "--flash", "f", "--plain", "--wings"], "there is no option --wings"),
             (["--id", "dev-001", "--flash", "f", "--plain", "--sensors", "nose"], "there is no sensor nose"),
+            (["--provision"], "--provision needs --state"),
+            (["--state", "s", "--flash", "f", "--plain"], "the state has no id yet: use --provision, or say --id"),
+            (["--id", "a", "--flash", "f", "--plain", "--reset-cause", "age"], "--reset-cause cannot be age"),
         ],
     )
     def test_what_is_wrong_is_named(self, program: Path, tmp_path: Path, words: list[str], problem: str) -> None:
@@ -87,6 +94,107 @@ class TestCommandLine:
 
         assert done.returncode == 2
         assert problem in done.stderr
+
+
+class Talk:
+    """The platform's end of one node, by hand: what the node says, and what is said to it."""
+
+    def __init__(self, client: aiomqtt.Client, device_id: str) -> None:
+        self._client = client
+        self._root = f"ct/v1/{device_id}"
+
+    async def heard(self, channel: str, **wanted: Any) -> dict[str, Any]:
+        """The next message on a channel that says all of this; what comes before it is passed over."""
+        async with asyncio.timeout(20):
+            async for message in self._client.messages:
+                if str(message.topic) != f"{self._root}/up/{channel}":
+                    continue
+                body: dict[str, Any] = json.loads(message.payload)
+                if wanted.items() <= body.items():
+                    return body
+        raise AssertionError(channel)
+
+    async def say(self, channel: str, **body: Any) -> None:
+        await self._client.publish(f"{self._root}/dn/{channel}", json.dumps({"v": 1} | body), qos=1)
+
+
+class TestFromAfar:
+    """A node that was provisioned by its serial line, over TLS, with the test in the platform's place."""
+
+    @pytest.fixture
+    def program(self) -> Path:
+        return build("release", "-DCMAKE_BUILD_TYPE=MinSizeRel") / "carbontrack-node"
+
+    @pytest.fixture
+    def state(self, program: Path, mosquitto: Broker, tmp_path: Path) -> Path:
+        """What the node keeps, with all that it needs to connect."""
+        given = {"id": NODES[0], "password": mosquitto_password_of(NODES[0]), "host": "127.0.0.1"}
+        more = {"port": mosquitto.port, "ca": mosquitto.ca_file.read_text(), "hw": "ct-test"}
+        lines = [{"provision": given | more}, {"show": True}]
+        done = subprocess.run(
+            [program, "--state", tmp_path / "state", "--provision"],
+            input="".join(json.dumps(line) + "\n" for line in lines),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        taken, shown = (json.loads(line) for line in done.stdout.splitlines())
+        assert taken == {"ok": True}
+        assert (shown["id"], shown["has_password"], shown["complete"]) == (NODES[0], True, True)
+        assert given["password"] not in done.stdout
+        return tmp_path / "state"
+
+    async def test_it_is_configured_told_what_to_do_and_started_anew(
+        self, program: Path, state: Path, mosquitto: Broker, tmp_path: Path
+    ) -> None:
+        signals = tmp_path / "signals"
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *("--state", state, "--flash", tmp_path / "flash", "--flash-kib", "512", "--signals", signals),
+            *("--from-hour", "9", "--warm-up-s", "0", "--longest-backoff-ms", "300"),
+            stdout=subprocess.PIPE,
+            env=environment(),
+        )
+        try:
+            async with mosquitto.client("core") as client:
+                await client.subscribe(f"ct/v1/{NODES[0]}/up/#", qos=1)
+                talk = Talk(client, NODES[0])
+                birth = await talk.heard("state", online=True)
+                assert (birth["cfg"], birth["mode"], birth["rst"], birth["hw"]) == (0, "run", "poweron", "ct-test")
+
+                await talk.say("config", rev=17, sample_s=0)
+                refused = await talk.heard("config", rev=17)
+                assert (refused["ok"], refused["active"]) == (False, 0)
+                assert refused["errors"] == [{"path": "sample_s", "code": "range"}]
+                limits = [{"code": "temperature_high", "limit": 100, "level": "critical"}]
+                await talk.say("config", rev=18, sample_s=1, readings=5, warm_up_s=0, limits=limits)
+                assert await talk.heard("config", rev=18) == {"v": 1, "rev": 18, "ok": True, "active": 18}
+                with_event = await talk.heard("data", cfg=18)
+                while "e" not in with_event:
+                    with_event = await talk.heard("data", cfg=18)
+                assert with_event["e"]["rows"][0][3:6] == ["temperature_high", "critical", 1]
+                await talk.say("ack", sid=birth["sid"], seq=with_event["seq"])
+
+                await talk.say("cmd", id="7c1e09aa", cmd="diag", args={})
+                diag = await talk.heard("res", id="7c1e09aa")
+                assert (diag["st"], diag["res"]["boot"], diag["res"]["mode"]) == ("done", 1, "run")
+                await talk.say("cmd", id="7c1e09ab", cmd="reboot", args={})
+                assert (await talk.heard("res", id="7c1e09ab"))["st"] == "accepted"
+                assert (await talk.heard("state", online=False))["why"] == "reboot"
+                again = await talk.heard("state", online=True)
+                assert (again["cfg"], again["rst"], again["boot"], again["sid"]) == (18, "software", 2, birth["sid"])
+                assert (await talk.heard("res", id="7c1e09ab"))["st"] == "done"
+                await talk.heard("data", cfg=18, boot=2)
+            process.terminate()
+            output, _ = await asyncio.wait_for(process.communicate(), 20)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+        assert process.returncode == 0
+        assert json.loads(output)["boot"] == 2
+        assert any(line.split()[1:] == ["buzzer", "1"] for line in signals.read_text().splitlines())
 
 
 class Estate:

@@ -31,6 +31,7 @@ EVERY = [
     "0012_photos",
     "0013_wood_prices",
     "0014_reports",
+    "0015_wood_origin",
     "0016_device_settings",
 ]
 NOON_TEXT = "'2026-03-01 12:00:00+00'"

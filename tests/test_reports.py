@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from carbontrack.compliance import ReportStatus
+from carbontrack.compliance import ReportStatus, frozen
+from carbontrack.compliance_changes import Changes
 from carbontrack.compliance_data import gather
+from carbontrack.ledger import ProductionEntry
 from carbontrack.model import Finding, Origin
 from carbontrack.report_desk import JobState, Order
 from carbontrack.seal import Verdict, check, public_key
@@ -53,6 +56,20 @@ async def draft(estate: Estate) -> KeptReport:
     return found
 
 
+async def compared(estate: Estate, kept: KeptReport) -> Changes:
+    desk = estate.portal.services.desk
+    found = desk.compare(kept, [estate.own.factory])
+    await desk.finished(found.id)
+    assert found.state is JobState.DONE, found.error
+    assert found.changes is not None
+    return found.changes
+
+
+async def enter_tea(estate: Estate, made_tea_kg: float) -> None:
+    tea = ProductionEntry(0, 1, estate.own.factory.id, NOON, NOON + timedelta(hours=1), None, made_tea_kg)
+    await estate.store.add_production_entry(tea, CLERK, NOON)
+
+
 class TestMaking:
     async def test_keeps_the_same_data_set_as_whoever_makes_it_again(self, estate: Estate) -> None:
         first, second = await made(estate), await made(estate)
@@ -67,15 +84,6 @@ class TestMaking:
         )  # fmt: skip
         assert content.tables == fresh.tables
         assert content.checks == fresh.checks
-
-    async def test_says_when_the_data_have_changed_since(self, estate: Estate) -> None:
-        kept, desk = await made(estate), estate.portal.services.desk
-        assert not await desk.is_outdated(kept, [estate.own.factory])
-
-        at = NOON + timedelta(minutes=5)
-        await estate.store.raise_alert(estate.own.factory.id, "new", "info", Finding("something new"), at)
-
-        assert await desk.is_outdated(kept, [estate.own.factory])
 
     async def test_tells_what_cannot_be_made(self, estate: Estate) -> None:
         desk = estate.portal.services.desk
@@ -93,6 +101,60 @@ class TestMaking:
         await desk.cancel(job.id)
 
         assert await estate.store.reports() == before
+
+
+class TestComparing:
+    """Whether a kept report is what the data say now."""
+
+    async def test_says_what_was_entered_since(self, estate: Estate) -> None:
+        kept = await made(estate)
+        first = await compared(estate, kept)
+        assert first.is_same
+
+        await enter_tea(estate, 600.0)
+
+        found = await compared(estate, kept)
+        assert found.figures_differ
+        tea = next(it for it in found.lines if it.column == "Made tea")
+        assert (tea.table, tea.factory, tea.then, tea.now, tea.unit) == ("Production", "kangaita", None, 600.0, "kg")
+        assert any("no made tea" in text for text in found.checks_gone)
+
+    async def test_says_what_differs_beside_the_figures(self, estate: Estate) -> None:
+        kept = await made(estate)
+        at = NOON + timedelta(minutes=5)
+        await estate.store.raise_alert(estate.own.factory.id, "new", "info", Finding("something new"), at)
+
+        found = await compared(estate, kept)
+
+        assert not found.is_same
+        assert not found.figures_differ
+        assert found.counts == {"Alerts that were raised in the period": 1}
+
+    async def test_is_done_once_however_often_it_is_asked_for(self, estate: Estate) -> None:
+        kept, desk = await made(estate), estate.portal.services.desk
+        first, second = (desk.compare(kept, [estate.own.factory]) for _ in range(2))
+        assert first is second
+        await desk.finished(first.id)
+        assert desk.comparison(kept.id) is first
+        assert desk.comparison(kept.id + 1) is None
+        assert desk.compare(kept, [estate.own.factory]) is not first
+
+    async def test_is_forgotten_after_a_day(self, estate: Estate) -> None:
+        kept, desk = await made(estate), estate.portal.services.desk
+        await compared(estate, kept)
+        other = await made(estate)
+        estate.portal.now += timedelta(hours=25)
+
+        await compared(estate, other)
+
+        assert desk.comparison(kept.id) is None
+
+    async def test_tells_what_cannot_be_compared(self, estate: Estate) -> None:
+        kept, desk = await made(estate), estate.portal.services.desk
+        found = desk.compare(kept, [])
+        await desk.finished(found.id)
+        assert (found.state, found.changes) == (JobState.FAILED, None)
+        assert found.error == "A factory of this report is not there any more: it cannot be compared."
 
 
 class TestLife:
@@ -215,6 +277,52 @@ class TestPages:
         assert "No report is like this." in listed
         assert f'href="{address}"' in await page(browser, "/reports/?q=2026-03&status=prepared")
 
+    async def test_say_what_differs_and_make_a_draft_anew(self, estate: Estate) -> None:
+        browser, kept = await estate.portal.browser("clerk@example.org"), await made(estate)
+        address = f"/reports/{kept.id}/"
+        shown = await page(browser, address)
+        assert "Compare with today's data" in shown
+        assert "Make it anew" not in shown
+        await enter_tea(estate, 612.0)
+
+        assert await compared_by(browser, estate, kept) == f"{address}#today"
+
+        shown = await page(browser, address)
+        assert "The data have changed since: make it anew." in shown
+        assert re.search("Made tea.*?>\N{EN DASH}.*?>612", shown, re.DOTALL)
+        answer = await browser.post(f"{address}anew", headers=SAME_ORIGIN, allow_redirects=False)
+        job = answer.headers["Location"].split("/")[3]
+        await estate.portal.services.desk.finished(job)
+        (new, *_) = await estate.store.reports(factory_id=estate.own.factory.id)
+        assert (new.number, new.title) == (kept.number + 1, kept.title)
+        assert (await compared(estate, new)).is_same
+        assert "The data say the same today." in await page(browser, f"/reports/{new.id}/")
+
+    async def test_say_that_a_correction_of_a_final_report_is_due(self, estate: Estate) -> None:
+        kept = await made(estate)
+        content = await estate.portal.services.desk.content(kept)
+        unblocked = frozen(replace(content, checks=()))
+        factory_ids = [estate.own.factory.id]
+        kept = await estate.store.add_report(unblocked, factory_ids, by=CLERK, now=NOON)
+        for name, by in (("prepare", CLERK), ("review", MANAGER), ("approve", HQ)):
+            kept = await estate.store.take_report_step(kept.id, name, by=by, now=NOON)
+        await enter_tea(estate, 612.0)
+        auditor, manager = [await estate.portal.browser(f"{who}@example.org") for who in ("auditor", "manager")]
+
+        await compared_by(auditor, estate, kept)
+
+        for browser, may_correct in ((auditor, False), (manager, True)):
+            shown = await page(browser, f"/reports/{kept.id}/")
+            assert "a correction is due" in shown
+            assert ("write as the reason what is listed here" in shown) is may_correct
+        _, shown = await send(manager, f"/reports/{kept.id}/anew")
+        assert "Only what is not final is made anew" in shown
+
+    async def test_do_not_compare_what_does_not_count_any_more(self, estate: Estate) -> None:
+        browser, kept = await estate.portal.browser("hq@example.org"), await made(estate)
+        await estate.store.take_report_step(kept.id, "withdraw", by=MANAGER, now=NOON)
+        assert "Compare with" not in await page(browser, f"/reports/{kept.id}/")
+
     async def test_check_a_file_that_somebody_was_given(self, estate: Estate) -> None:
         browser = await estate.portal.browser("auditor@example.org")
         final = await _kept(estate, int(await final_report(estate, estate.own, estate.callers[0])))
@@ -274,6 +382,35 @@ class TestApi:
         answer = await clerk.get(f"{one}file/?format=nothing")
         assert answer.status == 400
         assert "There are: csv, json, operator-template, pdf, xlsx." in await answer.text()
+
+    async def test_compares_a_report_with_the_data_of_now(self, estate: Estate) -> None:
+        kept, auditor = await made(estate), await estate.portal.signed_in("auditor@example.org")
+        address = f"/api/reports/{kept.id}/changes/"
+        told = await (await auditor.get(address)).json()
+        assert (told["state"], told["is_same"], told["lines"]) == (None, None, [])
+        await enter_tea(estate, 612.0)
+
+        answer = await auditor.post(address)
+        assert answer.status == 202, await answer.text()
+        found = estate.portal.services.desk.comparison(kept.id)
+        assert found is not None
+        await estate.portal.services.desk.finished(found.id)
+
+        told = await (await auditor.get(address)).json()
+        assert (told["state"], told["done"], told["total"]) == ("done", 1, 1)
+        assert (told["is_same"], told["figures_differ"]) == (False, True)
+        tea = next(it for it in told["lines"] if it["column"] == "Made tea")
+        assert (tea["factory"], tea["then"], tea["now"]) == ("kangaita", None, 612.0)
+        assert (await auditor.get("/api/reports/999/changes/")).status == 404
+
+
+async def compared_by(browser: Any, estate: Estate, kept: KeptReport) -> str:
+    """Compare by the button; where that leads."""
+    answer = await browser.post(f"/reports/{kept.id}/compare", headers=SAME_ORIGIN, allow_redirects=False)
+    found = estate.portal.services.desk.comparison(kept.id)
+    assert found is not None
+    await estate.portal.services.desk.finished(found.id)
+    return str(answer.headers["Location"])
 
 
 async def _kept(estate: Estate, report_id: int) -> KeptReport:

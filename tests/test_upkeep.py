@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -80,6 +82,29 @@ async def test_metrics_say_how_much_there_is(store: Store, metrics: Metrics) -> 
     assert value("carbontrack_storage_free_bytes") == status.free_bytes
     assert value("carbontrack_storage_tight") == 0
     assert b"carbontrack_storage_days_until_full" in generate_latest(metrics.registry)
+
+
+async def test_a_metric_says_how_old_the_newest_backup_is(store: Store, metrics: Metrics, tmp_path: Path) -> None:
+    def upkeep(backups: Path | None) -> Upkeep:
+        return Upkeep(store, metrics, keep_days=8, volume=None, reserve_bytes=0, backups=backups)
+
+    async def shown(backups: Path | None) -> float:
+        await upkeep(backups).look()
+        (sample,) = (sample for metric in metrics.newest_backup.collect() for sample in metric.samples)
+        return sample.value
+
+    folder = tmp_path / "backups"
+    assert math.isnan(await shown(None))
+    assert await shown(folder) == 0, "before the first"
+    folder.mkdir()
+    for name, made_at in {
+        "carbontrack-2026-03-01T021500Z.zip": 1000,
+        "carbontrack-2026-03-02T021500Z.zip": 2000,
+        "notes.zip": 3000,
+    }.items():
+        (folder / name).write_bytes(b"")
+        os.utime(folder / name, (made_at, made_at))
+    assert await shown(folder) == 2000
 
 
 async def test_with_less_room_than_the_reserve_it_is_tight(store: Store, metrics: Metrics) -> None:

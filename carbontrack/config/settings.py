@@ -213,6 +213,8 @@ class Retention(Section):
     """Where older days are put as Parquet files. Without it nothing ever leaves the database."""
     watch_disk: FilePath | None = None
     """A folder on the volume that the database writes to, for the days until it is full. SQLite's own is known."""
+    backup_folder: FilePath | None = None
+    """The folder of `carbontrack backup --to`, for a metric that says how old the newest backup is."""
     reserve_mb: int = Field(1024, ge=0)
     """With less room than this (in MB) on that volume, tiers and meters wait and only readings are written."""
 

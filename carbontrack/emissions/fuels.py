@@ -14,7 +14,7 @@ from statistics import median
 
 from carbontrack.emissions.combustion import net_calorific_value_mj_per_kg
 from carbontrack.emissions.factors import FactorSet
-from carbontrack.ledger import UNITS, EnergyEntry, EnergyType, Factor
+from carbontrack.ledger import UNITS, EnergyEntry, EnergyType, Factor, WoodOrigin
 from carbontrack.words import decimal, gettext
 
 LOCAL = timezone(timedelta(hours=3), "EAT")
@@ -198,6 +198,16 @@ def check_entry(entry: EnergyEntry) -> list[tuple[str, str]]:
             "goes with m3_stacked, from %(low)s to %(high)s kg/m3", low=decimal(lowest), high=decimal(highest)
         )
         problems.append(("stack_density_kg_per_m3", text))
+    if not is_wood:
+        problems += [
+            (name, gettext("goes with firewood"))
+            for name in ("supplier", "species", "plot", "harvested_on", "permit")
+            if getattr(entry, name)
+        ]
+        if entry.wood_origin is not WoodOrigin.UNKNOWN:
+            problems.append(("wood_origin", gettext("goes with firewood")))
+    elif entry.harvested_on is not None and entry.harvested_on > entry.period_end.date():
+        problems.append(("harvested_on", gettext("lies after the wood was burned: is the year right?")))
     problems += check_period(entry.period_start, entry.period_end)
     return problems
 

@@ -14,7 +14,7 @@ def device(related_name: str) -> tuple[str, Any]:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("carbontrack", "0014_reports")]
+    dependencies = [("carbontrack", "0015_wood_origin")]
 
     operations = [
         ops.CreateModel(

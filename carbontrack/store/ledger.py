@@ -26,6 +26,7 @@ from carbontrack.ledger import (
     StatementKey,
     Sustainability,
     Target,
+    WoodOrigin,
 )
 from carbontrack.model import PLATFORM, AuditAction, Origin
 from carbontrack.store.audit import Audit, Journal, Noted
@@ -510,7 +511,11 @@ def _of_factory(query: Any, factory_id: int | None) -> Any:
 
 def _energy_values(entry: EnergyEntry) -> dict[str, Any]:
     values = {name: getattr(entry, name) for name in _ENERGY}
-    return values | {"energy_type": entry.energy_type.value, "sustainability": entry.sustainability.value}
+    return values | {
+        "energy_type": entry.energy_type.value,
+        "sustainability": entry.sustainability.value,
+        "wood_origin": entry.wood_origin.value,
+    }
 
 
 def _production_values(entry: ProductionEntry) -> dict[str, Any]:
@@ -521,6 +526,7 @@ def _energy(row: EnergyEntryRow) -> EnergyEntry:
     values = {name: getattr(row, name) for name in _ENERGY}
     values["energy_type"] = EnergyType(row.energy_type)
     values["sustainability"] = Sustainability(row.sustainability)
+    values["wood_origin"] = WoodOrigin(row.wood_origin)
     return EnergyEntry(id=row.entry_id, source=EntrySource.TYPED, **values)
 
 

@@ -71,10 +71,11 @@ def _tables() -> tuple[Table, ...]:
         _table(
             "identity",
             "Factories",
-            "factory|Factory; name|Name; county|County; region|KTDA region; latitude|Latitude|deg;"
-            " longitude|Longitude|deg; altitude|Altitude|m; pressure|Air pressure, where given|kPa",
-            ("kangaita", "Kangaita Tea Factory", "Kirinyaga", "3", -0.5, 37.3, 2036.0, None),
-            ("imenti", "Imenti Tea Factory", "Meru", "4", -0.1, 37.6, 1890.0, 81.2),
+            "factory|Factory; name|Name; legal_entity|Legal entity; county|County; region|KTDA region;"
+            " un_locode|UN/LOCODE; latitude|Latitude|deg; longitude|Longitude|deg; altitude|Altitude|m;"
+            " pressure|Air pressure, where given|kPa",
+            ("kangaita", "Kangaita Tea Factory", "Kangaita Company", "Kirinyaga", "3", "", -0.5, 37.3, 2036.0, None),
+            ("imenti", "Imenti Tea Factory", "", "Meru", "4", "", -0.1, 37.6, 1890.0, 81.2),
         ),
         _table(
             "results",

@@ -21,7 +21,7 @@ from carbontrack.emissions.fuels import (
     in_base_unit,
     unusual,
 )
-from carbontrack.ledger import EnergyEntry, EnergyType, EntrySource, ProductionEntry, Sustainability
+from carbontrack.ledger import EnergyEntry, EnergyType, EntrySource, ProductionEntry, Sustainability, WoodOrigin
 from carbontrack.model import User
 from carbontrack.tiers import local_day
 from carbontrack.web.errors import Problem, field_errors
@@ -60,6 +60,18 @@ class EnergyInput(Input):
     """Mass of a stacked cubic metre, for `m3_stacked`."""
     sustainability: Sustainability = Sustainability.UNKNOWN
     evidence: str = Field("", max_length=200)
+    wood_origin: WoodOrigin = WoodOrigin.UNKNOWN
+    """Whose wood it was."""
+    supplier: str = Field("", max_length=120)
+    """Who delivered the wood."""
+    species: str = Field("", max_length=80, examples=["Eucalyptus grandis"])
+    """The kind of tree."""
+    plot: str = Field("", max_length=120, examples=["-0.51,37.28"])
+    """Where it grew: a name, or latitude and longitude."""
+    harvested_on: date | None = Field(None, examples=["2026-01-15"])
+    """The day on which it was cut."""
+    permit: str = Field("", max_length=80)
+    """The number of the permit to cut or move it."""
     note: str = Field("", max_length=500)
     confirmed: bool = False
     """That an unusual amount is right."""
@@ -158,7 +170,7 @@ def energy_entry(given: EnergyInput, factory_id: int, services: Services) -> Ene
     values = given.model_dump(
         include={
             "energy_type", "amount", "unit", "stack_id", "moisture", "stack_density_kg_per_m3", "sustainability",
-            "evidence", "note",
+            "evidence", "note", "wood_origin", "supplier", "species", "plot", "harvested_on", "permit",
         }
     )  # fmt: skip
     entry = EnergyEntry(id=0, version=1, factory_id=factory_id, period_start=start, period_end=end, **values)
@@ -362,6 +374,18 @@ class EnergyOut(Output):
     """Mass of a stacked cubic metre."""
     sustainability: Sustainability
     evidence: str
+    wood_origin: WoodOrigin
+    """Whose wood it was."""
+    supplier: str
+    """Who delivered it."""
+    species: str
+    """The kind of tree."""
+    plot: str
+    """Where it grew: a name, or latitude and longitude."""
+    harvested_on: date | None
+    """The day on which it was cut."""
+    permit: str
+    """The number of the permit to cut or move it."""
     note: str
     source: EntrySource
     author: str

@@ -34,7 +34,7 @@ from carbontrack.web.entries import (
 )
 from carbontrack.web.errors import Problem, field_errors
 from carbontrack.web.forms import number_in, posted
-from carbontrack.web.ledger_pages import ENERGY_TITLES, EVIDENCE_TITLES, UNIT_TITLES, page_factory
+from carbontrack.web.ledger_pages import ENERGY_TITLES, EVIDENCE_TITLES, ORIGIN_TITLES, UNIT_TITLES, page_factory
 from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.photos import MOST_BYTES, TOO_LARGE, Picture, look_at
 from carbontrack.web.rest import Id, Input, Reason, day_in
@@ -94,6 +94,7 @@ class Kind:
     usual: Usual | None
     last: Sequence[Last]
     evidence: Sequence[str]
+    suppliers: Sequence[str]
 
     @property
     def base(self) -> str:
@@ -124,6 +125,7 @@ async def _kinds(factory: Factory, services: Services) -> list[Kind]:
                 usual_energy(earlier),
                 [Last(it.id, it.amount, it.unit, it.evidence, _fields(it)) for it in newest],
                 sorted({it.evidence for it in earlier if it.evidence})[:20],
+                sorted({it.supplier for it in earlier if it.supplier})[:20],
             )
         )
     return found
@@ -138,7 +140,8 @@ def _fields(entry: EnergyEntry) -> dict[str, str]:
         "stack_id": entry.stack_id,
     }
     texts = {"energy_type": entry.energy_type.value, "unit": entry.unit, "evidence": entry.evidence}
-    texts |= {"sustainability": entry.sustainability.value}
+    texts |= {"sustainability": entry.sustainability.value, "wood_origin": entry.wood_origin.value}
+    texts |= {name: getattr(entry, name) for name in ("supplier", "species", "plot", "permit")}
     return texts | {name: "" if value is None else f"{value:.10g}" for name, value in numbers.items()}
 
 
@@ -193,6 +196,7 @@ async def _entries_page(
             "energy_titles": ENERGY_TITLES,
             "unit_titles": UNIT_TITLES,
             "evidence_titles": EVIDENCE_TITLES,
+            "origin_titles": ORIGIN_TITLES,
             "kinds": await _kinds(factory, services) if may_write else [],
             "usual_tea": usual_production(earlier_tea),
             "in_base_unit": IN_BASE_UNIT,
@@ -242,6 +246,9 @@ def _given(typed: Mapping[str, str], services: Services) -> dict[str, Any]:
             values[name] = _number(values[name])
     if "energy_type" in values:
         _leave_out_what_is_not_shown(values)
+    if "harvested_on" in values:
+        with suppress(ValueError):  # as below
+            values["harvested_on"] = day_in(values["harvested_on"])
     if "moisture" in values:
         with suppress(ValueError):  # said by the check
             values["moisture"] = float(values["moisture"]) / 100
@@ -255,10 +262,14 @@ def _given(typed: Mapping[str, str], services: Services) -> dict[str, Any]:
     return values
 
 
+ORIGIN = ("wood_origin", "supplier", "species", "plot", "harvested_on", "permit")
+"""Fields that say where wood comes from."""
+
+
 def _leave_out_what_is_not_shown(values: dict[str, Any]) -> None:
     """Fields of firewood are on the page for every type; a browser that hides them sends them all the same."""
     if values["energy_type"] != EnergyType.FIREWOOD.value:
-        for name in ("moisture", "sustainability", "stack_density_kg_per_m3"):
+        for name in ("moisture", "sustainability", "stack_density_kg_per_m3", *ORIGIN):
             values.pop(name, None)
     elif values.get("unit") != "m3_stacked":
         values.pop("stack_density_kg_per_m3", None)

@@ -14,7 +14,7 @@ from carbontrack.emissions.accounts import REMARKS, Account, CorroborationStatus
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.emissions.targets import METRIC_UNITS
 from carbontrack.emissions.uncertainty import expanded
-from carbontrack.ledger import EnergyType, Method, Metric, Statement, Sustainability
+from carbontrack.ledger import EnergyType, Method, Metric, Statement, Sustainability, WoodOrigin
 from carbontrack.model import Factory
 from carbontrack.web.access import EVERYBODY, REPORTERS, USER, allow, origin
 from carbontrack.web.forms import posted
@@ -43,6 +43,11 @@ EVIDENCE_TITLES = {
     Sustainability.UNKNOWN: N_("Not known"),
     Sustainability.YES: N_("Yes, with documents"),
     Sustainability.NO: N_("No"),
+}
+ORIGIN_TITLES = {
+    WoodOrigin.UNKNOWN: N_("Not known"),
+    WoodOrigin.OWN_PLANTATION: N_("Own plantation"),
+    WoodOrigin.PURCHASED: N_("Bought"),
 }
 METHOD_TITLES = {
     Method.MEASURED: N_("Measured"),

@@ -8,12 +8,12 @@ from typing import Literal
 import structlog
 from aiohttp import web
 
-from carbontrack.model import Role, User
+from carbontrack.model import Factory, Role, User
 from carbontrack.plugins import RenderError
 from carbontrack.report_desk import Job
 from carbontrack.store import KeptReport
 from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, REPORTERS, USER, WRITERS
-from carbontrack.web.services import SERVICES
+from carbontrack.web.services import SERVICES, Services
 from carbontrack.words import gettext as _
 
 log = structlog.get_logger(__name__)
@@ -39,6 +39,12 @@ async def report_for(request: web.Request, report_id: int) -> KeptReport:
     if found is None:
         raise web.HTTPNotFound(text=_("There is no such report for you."))
     return found
+
+
+async def factories_of(services: Services, kept: KeptReport) -> tuple[Factory, ...]:
+    """The factories of a report that are still there, in its order."""
+    known = {it.id: it for it in await services.store.factories()}
+    return tuple(known[it] for it in kept.factory_ids if it in known)
 
 
 def job_for(request: web.Request) -> Job:

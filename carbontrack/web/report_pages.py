@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from carbontrack.compliance import ComplianceReport, ReportStatus, rows_of
+from carbontrack.compliance_changes import ChangeKind, told_apart
 from carbontrack.hookspecs import ComplianceFormat
 from carbontrack.model import Factory, User
 from carbontrack.passwords import token_hash
@@ -23,7 +24,15 @@ from carbontrack.web.errors import Problem
 from carbontrack.web.forms import number_in, posted, sentence
 from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.present import severity_title
-from carbontrack.web.report_access import STEP_ROLES, StepName, job_for, own_factory, report_for, report_response
+from carbontrack.web.report_access import (
+    STEP_ROLES,
+    StepName,
+    factories_of,
+    job_for,
+    own_factory,
+    report_for,
+    report_response,
+)
 from carbontrack.web.rest import day_in
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.web.templating import render
@@ -59,6 +68,12 @@ STANDING_TEXTS: Mapping[Standing, str] = {
     Standing.WITHDRAWN: N_("Genuine, and withdrawn: %(name)s does not count any more."),
     Standing.UNKNOWN: N_("It was signed with this site's key, but the library has no %(name)s with these data."),
 }
+KIND_TITLES: Mapping[ChangeKind, str] = {
+    ChangeKind.CHANGED: "",
+    ChangeKind.ADDED: N_("new row"),
+    ChangeKind.REMOVED: N_("not there any more"),
+}
+UNFINISHED = frozenset({ReportStatus.DRAFT, ReportStatus.PREPARED, ReportStatus.REVIEWED})
 LINK_DAYS = (7, 30, 90)
 FIELDS = ("period", "from", "to", "title", "whose")
 """Of the form for a new report."""
@@ -75,6 +90,8 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/reports/key.pem", key)
     router.add_get("/reports/{id:\\d{1,9}}/", report_page)
     router.add_get("/reports/{id:\\d{1,9}}/file", file)
+    router.add_post("/reports/{id:\\d{1,9}}/compare", compare)
+    router.add_post("/reports/{id:\\d{1,9}}/anew", make_anew)
     router.add_post("/reports/{id:\\d{1,9}}/correct", correct)
     router.add_post("/reports/{id:\\d{1,9}}/links", share)
     router.add_post("/reports/links/{id:\\d{1,9}}/revoke", revoke)
@@ -252,12 +269,32 @@ async def report_page(request: web.Request) -> web.StreamResponse:
             "steps": _steps(kept, user, origin(request).name),
             "links": await services.store.report_links(kept.id) if may_share else [],
             "may_share": may_share,
+            "compared": _compared(services, kept),
+            "may_make_anew": user.role in WRITERS and kept.status in UNFINISHED,
             "may_correct": user.role in WRITERS and kept.status is ReportStatus.FINAL and not kept.is_superseded,
             "link_days": LINK_DAYS,
             "now": services.clock(),
             "month": f"{kept.period_start.astimezone(services.time_zone):%Y-%m}",
         },
     )
+
+
+def _compared(services: Services, kept: KeptReport) -> dict[str, Any] | None:
+    """How a report compares with what the data say now; None for what does not count any more."""
+    if kept.is_superseded or kept.status is ReportStatus.WITHDRAWN:
+        return None
+    found = services.desk.comparison(kept.id)
+    lines = found.changes.lines if found and found.changes else ()
+    rows = [
+        {
+            "line": it,
+            "cells": told_apart(it.then, it.now),
+            "is_number": not {type(it.then), type(it.now)} & {str, bool},
+            "kind": _(title) if (title := KIND_TITLES[it.kind]) else "",
+        }
+        for it in lines
+    ]
+    return {"work": found, "changes": found.changes if found else None, "rows": rows}
 
 
 async def _chimneys(
@@ -330,6 +367,28 @@ def _step_handler(name: StepName) -> Handler:
     return handler
 
 
+@allow(EVERYBODY)
+async def compare(request: web.Request) -> web.StreamResponse:
+    """Begin to hold a report against what the data say now; its page shows what is found."""
+    services, kept = request.app[SERVICES], await _report(request)
+    try:
+        services.desk.compare(kept, await factories_of(services, kept))
+    except TooManyReports as error:
+        raise Problem(503, str(error)) from None
+    raise web.HTTPSeeOther(f"/reports/{kept.id}/#today")
+
+
+@allow(WRITERS)
+async def make_anew(request: web.Request) -> web.StreamResponse:
+    """Make a report that is not final once more, of the data of now: a new draft beside it."""
+    services, kept = request.app[SERVICES], await _report(request)
+    if kept.status not in UNFINISHED:
+        text = _("Only what is not final is made anew; a final report is corrected by its next version.")
+        raise sent_on(request, f"/reports/{kept.id}/", Notice(text, is_bad=True))
+    factories = await factories_of(services, kept)
+    raise await _begin(request, Order(factories, kept.period_start, kept.period_end, kept.title))
+
+
 @allow(WRITERS)
 async def correct(request: web.Request) -> web.StreamResponse:
     """Make the next version of a final report; it needs a reason."""
@@ -338,8 +397,7 @@ async def correct(request: web.Request) -> web.StreamResponse:
     if not reason:
         text = _("Say why it is corrected: the reason stands in the new version.")
         raise sent_on(request, f"/reports/{kept.id}/", Notice(text, is_bad=True))
-    known = {it.id: it for it in await services.store.factories()}
-    factories = tuple(known[it] for it in kept.factory_ids if it in known)
+    factories = await factories_of(services, kept)
     order = Order(factories, kept.period_start, kept.period_end, kept.title, corrects=kept.id, reason=reason)
     raise await _begin(request, order)
 

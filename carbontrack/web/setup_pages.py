@@ -23,7 +23,17 @@ from carbontrack.words import N_, gettext
 
 FACTORY = FACTORIES + "{slug}/"
 REGIONS = tuple(str(number) for number in range(1, 8))
-FACTORY_FIELDS = ("name", "county", "region", "latitude", "longitude", "altitude_m", "pressure_kpa")
+FACTORY_FIELDS = (
+    "name",
+    "county",
+    "region",
+    "latitude",
+    "longitude",
+    "altitude_m",
+    "pressure_kpa",
+    "legal_entity",
+    "un_locode",
+)
 NUMBERS = ("latitude", "longitude", "pressure_kpa", "diameter_m", "width_m", "length_m")
 """Fields that may be left empty."""
 STACK_DEFAULTS: Mapping[str, Any] = {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, tzinfo
 from typing import Any, Generic
 
 from pydantic import ValidationError
 
-from carbontrack.ledger import UNITS, EnergyType, Sustainability
+from carbontrack.ledger import UNITS, EnergyType, Sustainability, WoodOrigin
 from carbontrack.tiers import local_day
 from carbontrack.web.entries import EntryInput
 from carbontrack.web.errors import Problem, field_errors
@@ -19,12 +20,14 @@ from carbontrack.web.spreadsheets import Cell, Table
 from carbontrack.words import gettext
 
 TIMES = {"timestamp", "period_start", "period_end"}
+DAYS = {"harvested_on"}
+CHOICES = {"energy_type", "unit", "sustainability", "wood_origin"}
 NUMBERS = {
     "factory_id", "stack_id", "amount", "moisture", "stack_density_kg_per_m3", "green_leaf_kg", "made_tea_kg",
 }  # fmt: skip
 WORDS = {
     word.casefold(): word
-    for word in (*EnergyType, *Sustainability, *(unit for units in UNITS.values() for unit in units))
+    for word in (*EnergyType, *Sustainability, *WoodOrigin, *(unit for units in UNITS.values() for unit in units))
 }
 """However they are written."""
 DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -114,7 +117,16 @@ def _value(name: str, cell: Cell, zone: tzinfo, separator: str) -> Any:
     text = cell if isinstance(cell, str) else f"{cell:.15g}"
     if name in TIMES:
         return _moment(name, text, zone)
-    return WORDS.get(text.casefold(), text) if name in {"energy_type", "unit", "sustainability"} else text
+    if name in DAYS:
+        return _day(text)
+    return WORDS.get(text.casefold(), text) if name in CHOICES else text
+
+
+def _day(text: str) -> date:
+    with suppress(ValueError):
+        if DAY.fullmatch(text):
+            return date.fromisoformat(text)
+    raise ValueError(gettext("must be a day such as 2026-03-01"))
 
 
 def number(text: str, separator: str) -> float:

@@ -7,9 +7,13 @@
 #include <fstream>
 #include <random>
 
+#include <unistd.h>
+
 #include "boiler_day.h"
 #include "ct/app/node.h"
+#include "ct/app/provision.h"
 #include "file_flash.h"
+#include "file_values.h"
 #include "mosquitto_client.h"
 #include "options.h"
 
@@ -44,20 +48,137 @@ private:
     std::random_device device_;
 };
 
-class NoMachine final : public hal::Machine {
+class Process final : public hal::Machine {
 public:
+    explicit Process(hal::ResetCause cause) : cause_(cause) {}
+    bool is_reboot_asked() const { return is_reboot_asked_; }
+
     hal::MachineHealth health() override { return {}; }
+    hal::ResetCause reset_cause() override { return cause_; }
+    void reboot() override { is_reboot_asked_ = true; }
+
+private:
+    hal::ResetCause cause_;
+    bool is_reboot_asked_ = false;
 };
 
-std::string password_of(const Options& options) {
+// Lamp and buzzer as lines: ms since the start, which, 1 or 0.
+class WrittenSignals final : public hal::Signals {
+public:
+    WrittenSignals(const std::string& file, std::uint64_t began_ms) : began_ms_(began_ms) {
+        to_ = file.empty() ? nullptr : file == "-" ? stderr : std::fopen(file.c_str(), "ae");
+    }
+    ~WrittenSignals() {
+        if (to_ != nullptr && to_ != stderr) {
+            std::fclose(to_);
+        }
+    }
+    WrittenSignals(const WrittenSignals&) = delete;
+    WrittenSignals& operator=(const WrittenSignals&) = delete;
+
+    void led(bool is_on) override { write("led", is_on); }
+    void buzzer(bool is_on) override { write("buzzer", is_on); }
+
+private:
+    void write(const char* which, bool is_on) {
+        if (to_ != nullptr) {
+            std::fprintf(to_, "%llu %s %d\n", static_cast<unsigned long long>(ms_of(CLOCK_MONOTONIC) - began_ms_), which,
+                         is_on ? 1 : 0);
+            std::fflush(to_);
+        }
+    }
+
+    std::FILE* to_;
+    std::uint64_t began_ms_;
+};
+
+bool reset_cause_of(const std::string& name, hal::ResetCause& cause) {
+    using hal::ResetCause;
+    for (const ResetCause known : {ResetCause::poweron, ResetCause::software, ResetCause::panic, ResetCause::watchdog,
+                                   ResetCause::brownout, ResetCause::ota}) {
+        if (name == wire::name_of(known)) {
+            cause = known;
+            return true;
+        }
+    }
+    return false;
+}
+
+std::string password_of(const Options& options, posix::FileValues& values) {
     if (options.password_file.empty()) {
         const char* const given = std::getenv("CARBONTRACK_NODE_PASSWORD");
-        return given == nullptr ? "" : given;
+        return given == nullptr ? values.text(app::credential::password) : given;
     }
     std::ifstream file(options.password_file);
     std::string password;
     std::getline(file, password);
     return password;
+}
+
+// What the command line leaves open, the state says. What is wrong with both together, or an empty text.
+std::string complete(Options& options, posix::FileValues& values) {
+    const auto fill = [](std::string& option, std::string found) { option = option.empty() ? std::move(found) : option; };
+    fill(options.device_id, values.text(app::credential::id));
+    fill(options.host, values.text(app::credential::host));
+    fill(options.host, "127.0.0.1");
+    if (options.port == 0) {
+        options.port = std::atoi(values.text(app::credential::port).c_str());
+        options.port = options.port == 0 ? 8883 : options.port;
+    }
+    if (!options.is_plain) {
+        fill(options.ca_file, values.file_of(app::credential::ca));
+    }
+    if (options.cert_file.empty()) {
+        options.cert_file = values.file_of(app::credential::cert);
+        options.key_file = values.file_of(app::credential::key);
+    }
+    if (options.device_id.empty()) {
+        return "the state has no id yet: use --provision, or say --id";
+    }
+    return options.ca_file.empty() && !options.is_plain ? "say --ca FILE for TLS, or --plain for none" : "";
+}
+
+int provision(posix::FileValues& values) {
+    static app::Provision::Room room;
+    static app::LineReader<app::Provision::largest_line> reader;
+    app::Provision provision(values, room);
+    const auto answer = [&provision](std::string_view line) {
+        std::array<char, app::Provision::largest_answer> buffer;
+        json::Writer out(buffer.data(), buffer.size());
+        provision.take(line, out);
+        const std::string text(out.written());
+        if (!text.empty()) {
+            std::printf("%s\n", text.c_str());
+            std::fflush(stdout);
+        }
+    };
+    for (int letter = std::getchar(); letter != EOF; letter = std::getchar()) {
+        if (reader.take(static_cast<char>(letter))) {
+            answer(reader.line());
+        }
+    }
+    if (reader.take('\n')) {  // the last line may have no end
+        answer(reader.line());
+    }
+    return app::Provision::is_complete(values) ? 0 : 1;
+}
+
+// As a chip starts anew: the same program with the same options, which knows that it was asked to.
+int start_again(char** words) {
+    static char option[] = "--reset-cause";
+    static char cause[] = "software";
+    std::vector<char*> again;
+    for (char** word = words; *word != nullptr; ++word) {
+        if (std::string_view(*word) == option) {
+            ++word;
+            continue;
+        }
+        again.push_back(*word);
+    }
+    again.insert(again.end(), {option, cause, nullptr});
+    ::execv("/proc/self/exe", again.data());
+    std::perror("carbontrack-node");
+    return 1;
 }
 
 wire::Site site_of(const Options& options) {
@@ -75,16 +196,16 @@ app::Settings settings_of(const Options& options) {
     return settings;
 }
 
-net::Settings net_settings_of(const Options& options) {
+net::Settings net_settings_of(const Options& options, const std::string& hardware) {
     net::Settings settings;
     settings.device_id = options.device_id;
     settings.patience_ms = options.patience_ms;
     settings.longest_backoff_ms = options.longest_backoff_ms;
-    settings.hardware = "posix";
+    settings.hardware = hardware;
     return settings;
 }
 
-posix::BrokerAccess access_of(const Options& options) {
+posix::BrokerAccess access_of(const Options& options, posix::FileValues& values) {
     posix::BrokerAccess access;
     access.host = options.host;
     access.port = options.port;
@@ -92,7 +213,7 @@ posix::BrokerAccess access_of(const Options& options) {
     access.cert_file = options.cert_file;
     access.key_file = options.key_file;
     access.device_id = options.device_id;
-    access.password = password_of(options);
+    access.password = password_of(options, values);
     access.keepalive_s = static_cast<int>(options.keepalive_s);
     return access;
 }
@@ -112,7 +233,7 @@ public:
                 return "there is no sensor " + name;
             }
             sensors_.emplace_back(driver, options_.seed, pressure_kpa, second_);
-            if (!node.add_sensor({driver, &sensors_.back()})) {
+            if (!node.add_sensor({driver, &sensors_.back(), &sensors_.back()})) {
                 return "these are too many sensors";
             }
             begin = end + 1;
@@ -177,6 +298,38 @@ int fail(const std::string& problem) {
     return 2;
 }
 
+// The node's life, until somebody stops it or it is to start anew; 0 in the end, or what went wrong.
+int live(const Options& options, posix::FileValues& values, hal::ResetCause cause, bool& is_reboot_asked) {
+    const std::uint64_t began_ms = ms_of(CLOCK_MONOTONIC);
+    posix::FileFlash flash(options.flash_file, options.flash_kib / 4);
+    if (!flash.is_open()) {
+        return fail(flash.problem());
+    }
+    posix::MosquittoClient mqtt(access_of(options, values));
+    LateClock clock(began_ms + options.clock_after_ms);
+    SystemRandom random;
+    Process machine(cause);
+    WrittenSignals signals(options.signals_file, began_ms);
+    const wire::Site site = site_of(options);
+    const std::string given_hardware = values.text(app::credential::hardware);
+    const std::string hardware = given_hardware.empty() ? "posix" : given_hardware;
+    app::Node node({flash, values, mqtt, random, clock, machine, signals}, site, settings_of(options),
+                   net_settings_of(options, hardware));
+    Script script(options);
+    if (const std::string problem = script.add_to(node, static_cast<double>(site.pressure_kpa)); !problem.empty()) {
+        return fail(problem);
+    }
+    if (!node.begin(0)) {
+        return fail("the flash cannot be used");
+    }
+    run(node, script, options, began_ms);
+    is_reboot_asked = machine.is_reboot_asked();
+    if (!is_reboot_asked || stop_asked != 0) {
+        print_account(node);
+    }
+    return 0;
+}
+
 }  // namespace
 
 int main(int count, char** words) {
@@ -188,29 +341,24 @@ int main(int count, char** words) {
         std::fputs(posix::usage().c_str(), stdout);
         return 0;
     }
+    posix::FileValues values(options.state_folder);
+    if (!values.problem().empty()) {
+        return fail(values.problem());
+    }
+    if (options.is_provision) {
+        return provision(values);
+    }
+    hal::ResetCause cause = hal::ResetCause::poweron;
+    if (!reset_cause_of(options.reset_cause, cause)) {
+        return fail("--reset-cause cannot be " + options.reset_cause);
+    }
+    if (const std::string problem = complete(options, values); !problem.empty()) {
+        return fail(problem);
+    }
     std::signal(SIGTERM, [](int) { stop_asked = 1; });
     std::signal(SIGINT, [](int) { stop_asked = 1; });
     std::signal(SIGPIPE, SIG_IGN);  // a broken connection is told by libmosquitto
-
-    const std::uint64_t began_ms = ms_of(CLOCK_MONOTONIC);
-    posix::FileFlash flash(options.flash_file, options.flash_kib / 4);
-    if (!flash.is_open()) {
-        return fail(flash.problem());
-    }
-    posix::MosquittoClient mqtt(access_of(options));
-    LateClock clock(began_ms + options.clock_after_ms);
-    SystemRandom random;
-    NoMachine machine;
-    const wire::Site site = site_of(options);
-    app::Node node(flash, mqtt, random, clock, machine, site, settings_of(options), net_settings_of(options));
-    Script script(options);
-    if (const std::string problem = script.add_to(node, static_cast<double>(site.pressure_kpa)); !problem.empty()) {
-        return fail(problem);
-    }
-    if (!node.begin(0)) {
-        return fail("the flash cannot be used");
-    }
-    run(node, script, options, began_ms);
-    print_account(node);
-    return 0;
+    bool is_reboot_asked = false;
+    const int result = live(options, values, cause, is_reboot_asked);
+    return is_reboot_asked && stop_asked == 0 ? start_again(words) : result;
 }

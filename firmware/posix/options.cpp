@@ -49,12 +49,21 @@ std::function<bool(Options&, const std::string&)> real(double Options::* to, dou
 
 const std::vector<Option>& all_options() {
     static const std::vector<Option> known = {
-        {"--id", "ID", "the device's id: its user name and client id at the broker (needed)", text(&Options::device_id)},
+        {"--id", "ID", "the device's id: its user name and client id at the broker (needed, unless the state has it)", text(&Options::device_id)},
         {"--flash", "FILE", "the file that stands for the flash partition; made where there is none (needed)",
          text(&Options::flash_file)},
         {"--flash-kib", "N", "its size, a multiple of 4 (9216: two weeks)", number(&Options::flash_kib, 12, 1U << 20)},
-        {"--host", "HOST", "the broker (127.0.0.1)", text(&Options::host)},
-        {"--port", "PORT", "its port (8883)",
+        {"--state", "FOLDER",
+         "what must survive beside the records: configuration, credentials, counters (without it nothing does)",
+         text(&Options::state_folder)},
+        {"--provision", nullptr, "read lines of JSON from standard input into the state, answer each, and end",
+         [](Options& options, const std::string&) { return options.is_provision = true; }},
+        {"--signals", "FILE", "where lamp and buzzer are written to, a line for each change (-: standard error)",
+         text(&Options::signals_file)},
+        {"--reset-cause", "NAME", "why the machine has started: poweron, software, panic, watchdog, brownout, ota",
+         text(&Options::reset_cause)},
+        {"--host", "HOST", "the broker (the state's, or 127.0.0.1)", text(&Options::host)},
+        {"--port", "PORT", "its port (the state's, or 8883)",
          [](Options& options, const std::string& word) {
              options.port = std::atoi(word.c_str());
              return options.port > 0 && options.port < 65536;
@@ -98,13 +107,17 @@ std::string check(const Options& options) {
     if (options.is_help) {
         return {};
     }
-    if (options.device_id.empty() || options.flash_file.empty()) {
+    const bool has_state = !options.state_folder.empty();
+    if (options.is_provision) {
+        return has_state ? "" : "--provision needs --state";
+    }
+    if ((options.device_id.empty() && !has_state) || options.flash_file.empty()) {
         return "--id and --flash are needed";
     }
     if (options.device_id.size() > 64 || options.device_id.find_first_of("/+#$ ") != std::string::npos) {
         return "--id has at most 64 characters, and none of / + # $ or space";
     }
-    if (options.ca_file.empty() != options.is_plain) {
+    if (options.ca_file.empty() != options.is_plain && !(has_state && !options.is_plain)) {
         return "say --ca FILE for TLS, or --plain for none";
     }
     if (options.cert_file.empty() != options.key_file.empty()) {
@@ -129,6 +142,8 @@ std::string usage() {
     text +=
         "\n"
         "It runs until SIGTERM or SIGINT, says goodbye, and prints its account as one line of JSON.\n"
+        "When the platform has it reboot, it says goodbye and starts this program anew in the same process, with the\n"
+        "same options and --reset-cause software.\n"
         "\n"
         "Examples:\n"
         "  A day's rhythm from 09:00 on, over TLS:\n"
@@ -136,6 +151,10 @@ std::string usage() {
         "      --host broker.example.org --ca ca.pem --from-hour 9\n"
         "  Against a broker on this machine that has neither TLS nor passwords, a sample a second:\n"
         "    carbontrack-node --id dev-001 --flash dev-001.flash --plain --port 1883 --sample-ms 1000 --warm-up-s 0\n"
+        "  Told who it is, as by the serial line of a box; later it needs no more than that:\n"
+        "    echo '{\"provision\":{\"id\":\"dev-001\",\"password\":\"...\",\"host\":\"broker.example.org\"}}' |\n"
+        "      carbontrack-node --state dev-001.state --provision\n"
+        "    carbontrack-node --state dev-001.state --flash dev-001.flash --ca ca.pem\n"
         "  Stopped, it sends what is left before it goes:\n"
         "    carbontrack-node --id dev-001 --flash dev-001.flash --plain --port 1883 --drain-s 30\n";
     return text;

@@ -9,15 +9,19 @@ namespace ct::posix {
 
 struct Options {
     std::string device_id;
-    std::string host = "127.0.0.1";
-    int port = 8883;
+    std::string host;                   // empty: the state's, or this machine
+    int port = 0;                       // 0: the state's, or 8883
     std::string ca_file;
     std::string cert_file;
     std::string key_file;
     std::string password_file;
     std::string flash_file;
     std::string sensors = "ndir20,max31856,sdp8xx,modbus_meter";
+    std::string state_folder;           // empty: nothing is remembered beside the records
+    std::string signals_file;           // empty: nobody looks at lamp and buzzer
+    std::string reset_cause = "poweron";
     bool is_plain = false;
+    bool is_provision = false;
     bool is_help = false;
     std::uint32_t flash_kib = 9216;
     std::uint32_t sample_ms = 5000;

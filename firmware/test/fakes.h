@@ -1,11 +1,15 @@
 // The edges of a node, for tests: a broker's other end that does as it is told, a clock that stands, dice that do not roll.
 #pragma once
 
+#include <algorithm>
 #include <deque>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "ct/hal/key_value.h"
 #include "ct/hal/mqtt.h"
+#include "ct/hal/signals.h"
 #include "ct/hal/system.h"
 #include "support.h"
 
@@ -133,7 +137,74 @@ public:
 
 class FakeMachine final : public hal::Machine {
 public:
+    hal::ResetCause cause = hal::ResetCause::poweron;
+    unsigned reboots = 0;
     hal::MachineHealth health() override { return {-71, 120}; }
+    hal::ResetCause reset_cause() override { return cause; }
+    void reboot() override { ++reboots; }
+};
+
+// Values that survive as NVS has it: each whole, the old one or the new one.
+class FakeValues final : public hal::KeyValue {
+public:
+    std::map<std::string, std::vector<std::uint8_t>> kept;
+    unsigned writes = 0;
+    unsigned cut_at = ~0U;       // the power goes at this write,
+    bool is_done_at_cut = false; // after it or before
+    bool is_off = false;
+    bool refuses = false;
+
+    std::optional<std::size_t> get(const char* name, std::uint8_t* to, std::size_t capacity) override {
+        const auto found = kept.find(name);
+        if (is_off || found == kept.end()) {
+            return std::nullopt;
+        }
+        if (found->second.size() <= capacity) {
+            std::copy(found->second.begin(), found->second.end(), to);
+        }
+        return found->second.size();
+    }
+    bool set(const char* name, Bytes value) override {
+        if (!writes_now()) {
+            return false;
+        }
+        kept[name].assign(value.data, value.data + value.size);
+        return !is_off;
+    }
+    bool erase(const char* name) override {
+        if (!writes_now()) {
+            return false;
+        }
+        kept.erase(name);
+        return !is_off;
+    }
+    void power_on() {
+        is_off = false;
+        cut_at = ~0U;
+    }
+
+private:
+    bool writes_now() {
+        if (is_off || refuses) {
+            return false;
+        }
+        is_off = writes++ == cut_at;
+        return !is_off || is_done_at_cut;
+    }
+};
+
+class FakeSignals final : public hal::Signals {
+public:
+    bool is_lit = false, is_loud = false;
+    unsigned changes = 0;
+    void led(bool is_on) override {
+        is_lit = is_on;
+        ++changes;
+    }
+    void buzzer(bool is_on) override {
+        is_loud = is_on;
+        ++changes;
+    }
 };
 
 class FakeSource final : public hal::FrameSource {

@@ -47,7 +47,9 @@ void print_message_sizes() {
             records.push_back(record_at(number));
         }
         json::Writer out(buffer, sizeof buffer);
-        wire::write_records(out, 0x9F3C21AA, {}, records.data(), count);
+        wire::Site site;
+        site.cfg = 1;  // as in the records, so that they have their rate
+        wire::write_records(out, 0x9F3C21AA, site, records.data(), count);
         const auto size = static_cast<double>(out.written().size());
         std::printf("message of %2zu: %5.0f B, %5.1f B a reading\n", count, size, size / static_cast<double>(count));
     }
@@ -61,12 +63,14 @@ void print_day() {
     test::FakeRandom random;
     test::FakeWall wall;
     test::FakeMachine machine;
+    test::FakeValues values;
+    test::FakeSignals signals;
     const wire::Site site;
     app::Settings settings;
     net::Settings net;
     net.device_id = "dev-001";
     wall.now_ms = 1795433047123;
-    app::Node node(flash, mqtt, random, wall, machine, site, settings, net);
+    app::Node node({flash, values, mqtt, random, wall, machine, signals}, site, settings, net);
     std::vector<test::FakeSource> sources(4);
     std::size_t which = 0;
     for (const char* name : {"ndir20", "max31856", "sdp8xx", "modbus_meter"}) {
@@ -98,6 +102,8 @@ int main() {
     std::printf("RAM, bytes: node %zu, of it session %zu (batch %zu, message %zu), ring %zu, clock %zu, windows %zu\n",
                 sizeof(app::Node), sizeof(net::Session), sizeof(std::array<store::Record, wire::most_records>),
                 wire::largest_message, sizeof(store::Ring), sizeof(net::Clock), 4 * sizeof(signal::Window));
+    std::printf("of it configuration %zu, commands %zu, alarms %zu\n", sizeof(app::ConfigStore), sizeof(app::Commands),
+                sizeof(app::Alarms));
     std::printf("record: %zu B in flash, %zu B in RAM\n", store::slot_size, sizeof(store::Record));
     print_message_sizes();
     print_day();

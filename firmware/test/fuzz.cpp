@@ -8,9 +8,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "ct/app/node.h"
+#include "ct/app/provision.h"
 #include "ct/crc.h"
-#include "ct/net/session.h"
-#include "ct/sensors/driver.h"
 #include "fake_flash.h"
 #include "fakes.h"
 
@@ -222,6 +222,93 @@ void try_session(const Input& input, Dice& dice) {
     }
 }
 
+// --- what the platform and people say
+
+std::string text_of(const Input& input) { return {input.begin(), input.end()}; }
+
+void try_config(const Input& input) {
+    const std::string text = text_of(input);
+    wire::Config config;
+    wire::Problems problems;
+    const bool is_taken = wire::read_config(text, {}, config, problems);
+    must(is_taken == problems.is_empty(), "what is refused has a reason");
+    char buffer[2048];
+    json::Writer out(buffer, sizeof buffer);
+    wire::write_config_answer(out, wire::rev_of(text), 1, problems);
+    must(out.is_whole() && json::parse(out.written()), "an answer is JSON");
+    if (!is_taken) {
+        return;
+    }
+    must(config.rev > 0 && config.rev == wire::rev_of(text), "a configuration has a revision");
+    must(config.readings >= 1 && config.readings <= 15 && config.sample_s * 1000 / config.readings >= 100, "a pace");
+    must(config.limit_count <= wire::Config::most_limits, "no more limits than there is room for");
+    must(emission::duct_area_m2(config.plan) > 0.0F, "a duct is open");
+    must(wire::is_same(config, config), "a configuration is itself");
+}
+
+void try_command(const Input& input) {
+    const auto command = wire::read_command(text_of(input));
+    if (!command || command->kind == wire::Command::Kind::alarm) {
+        return;
+    }
+    must(command->id[7] != '\0' && command->id[16] == '\0', "an id can be answered");
+    char buffer[2048];
+    json::Writer out(buffer, sizeof buffer);
+    wire::write_result(out, command->id.data(), command->name.data(), wire::Outcome::failed, "bad_args", nullptr);
+    must(out.is_whole() && json::parse(out.written()), "a result is JSON");
+}
+
+void try_provision(const Input& input) {
+    static app::Provision::Room room;
+    FakeValues values;
+    char buffer[app::Provision::largest_answer];
+    json::Writer out(buffer, sizeof buffer);
+    app::Provision(values, room).take(text_of(input), out);
+    must(out.is_whole(), "an answer has room");
+    must(out.written().empty() || json::parse(out.written()), "an answer is JSON");
+    const bool is_ok = out.written() == R"({"ok":true})";
+    must(is_ok || values.kept.empty(), "what is refused changes nothing");
+    must(!is_ok || app::Provision::is_complete(values), "what is taken is enough");
+}
+
+// Rubbish in what is kept, and from the platform: the node starts, lives, and does not restart for no reason.
+void try_node(const Input& kept, const Input& input, Dice& dice) {
+    FakeFlash flash(4096, 4);
+    FakeValues values;
+    FakeMqtt mqtt;
+    FakeRandom random;
+    FakeWall wall;
+    FakeMachine machine;
+    FakeSignals signals;
+    static constexpr const char* names[] = {"cfg_1", "cfg_2", "cfg_state", "reboot_id", "crashes"};
+    values.kept[names[dice.below(5)]] = kept;
+    net::Settings net;
+    net.device_id = "dev-001";
+    app::Node node({flash, values, mqtt, random, wall, machine, signals}, {}, {}, net);
+    must(node.begin(0), "empty flash opens");
+    static constexpr const char* channels[] = {"config", "cmd", "fw", "ack", "x"};
+    for (std::uint64_t now_ms = 100; now_ms < 12000; now_ms += 500) {
+        mqtt.say(std::string("ct/v1/dev-001/dn/") + channels[dice.below(5)], text_of(input), dice.below(8) == 0);
+        node.step(now_ms);
+        const auto& config = node.config();
+        must(config.readings >= 1 && config.sample_s >= 1 && config.limit_count <= 6, "what is in force can be");
+        for (const Sent& sent : mqtt.sent) {
+            must(json::parse(sent.body).has_value(), "what is said is JSON");
+        }
+        mqtt.sent.clear();
+    }
+    must(machine.reboots <= 1, "no more than one restart");
+}
+
+std::vector<Input> golden_field(const char* file, const char* field) {
+    std::vector<Input> found;
+    const Golden golden(file);
+    for (json::Value::Walk walk(golden.root()); walk.next();) {
+        found.push_back(bytes_of(text(walk.value(), field)));
+    }
+    return found;
+}
+
 std::vector<Input> golden_frames() {
     std::vector<Input> found;
     for (const char* name : {"max31855", "max31856", "max6675", "mhz19", "modbus_meter", "ndir20", "pulse_anemometer",
@@ -259,6 +346,12 @@ int main(int count, char** words) {
     }
     const auto frames = golden_frames();
     const auto texts = golden_texts();
+    const auto configs = golden_field("config.json", "body");
+    const auto commands = golden_field("commands.json", "body");
+    const auto lines = golden_field("provision.json", "line");
+    const auto any_of = [&dice](const std::vector<Input>& inputs) {
+        return mutated(inputs[dice.below(inputs.size())], dice);
+    };
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
     unsigned long long inputs = 0;
     while (std::chrono::steady_clock::now() < end) {
@@ -268,11 +361,15 @@ int main(int count, char** words) {
             try_frames(frame);
             try_json(words_of);
             try_slot(frame, dice);
-            inputs += 3;
+            try_config(any_of(configs));
+            try_command(any_of(commands));
+            try_provision(any_of(lines));
+            inputs += 6;
         }
+        try_node(any_of(configs), dice.below(2) == 0 ? any_of(configs) : any_of(commands), dice);
         try_ring(dice);
         try_session(mutated(texts[dice.below(2)], dice), dice);
-        inputs += 2;
+        inputs += 3;
     }
     std::printf("%llu inputs, nothing found\n", inputs);
     return 0;

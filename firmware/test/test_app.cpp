@@ -57,18 +57,21 @@ struct World {
     FakeRandom random;
     FakeWall wall;
     FakeMachine machine;
+    FakeValues values;
+    FakeSignals signals;
     wire::Site site;
     app::Settings settings;
     std::uint64_t now_ms = 0;
     std::deque<FakeSource> sources;
     std::optional<app::Node> node;
 
+    app::Edges edges() { return {flash, values, mqtt, random, wall, machine, signals}; }
     void start() {
         settings.warm_up_ms = 0;
         site.pressure_kpa = 79.5F;
         net::Settings net;
         net.device_id = "dev-001";
-        node.emplace(flash, mqtt, random, wall, machine, site, settings, net);
+        node.emplace(edges(), site, settings, net);
         sources.clear();
         for (const char* name : names_) {
             sensors::Driver driver;
@@ -206,8 +209,7 @@ TEST_CASE("the first minutes are marked as warm-up") {
     world.flash = FakeFlash(4096, 40);
     net::Settings net;
     net.device_id = "dev-001";
-    world.node.emplace(world.flash, world.mqtt, world.random, world.wall, world.machine, world.site, world.settings,
-                       net);
+    world.node.emplace(world.edges(), world.site, world.settings, net);
     REQUIRE(world.node->begin(0));
     world.now_ms = 0;
     world.pass(170000);
@@ -266,8 +268,7 @@ TEST_CASE("before it knows the time it counts from its boot; then an anchor says
     world.flash = FakeFlash(4096, 40);
     net::Settings net;
     net.device_id = "dev-001";
-    world.node.emplace(world.flash, world.mqtt, world.random, world.wall, world.machine, world.site, world.settings,
-                       net);
+    world.node.emplace(world.edges(), world.site, world.settings, net);
     REQUIRE(world.node->begin(0));
     world.now_ms = 0;
     world.pass(20000);

@@ -4,9 +4,7 @@
 #include <map>
 #include <set>
 
-#include "ct/net/session.h"
-#include "fake_flash.h"
-#include "fakes.h"
+#include "node_world.h"
 
 using namespace ct;
 using namespace ct::test;
@@ -247,6 +245,184 @@ private:
     bool are_things_failing_ = true;
 };
 
+// A whole node that is configured and told what to do, while it crashes and everything around it fails.
+class Estate : public NodeWorld {
+public:
+    explicit Estate(std::uint64_t seed) : dice_{seed} {
+        flash = FakeFlash(4096, 80);
+        REQUIRE(start());
+    }
+
+    void live(std::uint64_t seconds) {
+        for (std::uint64_t second = 0; second < seconds; ++second) {
+            fail_now_and_then();
+            want_something();
+            pass_a_second();
+        }
+    }
+
+    // Nothing fails any more; whether in the end everything is as the platform wants it.
+    bool settle() {
+        are_things_failing_ = false;
+        mqtt.accepts = mqtt.acknowledges = true;
+        want_rev();
+        for (unsigned second = 0; second < 6 * 3600; ++second) {
+            pass_a_second();
+            if (node->cfg() == wanted_ && open_.empty() && node->session().is_running() &&
+                node->ring().unreceipted() <= 2) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    Platform platform;
+    unsigned boots = 0, crashes = 0, cuts = 0, refused = 0, reboots = 0, reboots_asked = 0, safe_modes = 0;
+    std::map<std::string, std::string> commands;  // id to the newest state
+    std::set<std::uint16_t> reverted;
+    std::uint16_t wanted() const { return wanted_; }
+    // Each revision has a sample time of its own, so that one sees what a record was measured with.
+    static unsigned sample_s_of(unsigned rev) { return 2 + rev % 7; }
+
+private:
+    void fail_now_and_then() {
+        random.value = dice_.below(1U << 20);
+        if (dice_.once_in(700)) {
+            mqtt.cut();
+        }
+        if (dice_.once_in(mqtt.accepts ? 2500 : 200)) {
+            mqtt.accepts = !mqtt.accepts;
+            mqtt.cut();
+        }
+        if (dice_.once_in(mqtt.acknowledges ? 2000 : 40)) {
+            mqtt.acknowledges = !mqtt.acknowledges;
+        }
+        if (dice_.once_in(1500)) {
+            flash.cut_at(flash.operations() + dice_.below(40), FakeFlash::tears[dice_.below(5)]);
+        }
+        if (dice_.once_in(400)) {
+            values.cut_at = values.writes + dice_.below(3);
+            values.is_done_at_cut = dice_.once_in(2);
+        }
+        if (dice_.once_in(++since_wish_s_ < 12 ? 60 : 1500)) {  // often with what is new
+            ++crashes;
+            begin_again(dice_.once_in(2) ? hal::ResetCause::panic : hal::ResetCause::watchdog);
+        }
+    }
+
+    void want_something() {
+        if (dice_.once_in(300)) {
+            want_rev();
+        }
+        if (dice_.once_in(400)) {
+            char id[9];
+            wire::write_sid(id, ++serial_);
+            const std::string name = dice_.once_in(3) ? "reboot" : "ping";
+            const std::string body =
+                R"({"v":1,"id":")" + std::string(id) + R"(","cmd":")" + name + R"(","args":{}})";
+            reboots_asked += name == "reboot" ? 1U : 0U;
+            open_[id] = body;
+            mqtt.say("ct/v1/dev-001/dn/cmd", body);
+        }
+    }
+
+    void want_rev() {
+        ++wanted_;
+        since_wish_s_ = 0;
+        say_config();
+    }
+
+    void say_config() {
+        mqtt.say("ct/v1/dev-001/dn/config", R"({"v":1,"rev":)" + std::to_string(wanted_) + R"(,"sample_s":)" +
+                                                std::to_string(sample_s_of(wanted_)) + R"(,"readings":2,"warm_up_s":0})");
+    }
+
+    void pass_a_second() {
+        pass(1000, 500);
+        if (flash.is_off() || values.is_off) {
+            ++cuts;
+            begin_again(hal::ResetCause::poweron);  // and nothing that the fake node said without power is heard
+            return;
+        }
+        bool is_due = false;
+        const auto sent = mqtt.sent;
+        mqtt.sent.clear();
+        for (const Sent& message : sent) {
+            if (message.is_on("up/config")) {
+                take_config_answer(message);
+            } else if (message.is_on("up/res")) {
+                take_result(message);
+            } else if (!(are_things_failing_ && dice_.once_in(40))) {  // else it was never seen, in spite of its PUBACK
+                platform.take(message);
+                is_due = true;
+                if (message.is_on("up/state") && message.json().member("online")->boolean() == true) {
+                    answer_birth(message);
+                }
+            }
+        }
+        if (is_due && platform.watermark() > 0 && !(are_things_failing_ && dice_.once_in(5))) {
+            char sid[9];
+            wire::write_sid(sid, node->ring().sid());
+            mqtt.receipt(sid, static_cast<std::uint64_t>(platform.watermark()));
+        }
+        if (machine.reboots > 0) {
+            ++reboots;
+            begin_again(hal::ResetCause::software);
+        }
+    }
+
+    void begin_again(hal::ResetCause cause) {
+        flash.power_on();
+        values.power_on();
+        const bool accepts = mqtt.accepts;
+        REQUIRE(start(cause));
+        mqtt.accepts = accepts;
+        ++boots;
+        safe_modes += node->is_safe_mode() ? 1U : 0U;
+    }
+
+    void answer_birth(const Sent& birth) {
+        const auto cfg = birth.number("cfg");
+        CHECK(cfg <= wanted_);
+        if (cfg != wanted_ && reverted.count(wanted_) == 0 && wanted_ > 0) {
+            say_config();
+        }
+        for (const auto& [id, body] : open_) {
+            mqtt.say("ct/v1/dev-001/dn/cmd", body);
+        }
+    }
+
+    void take_config_answer(const Sent& answer) {
+        const auto rev = static_cast<std::uint16_t>(answer.number("rev"));
+        if (answer.json().member("ok")->boolean() == false) {
+            ++refused;
+            CHECK_MESSAGE(answer.body.find("reverted") != std::string::npos, answer.body);
+            reverted.insert(rev);
+        } else {
+            CHECK(answer.number("active") >= rev);
+        }
+    }
+
+    void take_result(const Sent& result) {
+        const std::string id = text(result.json(), "id");
+        const std::string state = text(result.json(), "st");
+        const bool is_busy = result.body.find("busy") != std::string::npos;  // with another reboot
+        CHECK_MESSAGE((state == "done" || state == "accepted" || is_busy), result.body);
+        CHECK_MESSAGE(!(commands[id] == "done" && state == "accepted"), "what is done is not begun again");
+        commands[id] = state;
+        if (state != "accepted") {
+            open_.erase(id);
+        }
+    }
+
+    Dice dice_;
+    bool are_things_failing_ = true;
+    std::uint16_t wanted_ = 0;
+    unsigned since_wish_s_ = 1000;
+    std::uint32_t serial_ = 0x10000000;
+    std::map<std::string, std::string> open_;
+};
+
 constexpr std::uint64_t half_a_day_ms = 12ULL * 3600 * 1000;
 
 }  // namespace
@@ -289,6 +465,28 @@ TEST_CASE("where it is far too small, every number is stored or declared lost, a
         CHECK(world.platform.stored.size() > world.kept.size() / 2);
     }
     CHECK(lost > 1000);
+}
+
+TEST_CASE("configured, told to reboot, crashing and cut off, a node works in the end as the platform wants it") {
+    unsigned refused = 0, cuts = 0, reboots = 0;
+    for (std::uint64_t seed = 21; seed <= 24; ++seed) {
+        CAPTURE(seed);
+        Estate estate(seed);
+        estate.live(12 * 3600);
+        REQUIRE(estate.settle());
+        CHECK(estate.platform.lost.empty());
+        CHECK(estate.node->config().sample_s == Estate::sample_s_of(estate.wanted()));
+        if (estate.safe_modes == 0) {
+            CHECK_MESSAGE(estate.reboots <= estate.reboots_asked, "no reboot is done twice");
+        }
+        CHECK(estate.crashes > 20);
+        refused += estate.refused;
+        cuts += estate.cuts;
+        reboots += estate.reboots;
+    }
+    CHECK(refused > 4);
+    CHECK(cuts > 40);
+    CHECK(reboots > 40);
 }
 
 TEST_SUITE_END();

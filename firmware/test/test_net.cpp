@@ -15,6 +15,22 @@ namespace {
 
 constexpr std::uint64_t utc_ms = 1795433047123;
 
+// Who listens, and writes down what it hears.
+class Ear final : public net::Listener {
+public:
+    std::vector<std::string> heard;
+    std::vector<int> landed;
+    unsigned births = 0, losses = 0, receipts = 0;
+
+    void take(std::string_view channel, std::string_view payload, std::uint64_t) override {
+        heard.push_back(std::string(channel) + " " + std::string(payload));
+    }
+    void went_online(std::uint64_t) override { ++births; }
+    void went_offline(std::uint64_t) override { ++losses; }
+    void was_receipted(std::uint64_t) override { ++receipts; }
+    void has_landed(int said, std::uint64_t) override { landed.push_back(said); }
+};
+
 // A node's store and session, with everything around them in the test's hands.
 struct World {
     explicit World(std::uint32_t sectors = 40) : flash(512, sectors) { start(); }
@@ -27,6 +43,7 @@ struct World {
     std::optional<store::Ring> ring;
     std::optional<net::Clock> clock;
     std::optional<net::Session> session;
+    Ear ear;
 
     // As after the power has come back: only the flash is as it was.
     void start() {
@@ -39,6 +56,7 @@ struct World {
         net::Settings settings;
         settings.device_id = "dev-001";
         session.emplace(*ring, mqtt, random, *clock, site, settings);
+        session->set_listener(&ear);
         session->begin(now_ms);
     }
     void add(unsigned count) {
@@ -77,7 +95,7 @@ TEST_CASE("it subscribes to its receipts before it says its birth, and the birth
     World world;
     world.add(3);
     world.pass(500);
-    CHECK(world.mqtt.subscriptions == std::vector<std::string>{"ct/v1/dev-001/dn/ack"});
+    CHECK(world.mqtt.subscriptions == std::vector<std::string>{"ct/v1/dev-001/dn/#"});
     REQUIRE_FALSE(world.mqtt.sent.empty());
     const Sent& birth = world.mqtt.sent.front();
     CHECK(birth.topic == "ct/v1/dev-001/up/state");
@@ -85,6 +103,8 @@ TEST_CASE("it subscribes to its receipts before it says its birth, and the birth
     CHECK(birth.json().member("online")->boolean() == true);
     CHECK(birth.number("first") == 1);
     CHECK(birth.number("next") == 4);
+    CHECK(birth.number("cfg") == 0);
+    CHECK(birth.body.find(R"("mode":"run","rst":"poweron")") != std::string::npos);
     CHECK(birth.number("conn") == json::parse(world.mqtt.will)->member("conn")->integer());
 }
 
@@ -348,6 +368,45 @@ TEST_CASE("the time of a receipt is better than none, and an anchor records it")
     store::Record record;
     REQUIRE(world.ring->newest_of(5, record));
     CHECK(std::get<store::Anchor>(record.content).utc_ms == 1795433047456);
+}
+
+TEST_CASE("what the platform says beside receipts is handed on, unless the broker had kept it or it is another's") {
+    World world;
+    world.pass(500);
+    CHECK(world.ear.births == 1);
+    world.mqtt.say("ct/v1/dev-001/dn/cmd", "a");
+    world.mqtt.say("ct/v1/dev-001/dn/config", "b", true);
+    world.mqtt.say("ct/v1/dev-002/dn/cmd", "c");
+    world.mqtt.say("ct/v1/dev-001/dn/", "d");
+    world.mqtt.say("ct/v1/dev-001/dn/fw", "e");
+    world.pass(100);
+    CHECK(world.ear.heard == std::vector<std::string>{"cmd a", "fw e"});
+    CHECK(world.session->counts().refused_receipts == 3);
+    world.add(1);
+    world.pass(100);
+    world.receipt(1);
+    CHECK(world.ear.receipts == 1);
+}
+
+TEST_CASE("what is said beside records lands when the broker has it; more than four at a time wait with who says it") {
+    World world;
+    CHECK_MESSAGE(world.session->say("res", "x", 0) == 0, "nobody is there");
+    world.pass(500);
+    world.mqtt.acknowledges = false;
+    std::vector<int> said;
+    for (unsigned number = 0; number < 5; ++number) {
+        said.push_back(world.session->say("res", "{}", world.now_ms));
+    }
+    CHECK(said[3] != 0);
+    CHECK(said[4] == 0);
+    CHECK(world.mqtt.sent.back().topic == "ct/v1/dev-001/up/res");
+    CHECK_FALSE(world.mqtt.sent.back().is_retained);
+    world.mqtt.acknowledge(said[1]);
+    world.pass(100);
+    CHECK(world.ear.landed == std::vector<int>{said[1]});
+    CHECK(world.session->say("config", "{}", world.now_ms) != 0);
+    world.pass(61000);
+    CHECK_MESSAGE(world.ear.losses == 1, "without PUBACK the connection counts as dead");
 }
 
 TEST_CASE("it says goodbye before it goes, and waits for that to arrive") {

@@ -7,6 +7,7 @@
 #include "boiler_day.h"
 #include "ct/store/ring.h"
 #include "file_flash.h"
+#include "file_values.h"
 #include "options.h"
 #include "support.h"
 
@@ -16,11 +17,11 @@ TEST_SUITE_BEGIN("posix");
 
 namespace {
 
-// A file that is not there yet and goes with the test.
+// A file, or a folder, that is not there yet and goes with the test.
 struct File {
     std::string path = (std::filesystem::temp_directory_path() / ("ct_flash_" + std::to_string(std::rand()))).string();
     File() { std::filesystem::remove(path); }
-    ~File() { std::filesystem::remove(path); }
+    ~File() { std::filesystem::remove_all(path); }
 };
 
 }  // namespace
@@ -74,6 +75,51 @@ TEST_CASE("file flash keeps to the rules of flash: writing clears bits, erasing 
     CHECK_FALSE(flash.write(3 * 4096, {first, 1}));
 }
 
+TEST_CASE("values are files in a folder: each is whole, and there when it is opened again") {
+    const File folder;
+    const std::uint8_t first[] = {1, 2, 3};
+    std::array<std::uint8_t, 8> found = {};
+    {
+        posix::FileValues values(folder.path);
+        REQUIRE(values.problem().empty());
+        CHECK_FALSE(values.get("id", found.data(), found.size()));
+        CHECK(values.erase("id"));
+        CHECK(values.set("id", {first, 3}));
+        CHECK(values.set("port", {first, 0}));
+    }
+    posix::FileValues values(folder.path);
+    CHECK(values.get("id", found.data(), found.size()) == std::size_t{3});
+    CHECK(found[2] == 3);
+    CHECK(values.get("id", found.data(), 2) == std::size_t{3});
+    CHECK(values.get("port", found.data(), found.size()) == std::size_t{0});
+    CHECK(values.text("id") == std::string("\1\2\3"));
+    CHECK(values.file_of("id") == folder.path + "/id");
+    CHECK(values.file_of("ca").empty());
+    CHECK_FALSE_MESSAGE(values.set("a_name_that_is_too_long", {first, 3}), "a chip would not take it either");
+    const std::vector<std::uint8_t> large(hal::KeyValue::largest_value + 1);
+    CHECK_FALSE(values.set("ca", {large.data(), large.size()}));
+    CHECK(values.set("ca", {large.data(), large.size() - 1}));
+    CHECK(values.erase("id"));
+    CHECK_FALSE(values.get("id", found.data(), found.size()));
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path)) {
+        CHECK(entry.path().extension() != ".new");
+        CHECK((entry.status().permissions() & std::filesystem::perms::others_read) == std::filesystem::perms::none);
+    }
+}
+
+TEST_CASE("without a folder no value is kept, and that is no secret") {
+    posix::FileValues values("");
+    const std::uint8_t byte = 1;
+    std::uint8_t found = 0;
+    CHECK(values.problem().empty());
+    CHECK_FALSE(values.set("id", {&byte, 1}));
+    CHECK_FALSE(values.get("id", &found, 1));
+    CHECK(values.text("id").empty());
+    const File file;
+    std::fclose(std::fopen(file.path.c_str(), "w"));
+    CHECK(posix::FileValues(file.path).problem().find("not a folder") != std::string::npos);
+}
+
 TEST_CASE("every scripted sensor sends frames that its decoder reads back as the gas that the script shows") {
     for (const char* name :
          {"ndir20", "mhz19", "max31855", "max31856", "max6675", "sdp8xx", "pulse_anemometer", "modbus_meter"}) {
@@ -113,11 +159,14 @@ TEST_CASE("the command line is read, and what is wrong with it is named") {
     for (const std::vector<std::string>& wrong :
          {std::vector<std::string>{"--sample-ms"}, {"--sample-ms", "-5"}, {"--sample-ms", "5x"}, {"--altitude-m", "nan"},
           {"--id", "a b", "--flash", "f", "--plain"}, {"--id", "a", "--flash", "f", "--plain", "--ca", "x"},
-          {"--id", "a", "--flash", "f", "--plain", "--cert", "x"},
+          {"--id", "a", "--flash", "f", "--plain", "--cert", "x"}, {"--provision"}, {"--state", "s", "--plain"},
           {"--id", "a", "--flash", "f", "--plain", "--flash-kib", "13"}}) {
         posix::Options read;
         CHECK_FALSE(posix::read_options(wrong, read).empty());
     }
+    posix::Options provisioned;
+    CHECK(posix::read_options({"--state", "s", "--flash", "f"}, provisioned).empty());
+    CHECK(posix::read_options({"--state", "s", "--provision"}, provisioned).empty());
     posix::Options help;
     CHECK(posix::read_options({"--help"}, help).empty());
     CHECK(help.is_help);

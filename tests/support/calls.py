@@ -135,6 +135,8 @@ CALLS: Mapping[str, Call] = {
     "POST /reports/{id}/approve": Call(form={}),
     "POST /reports/{id}/return": Call(form={"comment": "look at May again"}),
     "POST /reports/{id}/withdraw": Call(form={}),
+    "POST /reports/{id}/compare": Call(form={}, unaudited="nothing is kept"),
+    "POST /reports/{id}/anew": Call(form={}, unaudited="it is noted when the report is made"),
     "POST /reports/{id}/correct": Call(form={"reason": "a meter was read wrong"}, unaudited="as above"),
     "POST /reports/{id}/links": Call(form={"format": "json", "days": "7", "note": "the buyer's auditor"}),
     "POST /reports/links/{id}/revoke": Call(form={}),
@@ -332,6 +334,7 @@ CALLS: Mapping[str, Call] = {
     ),
     "DELETE /api/reports/jobs/{job}/": Call(unaudited="nothing of it is kept"),
     "POST /api/reports/{id}/steps/": Call(json={"step": "prepare"}),
+    "POST /api/reports/{id}/changes/": Call(unaudited="nothing is kept"),
     "GET /api/reports/{id}/file/": Call(query={"format": "json"}),
     "GET /reports/{id}/file": Call(query={"format": "json"}),
     "POST /api/compliance/": Call(

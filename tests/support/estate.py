@@ -43,7 +43,8 @@ from carbontrack.model import (
 )
 from carbontrack.passwords import RESET, code_hash, new_token, token_hash
 from carbontrack.plugins import Limits, PluginHost
-from carbontrack.report_desk import Job, Order, ReportDesk
+from carbontrack.report_desk import Order, ReportDesk
+from carbontrack.report_desk import Work as Gathering
 from carbontrack.store import Entry, Store, Work
 from carbontrack.web.attempts import Attempts
 from carbontrack.web.auth import API_TOKEN
@@ -200,11 +201,11 @@ def render_at_once(patch: pytest.MonkeyPatch) -> None:
             return host.contributions.compliance_formats[name].render(report)
         return host.contributions.report_formats[name].render(report)
 
-    async def made(desk: ReportDesk, job: Job, order: Order) -> None:
+    async def done(desk: ReportDesk, work: Gathering, what: Callable[[], Awaitable[None]]) -> None:
         await asyncio.Event().wait()
 
     patch.setattr(PluginHost, "render", render)
-    patch.setattr(ReportDesk, "_make", made)
+    patch.setattr(ReportDesk, "_do", done)
 
 
 async def _side(portal: Portal, word: str, number: float) -> Side:
@@ -349,13 +350,13 @@ async def report(estate: Estate, side: Side, caller: Caller) -> str:
     results = Table("results", "Results", tuple(Column(name, "") for name in names), (row,))
     stacks = Table(
         "results_by_stack",
-        "",
+        "CO2 by chimney",
         tuple(Column(name, "") for name in ("factory", "stack", "co2", "measured")),
         ((side.factory.slug, side.stack.name, side.number, side.number),),
     )
     quality = Table(
         "data_quality",
-        "",
+        "Data quality",
         tuple(Column(name, "") for name in ("factory", "stack", "substituted", "availability")),
         ((side.factory.slug, side.stack.name, 3, 0.9),),
     )

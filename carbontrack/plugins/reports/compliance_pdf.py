@@ -48,11 +48,24 @@ OPTIONAL = frozenset(
     {
         ("biomass", "density"),
         ("biomass", "evidence"),
+        ("biomass", "harvested"),
+        ("biomass", "permit"),
+        ("biomass", "plot"),
+        ("biomass", "species"),
+        ("biomass", "supplier"),
+        ("calibrations", "note"),
+        ("comparison", "baseline"),
+        ("comparison", "baseline_from"),
+        ("comparison", "change"),
+        ("comparison", "median"),
         ("data_quality", "runtime"),
         ("emission_points", "note"),
         ("factors", "until"),
+        ("identity", "legal_entity"),
         ("identity", "pressure"),
+        ("identity", "un_locode"),
         ("results", "remarks"),
+        ("source_streams", "tier"),
     }
 )
 """Columns that are left out where no row has anything in them."""

@@ -43,6 +43,9 @@ async def registry_changed(services: Services) -> None:
     await services.fleet.sync(await services.store.sites())
 
 
+LOCODE = "^([A-Z]{2}[A-Z2-9]{3})?$"
+"""UN/LOCODE: the country by ISO 3166-1, and three signs for the place. Empty where there is none."""
+
 # --- factories
 
 
@@ -62,6 +65,10 @@ class FactoryOut(Output):
     pressure_kpa: float
     """Mean absolute air pressure: as entered, else by ISO 2533 from the altitude."""
     is_active: bool
+    legal_entity: str
+    """The company that reports name."""
+    un_locode: str
+    """The place by the UN's code for trade and transport locations."""
 
     @classmethod
     def of(cls, factory: Factory) -> FactoryOut:
@@ -115,6 +122,10 @@ class NewFactory(Input):
     """Height above sea level."""
     pressure_kpa: float | None = Field(None, ge=50, le=110)
     """Mean absolute air pressure; without it, by ISO 2533 from the altitude."""
+    legal_entity: str = Field("", max_length=200, examples=["Kangaita Tea Factory Company Limited"])
+    """The company that reports name."""
+    un_locode: str = Field("", pattern=LOCODE, examples=["KENYI"])
+    """The place by the UN's code for trade and transport locations."""
 
 
 @operation(Tag.REGISTRY, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201)
@@ -140,12 +151,16 @@ class FactoryChange(Input):
     altitude_m: float | None = Field(None, ge=-400, le=5000, examples=[2036])
     pressure_kpa: float | None = Field(None, ge=50, le=110)
     """Null: from the altitude."""
+    legal_entity: str | None = Field(None, max_length=200)
+    """The company that reports name."""
+    un_locode: str | None = Field(None, pattern=LOCODE)
+    """The place by the UN's code for trade and transport locations."""
     is_active: bool | None = None
     """False: it is on the leaderboard and in the programme's figures no more. Its readings are taken all the same."""
 
     @model_validator(mode="after")
     def _has_what_must_be(self) -> FactoryChange:
-        for name in ("name", "county", "region", "altitude_m", "is_active"):
+        for name in ("name", "county", "region", "altitude_m", "is_active", "legal_entity", "un_locode"):
             if name in self.model_fields_set and getattr(self, name) is None:
                 raise ValueError(gettext("%(name)s cannot be null: leave it out to keep it", name=name))
         return self

@@ -9,14 +9,23 @@ from aiohttp import web
 from pydantic import Field
 
 from carbontrack.compliance import ReportStatus, Severity
+from carbontrack.compliance_changes import ChangeKind
 from carbontrack.model import Scope
 from carbontrack.plugins import RenderError
-from carbontrack.report_desk import Job, JobState, Order, TooManyReports, group_name
+from carbontrack.report_desk import Comparison, Job, JobState, Order, TooManyReports, group_name
 from carbontrack.store import KeptReport
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, USER, WRITERS, origin
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.report_access import STEP_ROLES, StepName, job_for, own_factory, report_for, report_response
+from carbontrack.web.report_access import (
+    STEP_ROLES,
+    StepName,
+    factories_of,
+    job_for,
+    own_factory,
+    report_for,
+    report_response,
+)
 from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, id_before, path_id, write_cursor, zoned
 from carbontrack.web.services import SERVICES
 
@@ -38,6 +47,8 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/reports/{id:\\d{1,9}}/", one_report)
     app.router.add_post("/api/reports/{id:\\d{1,9}}/steps/", step)
     app.router.add_get("/api/reports/{id:\\d{1,9}}/file/", file)
+    app.router.add_get("/api/reports/{id:\\d{1,9}}/changes/", compared)
+    app.router.add_post("/api/reports/{id:\\d{1,9}}/changes/", compare)
 
 
 class ReportOut(Output):
@@ -232,3 +243,87 @@ async def file(request: web.Request, query: FileQuery) -> web.StreamResponse:
         return await report_response(request, await report_for(request, path_id(request)), query.format)
     except RenderError as error:
         raise Problem(502, f"The format {query.format} failed: {error}") from None
+
+
+class LineOut(Output):
+    """One value that differs, or one row that came or went."""
+
+    table: str
+    """The table's title."""
+    factory: str
+    """Its short name; empty where a table is of none."""
+    row: str
+    """What names the row."""
+    kind: ChangeKind
+    column: str
+    """The column's title; empty for a row that came or went."""
+    unit: str
+    then: str | int | float | bool | None
+    """In the report as it was kept; null is not known."""
+    now: str | int | float | bool | None
+    """As it would be reported now; null is not known."""
+
+
+class ChangesOut(Output):
+    """How a report compares with what the data say now."""
+
+    state: JobState | None
+    """Null: nobody has compared it since yesterday."""
+    done: int
+    """So many of the factories are gathered."""
+    total: int
+    """So many factories there are."""
+    error: str
+    """Why it failed; empty if it did not."""
+    compared_at: datetime | None
+    is_same: bool | None
+    """Nothing differs, not even a version or a check. Null until it is compared."""
+    figures_differ: bool | None
+    """Other figures would be reported now: a draft is to be made anew, a final report to be corrected."""
+    counts: dict[str, int]
+    """By the title of each table that differs: how many values and rows."""
+    lines: list[LineOut]
+    """Some of them, 20 at most and 4 of each table."""
+    checks_new: list[str]
+    """What checks say now and did not then."""
+    checks_gone: list[str]
+    """What checks said then and do not now."""
+    versions: dict[str, tuple[str, str]]
+    """Of software, formulas and factors, where they differ: then and now."""
+
+    @classmethod
+    def of(cls, kept: KeptReport, found: Comparison | None) -> ChangesOut:
+        seen = found.changes if found else None
+        return cls(
+            state=found.state if found else None,
+            done=found.done if found else 0,
+            total=len(kept.factory_ids),
+            error=found.error if found else "",
+            compared_at=found.compared_at if found else None,
+            is_same=seen.is_same if seen else None,
+            figures_differ=seen.figures_differ if seen else None,
+            counts=dict(seen.counts) if seen else {},
+            lines=[LineOut(**{name: getattr(it, name) for name in LineOut.model_fields}) for it in seen.lines]
+            if seen
+            else [],
+            checks_new=list(seen.checks_new) if seen else [],
+            checks_gone=list(seen.checks_gone) if seen else [],
+            versions={name: (then, now) for name, then, now in seen.versions} if seen else {},
+        )
+
+
+@operation(Tag.REPORTS, EVERYBODY)
+async def compared(request: web.Request) -> ChangesOut:
+    """How a report compares with what the data say now, as far as that was asked for."""
+    kept = await report_for(request, path_id(request))
+    return ChangesOut.of(kept, request.app[SERVICES].desk.comparison(kept.id))
+
+
+@operation(Tag.REPORTS, EVERYBODY, scope=Scope.REPORTS, status=202, problems=(404, 503))
+async def compare(request: web.Request) -> ChangesOut:
+    """Begin to compare a report with what the data say now. Nothing is kept of it beyond a day."""
+    services, kept = request.app[SERVICES], await report_for(request, path_id(request))
+    try:
+        return ChangesOut.of(kept, services.desk.compare(kept, await factories_of(services, kept)))
+    except TooManyReports as error:
+        raise Problem(503, str(error)) from None

@@ -164,6 +164,7 @@ function draftName(form) {
   return `carbontrack-draft:${user}:${factory}:${form.dataset.entry}`;
 }
 
+const ORIGIN = ["wood_origin", "supplier", "species", "plot", "harvested_on", "permit"];
 const TYPED = ["amount", "evidence", "green_leaf_kg", "made_tea_kg"];
 
 function saveDraft(form) {
@@ -282,6 +283,7 @@ function bodyOf(form) {
   if (body.energy_type === "firewood") {
     give("moisture", typedNumber(value(form, "moisture")) / 100);
     body.sustainability = value(form, "sustainability");
+    for (const name of ORIGIN) if (value(form, name)) body[name] = value(form, name);
     if (body.unit === "m3_stacked") give("stack_density_kg_per_m3", typedNumber(value(form, "stack_density_kg_per_m3")));
   }
   return body;

@@ -25,19 +25,47 @@ std::uint32_t rounded(double total, double steps_per_unit, std::uint32_t none) {
     return std::isnan(steps) || steps >= static_cast<double>(none) ? none : static_cast<std::uint32_t>(steps + 0.5);
 }
 
+constexpr std::uint64_t calibration_ms = 120ULL * 1000;   // until a head is itself again
+constexpr std::uint64_t answer_ms = 5000;                 // how long a restart waits for the answer to arrive
+constexpr std::uint32_t longest_window_ms = 60000;        // new settings wait for the end of no longer one
+constexpr Flags bad_velocity = flag::velocity_fault | flag::pressure_difference_negative | flag::velocity_implausible;
+
+// What a configuration leaves out.
+wire::Config defaults_of(const wire::Site& site) {
+    wire::Config config;
+    config.plan = site.plan;
+    config.pressure_kpa = site.pressure_kpa;
+    return config;
+}
+
+// What the machine knows better than whoever sets it up.
+net::Settings with_cause(net::Settings settings, hal::Machine& machine) {
+    settings.reset_cause = wire::name_of(machine.reset_cause());
+    return settings;
+}
+
 std::uint16_t at_most_16(std::uint32_t value) { return static_cast<std::uint16_t>(value < 0xFFFF ? value : 0xFFFF); }
 
 }  // namespace
 
-Node::Node(hal::Flash& flash, hal::Mqtt& mqtt, hal::Random& random, hal::WallClock& wall, hal::Machine& machine,
-           const wire::Site& site, const Settings& settings, const net::Settings& net)
-    : wall_(wall),
-      machine_(machine),
+Node::Node(const Edges& edges, const wire::Site& site, const Settings& settings, const net::Settings& net)
+    : wall_(edges.wall),
+      machine_(edges.machine),
+      built_in_site_(site),
+      built_in_(settings),
+      firmware_(net.firmware),
       site_(site),
       settings_(settings),
-      random_(random),
-      ring_(flash),
-      session_(ring_, mqtt, random, clock_, site, net) {}
+      random_(edges.random),
+      ring_(edges.flash),
+      session_(ring_, edges.mqtt, edges.random, clock_, site_, with_cause(net, edges.machine)),
+      guard_(edges.values),
+      config_(edges.values, defaults_of(site)),
+      commands_(edges.values, *this),
+      alarms_(*this),
+      panel_(edges.signals) {
+    session_.set_listener(this);
+}
 
 bool Node::add_sensor(const Sensor& sensor) {
     if (sensor_count_ == most_sensors) {
@@ -49,9 +77,15 @@ bool Node::add_sensor(const Sensor& sensor) {
 }
 
 bool Node::begin(std::uint64_t now_ms) {
+    const hal::ResetCause cause = machine_.reset_cause();
+    guard_.begin(cause);
+    config_.open(cause, session_.room());
+    commands_.open();
     if (!ring_.open(random_.next())) {
         return false;
     }
+    work_with(config_.in_force(), now_ms);
+    session_.set_mode(is_safe_mode() ? "safe" : "run");
     store::Record record;
     if (ring_.newest_of(meter_kind, record)) {
         const auto& meter = *std::get_if<store::Meter>(&record.content);
@@ -79,12 +113,209 @@ bool Node::has(sensors::Channel channel) const {
     return false;
 }
 
+// --- the platform
+
+void Node::talk(std::uint64_t now_ms) {
+    session_.step(now_ms);
+    config_.step(session_, now_ms);
+    commands_.step(session_, now_ms);
+    if (restart_by_ms_ != 0 && (config_.is_answered() || now_ms >= restart_by_ms_)) {
+        restart(now_ms, "config");
+    }
+    if (is_restarting_ && session_.has_left() && !has_rebooted_) {
+        has_rebooted_ = true;
+        machine_.reboot();
+    }
+}
+
+void Node::restart(std::uint64_t now_ms, const char* why) {
+    if (!is_restarting_) {
+        is_restarting_ = true;
+        session_.leave(now_ms, why);
+    }
+}
+
+void Node::take(std::string_view channel, std::string_view payload, std::uint64_t now_ms) {
+    if (channel == "config") {
+        const bool is_new = config_.take(payload, session_.room());
+        if (is_new && is_safe_mode()) {
+            guard_.forget();
+            restart_by_ms_ = now_ms + answer_ms;
+        }
+    } else if (channel == "cmd") {
+        const auto command = wire::read_command(payload);
+        if (command && command->kind == wire::Command::Kind::alarm) {
+            alarms_.set_remote(command->alarm, command->is_on, command->level);
+        } else if (command) {
+            commands_.take(*command, now_ms, clock_.is_set() ? clock_.time_ms(now_ms) : 0);
+        }
+    } else if (channel == "fw" && updates_ != nullptr) {
+        updates_->take(channel, payload, now_ms);
+    }
+}
+
+void Node::went_online(std::uint64_t now_ms) {
+    alarms_.forget_remote();
+    config_.went_online(now_ms);
+    if (updates_ != nullptr) {
+        updates_->went_online(now_ms);
+    }
+}
+
+void Node::went_offline(std::uint64_t now_ms) {
+    config_.went_offline();
+    commands_.went_offline();
+    if (updates_ != nullptr) {
+        updates_->went_offline(now_ms);
+    }
+}
+
+void Node::was_receipted(std::uint64_t now_ms) {
+    config_.was_receipted();
+    if (updates_ != nullptr) {
+        updates_->was_receipted(now_ms);
+    }
+}
+
+void Node::has_landed(int said, std::uint64_t now_ms) {
+    config_.has_landed(said);
+    commands_.has_landed(said, now_ms);
+    if (updates_ != nullptr) {
+        updates_->has_landed(said, now_ms);
+    }
+}
+
+// --- what it is asked to do
+
+Commands::Result Node::carry_out(const wire::Command& command, std::uint64_t now_ms) {
+    using Kind = wire::Command::Kind;
+    const auto minutes_from_now = [now_ms](std::uint32_t minutes) {
+        return minutes == 0 ? 0 : now_ms + std::uint64_t{minutes} * 60000;
+    };
+    switch (command.kind) {
+        case Kind::identify: panel_.identify(now_ms + std::uint64_t{command.amount} * 1000); break;
+        case Kind::silence: panel_.silence(minutes_from_now(command.amount)); break;
+        case Kind::maintenance: maintenance_until_ms_ = minutes_from_now(command.amount); break;
+        case Kind::zero_cal: return calibrate(missing, now_ms);
+        case Kind::span_cal: return calibrate(command.ppm, now_ms);
+        case Kind::ping:
+        case Kind::diag: break;
+        case Kind::alarm:
+        case Kind::reboot:
+        case Kind::unknown: return {wire::Outcome::unknown, ""};
+    }
+    return {};
+}
+
+// Of the CO2 head; without a value, zero.
+Commands::Result Node::calibrate(float span_ppm, std::uint64_t now_ms) {
+    for (std::size_t which = 0; which < sensor_count_; ++which) {
+        hal::Calibration* const head = sensors_[which].calibration;
+        if (head == nullptr || sensors::channel_of(sensors_[which].driver) != sensors::Channel::co2) {
+            continue;
+        }
+        if (!(is_known(span_ppm) ? head->span(span_ppm) : head->zero())) {
+            return {wire::Outcome::failed, "refused"};
+        }
+        calibration_until_ms_ = now_ms + calibration_ms;
+        return {};
+    }
+    return {wire::Outcome::failed, "unsupported"};
+}
+
+wire::Diagnosis Node::diagnose(std::uint64_t now_ms) {
+    wire::Diagnosis found;
+    found.uptime_s = static_cast<std::uint32_t>(now_ms / 1000);
+    found.boot = ring_.boot();
+    found.heap_free_kib = machine_.health().heap_free_kib;
+    found.ring_used = ring_.unreceipted();
+    found.ring_capacity = ring_.capacity();
+    found.erasures = ring_.wear().erasures;
+    found.reconnects = session_.counts().connections;
+    found.frame_errors = tally_.frame_errors;
+    found.drift_ppm = clock_.drift_ppm();
+    found.firmware = firmware_;
+    found.mode = is_safe_mode() ? "safe" : "run";
+    found.reset_cause = wire::name_of(machine_.reset_cause());
+    return found;
+}
+
+// --- what it works with
+
+void Node::work_with(const wire::Config& config, std::uint64_t now_ms) {
+    settings_ = built_in_;
+    site_ = built_in_site_;
+    site_.cfg = config.rev;
+    if (config.rev != 0) {
+        settings_.sample_ms = config.sample_s * 1000;
+        settings_.readings_per_sample = config.readings;
+        settings_.warm_up_ms = config.warm_up_s * 1000;
+        settings_.stuck_ms = config.stuck_s * 1000;
+        site_.plan = config.plan;
+        site_.pressure_kpa = config.pressure_kpa;
+    }
+    alarms_.set_limits(config, now_ms);
+    panel_.allow(config.has_led, config.has_buzzer);
+}
+
+// At the border of two windows, so that each sample is of one setting. A window that would last too long is ended.
+void Node::change_settings(std::uint64_t now_ms) {
+    if (readings_ > 0) {
+        if (settings_.sample_ms <= longest_window_ms) {
+            return;
+        }
+        finish_window(now_ms);
+    }
+    config_.take_into_force(now_ms);
+    work_with(config_.in_force(), now_ms);
+    next_reading_ms_ = now_ms;
+}
+
+// --- lamp and buzzer
+
+void Node::show(std::uint64_t now_ms) {
+    Panel::Facts facts;
+    facts.is_online = session_.is_running();
+    facts.is_faulty = faults_ != 0 || has_store_failed_;
+    facts.is_safe_mode = is_safe_mode();
+    facts.alarm = alarms_.loudest();
+    panel_.step(facts, now_ms);
+}
+
+void Node::watch(Flags status, float temperature_c, std::uint64_t now_ms) {
+    faults_ = status & Alarms::fault_bits;
+    Observation found;
+    found.co2_kg_per_s = rate_.co2_kg_per_s;
+    found.temperature_c = (rate_.flags & flag::temperature_implausible) != 0 ? missing : temperature_c;
+    found.velocity_ms = (rate_.flags & bad_velocity) != 0 ? missing : rate_.velocity_ms;
+    found.faults = faults_;
+    found.boiler = rate_.boiler;
+    found.is_watched = work_at_it(now_ms) == 0;
+    alarms_.look(found, now_ms);
+}
+
+// Whether somebody works at the box or its sensors, as far as one has told the node.
+Flags Node::work_at_it(std::uint64_t now_ms) const {
+    return (now_ms < maintenance_until_ms_ ? flag::maintenance : 0) |
+           (now_ms < calibration_until_ms_ ? flag::calibration : 0);
+}
+
 // --- what is due
 
 void Node::sample(std::uint64_t now_ms) {
     tell_clock(now_ms);
-    if (!is_sampling_) {
-        return;
+    if (guard_.step(now_ms)) {
+        restart(now_ms, "safe mode is over");
+    }
+    if (is_sampling_ && !is_safe_mode()) {
+        measure(now_ms);
+    }
+    show(now_ms);
+}
+
+void Node::measure(std::uint64_t now_ms) {
+    if (config_.is_due()) {
+        change_settings(now_ms);
     }
     const std::uint32_t step_ms = settings_.sample_ms / settings_.readings_per_sample;
     if (now_ms >= next_reading_ms_) {
@@ -131,11 +362,11 @@ void Node::read_sensors() {
         std::array<std::uint8_t, 300> bytes;
         const std::size_t size = sensors_[which].source->read(bytes.data(), bytes.size());
         const sensors::Frame frame = sensors::decode(sensors_[which].driver, {bytes.data(), size});
-        take(frame, sensors::channel_of(sensors_[which].driver));
+        take_frame(frame, sensors::channel_of(sensors_[which].driver));
     }
 }
 
-void Node::take(const sensors::Frame& frame, sensors::Channel channel) {
+void Node::take_frame(const sensors::Frame& frame, sensors::Channel channel) {
     if (frame.cause != sensors::Cause::none) {
         ++tally_.frame_errors;
         return;
@@ -173,6 +404,7 @@ void Node::finish_window(std::uint64_t now_ms) {
     status |= difference_pa < 0.0F && !is_known(velocity_ms) ? flag::pressure_difference_negative : 0;
     status |= now_ms < settings_.warm_up_ms ? flag::warm_up : 0;
     status |= stuck(co2_ppm, now_ms);
+    status |= work_at_it(now_ms);
     status |= clock_.has_jumped() ? flag::clock_jump : 0;
     store::Sample sample;
     sample.co2_tenth_ppm = store::quantised(co2_ppm, 10.0F);
@@ -189,6 +421,7 @@ void Node::finish_window(std::uint64_t now_ms) {
     readings_ = 0;
     ++tally_.samples;
     add(sample, now_ms);
+    watch(status, temperature_c, now_ms);
 }
 
 // Why a channel that has a sensor gave nothing.
@@ -213,7 +446,8 @@ Flags Node::stuck(float co2_ppm, std::uint64_t now_ms) {
         last_co2_ppm_ = co2_ppm;
         same_co2_since_ms_ = now_ms;
     }
-    return now_ms - same_co2_since_ms_ >= settings_.stuck_ms ? flag::stuck : 0;
+    const bool is_stuck = settings_.stuck_ms != 0 && now_ms - same_co2_since_ms_ >= settings_.stuck_ms;
+    return is_stuck ? flag::stuck : 0;
 }
 
 // --- the other records
@@ -261,9 +495,8 @@ void Node::add(const store::Content& content, std::uint64_t now_ms) {
     record.clock = clock_.quality(now_ms);
     record.cfg = site_.cfg;
     record.content = content;
-    if (!ring_.append(record)) {
-        ++tally_.store_failures;
-    }
+    has_store_failed_ = !ring_.append(record);
+    tally_.store_failures += has_store_failed_ ? 1 : 0;
 }
 
 }  // namespace ct::app

@@ -79,18 +79,48 @@ void Session::take_event(const hal::MqttEvent& event, std::uint64_t now_ms) {
         ++counts_.connections;
         state_ = State::subscribing;
         due_ms_ = now_ms + subscribe_ms;
-        expected_id_ = mqtt_.subscribe(topic("dn/ack"));  // first: the birth is answered with a receipt
+        expected_id_ = mqtt_.subscribe(topic("dn/#"));  // first: the birth is answered with a receipt
     } else if (event.kind == Kind::acknowledged) {
         if (event.id == expected_id_ && state_ == State::subscribing) {
             say_birth(now_ms);
         } else if (event.id == expected_id_ && state_ == State::leaving) {
             due_ms_ = now_ms;
         } else {
-            land(event.id);
+            land(event.id, now_ms);
         }
     } else if (event.kind == Kind::message && (state_ == State::running || state_ == State::leaving)) {
-        take_receipt(event, now_ms);
+        take_message(event, now_ms);
     }
+}
+
+// A receipt, or something for the listener. Nothing that a broker has kept counts: it may be years old.
+void Session::take_message(const hal::MqttEvent& event, std::uint64_t now_ms) {
+    const std::string_view ours = topic("dn/");
+    const char* const name = event.topic.data();
+    const std::size_t size = event.topic.size();
+    const bool is_for_us = size > ours.size() && std::string_view(name, ours.size()) == ours;
+    const std::string_view channel = is_for_us ? std::string_view(name + ours.size(), size - ours.size()) : "";
+    if (!is_for_us || event.is_retained || channel == "ack") {
+        take_receipt(event, now_ms);
+    } else if (state_ == State::running && listener_ != nullptr) {
+        ++counts_.other_messages;
+        listener_->take(channel, event.payload, now_ms);
+    }
+}
+
+int Session::say(std::string_view channel, std::string_view payload, std::uint64_t now_ms) {
+    if (state_ != State::running) {
+        return 0;
+    }
+    for (Flight& flight : said_) {
+        if (flight.id == 0) {
+            json::Writer out(topic_.data(), topic_.size());
+            out.raw("ct/v1/").raw(settings_.device_id).raw("/up/").raw(channel);
+            flight = {mqtt_.publish(out.written(), payload, false), now_ms};
+            return flight.id;
+        }
+    }
+    return 0;
 }
 
 void Session::connect(std::uint64_t now_ms) {
@@ -105,7 +135,8 @@ void Session::connect(std::uint64_t now_ms) {
 // Without a connection, until a moment between now and a limit that doubles each time: a fleet that lost its broker
 // must not come back all at once.
 void Session::lose(std::uint64_t now_ms) {
-    const bool was_steady = (state_ == State::running) && now_ms - connected_ms_ >= steady_ms;
+    const bool was_running = state_ == State::running;
+    const bool was_steady = was_running && now_ms - connected_ms_ >= steady_ms;
     attempts_ = was_steady ? 0 : attempts_;
     const std::uint32_t doubled = first_backoff_ms << (attempts_ < 16 ? attempts_ : 16);
     const std::uint32_t limit_ms =
@@ -116,6 +147,10 @@ void Session::lose(std::uint64_t now_ms) {
     due_ms_ = now_ms + random_.next() % (limit_ms + 1);
     live_flights_ = {};
     backlog_flight_ = {};
+    said_ = {};
+    if (was_running && listener_ != nullptr) {
+        listener_->went_offline(now_ms);
+    }
 }
 
 void Session::say_birth(std::uint64_t now_ms) {
@@ -132,6 +167,7 @@ void Session::say_birth(std::uint64_t now_ms) {
     birth.cfg = site_.cfg;
     birth.firmware = settings_.firmware;
     birth.hardware = settings_.hardware;
+    birth.mode = settings_.mode;
     birth.reset_cause = settings_.reset_cause;
     json::Writer out(message_.data(), message_.size());
     wire::write_birth(out, birth, sensors_, sensor_count_);
@@ -148,6 +184,9 @@ void Session::say_birth(std::uint64_t now_ms) {
     awaits_answer_ = true;
     is_waiting_ = false;
     patience_ms_ = settings_.patience_ms;
+    if (listener_ != nullptr) {
+        listener_->went_online(now_ms);
+    }
 }
 
 void Session::leave(std::uint64_t now_ms, std::string_view why) {
@@ -172,16 +211,29 @@ bool Session::is_stalled(std::uint64_t now_ms) const {
             return true;
         }
     }
+    for (const Flight& flight : said_) {
+        if (is_old(flight)) {
+            return true;
+        }
+    }
     return is_old(backlog_flight_);
 }
 
-void Session::land(int id) {
+void Session::land(int id, std::uint64_t now_ms) {
     if (backlog_flight_.id == id) {
         backlog_flight_ = {};
     }
     for (Flight& flight : live_flights_) {
         if (flight.id == id) {
             flight = {};
+        }
+    }
+    for (Flight& flight : said_) {
+        if (flight.id != 0 && flight.id == id) {
+            flight = {};
+            if (listener_ != nullptr) {
+                listener_->has_landed(id, now_ms);
+            }
         }
     }
 }
@@ -222,6 +274,9 @@ void Session::take_receipt(const hal::MqttEvent& event, std::uint64_t now_ms) {
     if (backlog_.seq <= ring_.watermark()) {
         backlog_ = {};
         backlog_.seq = ring_.watermark() + 1;
+    }
+    if (listener_ != nullptr) {
+        listener_->was_receipted(now_ms);
     }
 }
 

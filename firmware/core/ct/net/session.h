@@ -22,6 +22,7 @@ struct Settings {
     std::uint32_t birth_answer_ms = 3000;   // how long backlog waits for the first receipt
     std::string_view firmware = "0.1.0";
     std::string_view hardware = "ct-1";
+    std::string_view mode = "run";          // run, safe
     std::string_view reset_cause = "poweron";
 };
 
@@ -32,7 +33,26 @@ struct Counts {
     std::uint32_t resends = 0;      // times that it began again for want of a receipt
     std::uint32_t receipts = 0;
     std::uint32_t refused_receipts = 0;
+    std::uint32_t other_messages = 0;   // of the platform, that were handed on
     std::uint32_t gaps = 0;
+};
+
+// Who wants to know what goes on beside the records. All of it is called from within `Session::step`, and may `say`.
+class Listener {
+public:
+    // A message on dn/<channel> that is no receipt and not retained. The texts are gone after the call.
+    virtual void take(std::string_view channel, std::string_view payload, std::uint64_t now_ms) = 0;
+    // The birth is out: what has to be said to the platform can be said now.
+    virtual void went_online(std::uint64_t now_ms) = 0;
+    // What was said and has not landed may be lost.
+    virtual void went_offline(std::uint64_t now_ms) = 0;
+    // A receipt of this stream that was taken: the platform has stored something of this node.
+    virtual void was_receipted(std::uint64_t now_ms) = 0;
+    // The broker has acknowledged what `say` gave this number.
+    virtual void has_landed(int said, std::uint64_t now_ms) = 0;
+
+protected:
+    ~Listener() = default;
 };
 
 class Session {
@@ -46,6 +66,11 @@ public:
         sensor_count_ = count;
     }
 
+    // Before `begin`; nullptr: nobody.
+    void set_listener(Listener* listener) { listener_ = listener; }
+    // For the births from now on: run or safe.
+    void set_mode(std::string_view mode) { settings_.mode = mode; }
+
     // After the ring was opened. `now_ms` is the uptime, everywhere.
     void begin(std::uint64_t now_ms);
     void step(std::uint64_t now_ms);
@@ -55,11 +80,21 @@ public:
     bool has_left() const { return state_ == State::left; }
 
     bool is_running() const { return state_ == State::running; }
+
+    // Publishes on up/<channel>, not retained, and tells the listener when it has landed. The number by which it will,
+    // above 0; 0 where it cannot be said now: there is no connection, or `most_said` have not landed yet. The caller
+    // keeps what it has to say, and says it again after `has_landed` or `went_online`.
+    int say(std::string_view channel, std::string_view payload, std::uint64_t now_ms);
+    // Room to write what is to be said; good until the next call of anything here.
+    json::Writer paper() { return {message_.data(), message_.size()}; }
+    // The same room, for whatever else needs a few KiB for a moment.
+    std::array<char, wire::largest_message>& room() { return message_; }
     const Counts& counts() const { return counts_; }
 
 private:
     enum class State { offline, connecting, subscribing, running, leaving, left };
     static constexpr std::size_t live_window = 8;
+    static constexpr std::size_t most_said = 4;
 
     struct Flight {
         int id = 0;  // 0: none
@@ -70,7 +105,8 @@ private:
     void connect(std::uint64_t now_ms);
     void lose(std::uint64_t now_ms);
     void say_birth(std::uint64_t now_ms);
-    void land(int id);
+    void land(int id, std::uint64_t now_ms);
+    void take_message(const hal::MqttEvent& event, std::uint64_t now_ms);
     void take_receipt(const hal::MqttEvent& event, std::uint64_t now_ms);
     void go_back(std::uint32_t seq, std::uint64_t now_ms);
     void send_again_if_ignored(std::uint64_t now_ms);
@@ -92,6 +128,7 @@ private:
     Clock& clock_;
     const wire::Site& site_;
     Settings settings_;
+    Listener* listener_ = nullptr;
     const char* const* sensors_ = nullptr;
     std::size_t sensor_count_ = 0;
 
@@ -107,6 +144,7 @@ private:
     std::uint32_t backlog_end_ = 1;   // backlog goes up to before this number
     std::array<Flight, live_window> live_flights_ = {};
     Flight backlog_flight_;
+    std::array<Flight, most_said> said_ = {};
     std::uint64_t backlog_due_ms_ = 0;
     bool awaits_answer_ = false;      // of the platform to the birth
     double credit_ = 1.0;

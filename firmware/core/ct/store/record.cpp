@@ -115,7 +115,7 @@ void get(Health& health, const std::uint8_t* at, std::uint8_t aux) {
 }
 
 void put(const Event& event, std::uint8_t* at, std::uint8_t& aux) {
-    at[0] = static_cast<std::uint8_t>((event.is_on ? 1U : 0U) | (event.is_critical ? 2U : 0U));
+    at[0] = static_cast<std::uint8_t>((event.is_on ? 1U : 0U) | static_cast<unsigned>(event.severity) << 1);
     put_le(at + 1, bits_of<double, std::uint64_t>(event.value));
     put_le(at + 9, bits_of<float, std::uint32_t>(event.limit));
     aux = static_cast<std::uint8_t>(event.code);
@@ -123,7 +123,8 @@ void put(const Event& event, std::uint8_t* at, std::uint8_t& aux) {
 
 void get(Event& event, const std::uint8_t* at, std::uint8_t aux) {
     event.is_on = (at[0] & 1U) != 0;
-    event.is_critical = (at[0] & 2U) != 0;
+    const unsigned severity = (at[0] >> 1) & 3U;
+    event.severity = severity <= 2 ? static_cast<Severity>(severity) : Severity::warning;
     event.value = float_of<double, std::uint64_t>(get_le<std::uint64_t>(at + 1));
     event.limit = float_of<float, std::uint32_t>(get_le<std::uint32_t>(at + 9));
     event.code = static_cast<EventCode>(aux);

@@ -51,11 +51,22 @@ struct Health {
     std::uint16_t heap_free_kib = 0;  // 0: not known
 };
 
-enum class EventCode : std::uint8_t { ack_regressed = 1 };
+enum class EventCode : std::uint8_t {
+    ack_regressed = 1,
+    // Local alarms: a limit was passed, or a sensor is faulty.
+    rate_high = 2,
+    temperature_high = 3,
+    temperature_low = 4,
+    velocity_high = 5,
+    velocity_low = 6,
+    sensor_fault = 7,
+};
+
+enum class Severity : std::uint8_t { warning = 0, critical = 1, info = 2 };
 
 struct Event {
     EventCode code = EventCode::ack_regressed;
-    bool is_critical = false;
+    Severity severity = Severity::warning;
     bool is_on = true;
     double value = 0.0;
     float limit = missing;

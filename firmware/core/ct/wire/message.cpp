@@ -4,6 +4,37 @@
 
 namespace ct::wire {
 
+std::string_view name_of(store::EventCode code) {
+    switch (code) {
+        case store::EventCode::ack_regressed: return "ack_regressed";
+        case store::EventCode::rate_high: return "rate_high";
+        case store::EventCode::temperature_high: return "temperature_high";
+        case store::EventCode::temperature_low: return "temperature_low";
+        case store::EventCode::velocity_high: return "velocity_high";
+        case store::EventCode::velocity_low: return "velocity_low";
+        case store::EventCode::sensor_fault: return "sensor_fault";
+    }
+    return "unknown";  // another firmware's
+}
+
+std::string_view name_of(store::Severity severity) {
+    switch (severity) {
+        case store::Severity::warning: return "warning";
+        case store::Severity::critical: return "critical";
+        case store::Severity::info: return "info";
+    }
+    return "warning";
+}
+
+std::optional<store::Severity> severity_of(std::string_view name) {
+    for (const auto severity : {store::Severity::warning, store::Severity::critical, store::Severity::info}) {
+        if (name == name_of(severity)) {
+            return severity;
+        }
+    }
+    return std::nullopt;
+}
+
 namespace {
 
 using json::Writer;
@@ -91,14 +122,7 @@ void write_values(Writer& out, const store::Record&, const store::Health& health
     comma_known(out, health.heap_free_kib);
 }
 
-std::string_view name_of(store::EventCode code) {
-    switch (code) {
-        case store::EventCode::ack_regressed: return "ack_regressed";
-    }
-    return "unknown";  // another firmware's
-}
-
-std::string_view name_of(store::Why why) {
+std::string_view cause_of(store::Why why) {
     switch (why) {
         case store::Why::overwritten: return "overwritten";
         case store::Why::ack_regressed: return "ack_regressed";
@@ -108,14 +132,14 @@ std::string_view name_of(store::Why why) {
 
 void write_values(Writer& out, const store::Record&, const store::Event& event, const Site&, bool) {
     out.raw(",").text(name_of(event.code));
-    out.raw(",").text(event.is_critical ? "critical" : "warning");
+    out.raw(",").text(name_of(event.severity));
     out.raw(event.is_on ? ",1" : ",0");
     comma_real(out, event.value, 3);
     comma_real(out, static_cast<double>(event.limit), 3);
 }
 
 void write_values(Writer& out, const store::Record&, const store::Gap& gap, const Site&, bool) {
-    out.raw(",").number(gap.from).raw(",").number(gap.to).raw(",").text(name_of(gap.why));
+    out.raw(",").number(gap.from).raw(",").number(gap.to).raw(",").text(cause_of(gap.why));
 }
 
 void write_values(Writer& out, const store::Record& record, const store::Anchor& anchor, const Site&, bool) {
@@ -171,6 +195,18 @@ bool can_follow(const store::Record& before, const store::Record& next) {
            is_unset(next) == is_unset(before);
 }
 
+std::string_view name_of(hal::ResetCause cause) {
+    switch (cause) {
+        case hal::ResetCause::poweron: return "poweron";
+        case hal::ResetCause::software: return "software";
+        case hal::ResetCause::panic: return "panic";
+        case hal::ResetCause::watchdog: return "watchdog";
+        case hal::ResetCause::brownout: return "brownout";
+        case hal::ResetCause::ota: return "ota";
+    }
+    return "poweron";
+}
+
 void write_sid(char (&to)[9], std::uint32_t sid) {
     for (unsigned digit = 0; digit < 8; ++digit) {
         to[digit] = "0123456789abcdef"[(sid >> (28 - 4 * digit)) & 0xFU];
@@ -201,7 +237,7 @@ void write_birth(Writer& out, const Birth& birth, const char* const* sensors, st
     out.raw(R"({"v":1,"online":true,"conn":)").number(birth.connection);
     out.raw(R"(,"boot":)").number(birth.boot).raw(R"(,"sid":")").raw(stream);
     out.raw(R"(","fw":)").text(birth.firmware).raw(R"(,"hw":)").text(birth.hardware);
-    out.raw(R"(,"mode":"run","rst":)").text(birth.reset_cause);
+    out.raw(R"(,"mode":)").text(birth.mode).raw(R"(,"rst":)").text(birth.reset_cause);
     out.raw(R"(,"cfg":)").number(birth.cfg).raw(R"(,"first":)").number(birth.first);
     out.raw(R"(,"next":)").number(birth.next).raw(R"(,"cap":)").number(birth.capacity);
     out.raw(R"(,"t":)").number(static_cast<std::int64_t>(birth.time_ms)).raw(R"(,"sens":[)");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ct/emission/rate.h"
+#include "ct/hal/system.h"
 #include "ct/store/record.h"
 #include "ct/wire/json.h"
 
@@ -14,7 +15,7 @@ constexpr std::size_t largest_message = 8 * 1024;
 struct Site {
     emission::Plan plan;
     float pressure_kpa = 101.325F;  // where nothing measures it
-    std::uint16_t cfg = 1;          // revision of these settings
+    std::uint16_t cfg = 0;          // revision of these settings; 0: nobody has configured it
 };
 
 // The node's own rate from a stored sample, in kg/s; NaN where there is none.
@@ -38,6 +39,7 @@ struct Birth {
     std::uint16_t cfg = 0;
     std::string_view firmware;
     std::string_view hardware;
+    std::string_view mode = "run";
     std::string_view reset_cause;
 };
 
@@ -45,6 +47,11 @@ void write_birth(json::Writer& out, const Birth& birth, const char* const* senso
 
 // The last will of a connection; with a reason, the goodbye of a node that is shut down.
 void write_offline(json::Writer& out, std::uint32_t connection, std::uint16_t boot, std::string_view why);
+
+std::string_view name_of(hal::ResetCause cause);
+std::string_view name_of(store::EventCode code);
+std::string_view name_of(store::Severity severity);
+std::optional<store::Severity> severity_of(std::string_view name);
 
 struct Receipt {
     std::uint32_t sid = 0;
