@@ -97,6 +97,12 @@ FIELD_TITLES: Mapping[str, str] = {
     "prefix": N_("Begins with"),
     "sha256": "SHA-256",
     "evidence": N_("Note or invoice"),
+    "wood_origin": N_("Whose wood"),
+    "species": N_("Kind of tree"),
+    "plot": N_("Where it grew"),
+    "harvested_on": N_("Cut on"),
+    "permit": N_("Number of the permit"),
+    "un_locode": N_("UN/LOCODE"),
 }
 FIELDS = (
     N_("Altitude"),
@@ -129,6 +135,7 @@ FIELDS = (
     N_("Last name"),
     N_("Latitude"),
     N_("Led"),
+    N_("Legal entity"),
     N_("Length"),
     N_("Limits"),
     N_("Longitude"),
@@ -173,6 +180,7 @@ FIELDS = (
     N_("Status"),
     N_("Stuck"),
     N_("Substitution"),
+    N_("Supplier"),
     N_("Sustainability"),
     N_("Temperature max"),
     N_("Undisturbed downstream"),
