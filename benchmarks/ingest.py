@@ -52,6 +52,7 @@ from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost, load_plugins
 from carbontrack.reloading import Reloader
 from carbontrack.report_desk import ReportDesk
+from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
@@ -182,6 +183,7 @@ def web_services(parts: CoreParts, plugins: PluginHost, device_key: str | None =
         rules=RuleBook(parts.store),
         fleet=parts.fleet,
         device_desk=DeviceDesk(parts.store, parts.metrics),
+        rollouts=RolloutDesk(parts.store, parts.metrics),
         live=parts.live,
         metrics=parts.metrics,
         plugins=plugins,

@@ -3,8 +3,9 @@
     make bench ARGS="reports"                 a year of 67 factories (some five minutes on two cores)
     make bench ARGS="reports --factories 4"   fewer, to see that it runs; its figures say little
 
-The hours are made up, the entries are daily. A report is gathered here; its files are made in processes of their own,
-as the core does it. Peak memory is that of this process, which gathers, and of the largest process that rendered.
+The hours are made up, the entries are daily, and each factory has reported its twelve months. A report is gathered
+here; its files are made in processes of their own, as the core does it. Peak memory is that of this process, which
+gathers, and of the largest process that rendered.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ NOW = START + 2 * DAYS * DAY
 MONTH = START + 59 * DAY, START + 90 * DAY
 MONTH_LIMIT_S = 2.0
 YEAR_LIMIT_S = 60.0
+MONTHS = [
+    (datetime(2025, number, 1, tzinfo=ZONE), datetime(2025 + number // 12, number % 12 + 1, 1, tzinfo=ZONE))
+    for number in range(1, 13)
+]
+"""Those that every factory has reported."""
 COPIED = ("energy_entry", "production_entry")
 
 
@@ -121,6 +127,9 @@ async def fill(file: Path, count: int) -> None:
         first = (await store.factories())[0]
         await store.write_tiers(TierWork(hours=[_hour(stacks[0], number) for number in range(DAYS * 24)]), NOW)
         await _enter(store, first)
+        books = Books(store, shipped_factors(), ZONE, (0.85, 1.15))
+        for start, end in MONTHS:
+            await books.report(first, start, end, by=Origin("manager"), now=NOW)
         others = [factory.id for factory in await store.factories() if factory.id != first.id]
     _copy(file, stacks, first.id, others)
 
@@ -174,8 +183,8 @@ def _copy(file: Path, stacks: list[int], first: int, others: list[int]) -> None:
                 f"INSERT INTO hour (stack_id, {names}) SELECT ?, {names} FROM hour WHERE stack_id = ?",  # noqa: S608  # names of columns
                 (stack_id, stacks[0]),
             )
+        own = ("id", "entry_id", "factory_id")
         for table in COPIED:
-            own = ("id", "entry_id", "factory_id")
             names = ", ".join(row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[1] not in own)
             (most,) = db.execute(f"SELECT max(entry_id) FROM {table}").fetchone()  # noqa: S608  # as above
             for number, factory_id in enumerate(others, 1):
@@ -184,6 +193,13 @@ def _copy(file: Path, stacks: list[int], first: int, others: list[int]) -> None:
                     f"SELECT entry_id + ?, ?, {names} FROM {table} WHERE factory_id = ?",
                     (number * most, factory_id, first),
                 )
+        names = ", ".join(row[1] for row in db.execute("PRAGMA table_info(statement)") if row[1] not in own)
+        for factory_id in others:
+            db.execute(
+                f"INSERT INTO statement (factory_id, {names}) "  # noqa: S608  # as above
+                f"SELECT ?, {names} FROM statement WHERE factory_id = ?",
+                (factory_id, first),
+            )
     db.close()
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_network
@@ -34,7 +34,9 @@ from carbontrack.device import Services as DeviceServices
 from carbontrack.device_desk import DeviceDesk, tidy_commands
 from carbontrack.factory_watch import FactoryWatch
 from carbontrack.fence import Watch
+from carbontrack.firmware import public_key_at
 from carbontrack.fleet import Fleet
+from carbontrack.health import Birth
 from carbontrack.hookspecs import Outbound
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
 from carbontrack.live import Live
@@ -49,6 +51,8 @@ from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader, note_reload
 from carbontrack.report_desk import ReportDesk
 from carbontrack.report_schedule import ReportSchedules
+from carbontrack.rollouts import Limits as RolloutLimits
+from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.seal import key_at
 from carbontrack.store import Store, StoreUnavailable, open_store
@@ -94,6 +98,7 @@ class Core:
     mailer: Mailer | None
     notices: Notices
     device_desk: DeviceDesk
+    rollouts: RolloutDesk
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -121,6 +126,7 @@ class Core:
             *self.plugins.problems(),
             *self.reloader.left_out,
             *self.rules.problems,
+            *self.rollouts.problems(),
         ]
 
 
@@ -151,7 +157,12 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         hearing = Hearing(blind_s=2.0 * settings.keepalive_s)
         devices = config.devices
         late = LateAlerts(store)
-        device_desk = DeviceDesk(store, metrics)
+        device_desk, rollouts = DeviceDesk(store, metrics), rollouts_of(config, store, metrics)
+
+        def born(device_id: str, birth: Birth) -> None:
+            device_desk.born(device_id, birth)
+            rollouts.born(device_id, birth)
+
         services = DeviceServices(
             store=store,
             live=live,
@@ -166,7 +177,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             hearing=hearing,
             alert_changed=notices.alert_changed,
             late=late.note,
-            born=device_desk.born,
+            born=born,
             answered=device_desk.answered,
         )
         fleet = Fleet(services, plugins.contributions.sensors)
@@ -182,6 +193,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
         device_desk.send, device_desk.is_online = ingest.send, fleet.is_online
+        rollouts.send, rollouts.fleet, device_desk.of_firmware = ingest.send, fleet, rollouts.answered
         ways.by_mail = mail.deliver if mail else None
         ways.by_page, ways.by_command = live.publish_alert, ingest.command
         zone = ZoneInfo(config.site.time_zone)
@@ -209,6 +221,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             mail,
             notices,
             device_desk,
+            rollouts,
         )
         try:
             async with _kept_running(
@@ -221,6 +234,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 late=late.keep,
                 notices=notices.keep,
                 orders=device_desk.keep,
+                rollouts=rollouts.keep,
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 reports=schedules_of(config, desk, mail, metrics).keep,
                 lag=lambda: _measure_lag(metrics, plugins.watch),
@@ -362,6 +376,8 @@ def web_services(
         rules=core.rules,
         fleet=core.fleet,
         device_desk=core.device_desk,
+        rollouts=core.rollouts,
+        firmware_key=partial(public_key_at, config.firmware.public_key_file),
         live=core.live,
         plugins=core.plugins,
         report_limits=Limits.of(config.plugins),
@@ -443,6 +459,13 @@ def schedules_of(config: Config, desk: ReportDesk, mailer: Mailer | None, metric
     """Which reports are made by themselves."""
     zone, clock = ZoneInfo(config.site.time_zone), desk.clock
     return ReportSchedules(config.reports.schedules, desk, zone, clock, mailer, config.http.public_url, metrics)
+
+
+def rollouts_of(config: Config, store: Store, metrics: Metrics) -> RolloutDesk:
+    """Who brings firmware to devices."""
+    firmware = config.firmware
+    limits = RolloutLimits(firmware.downloads_at_once, timedelta(hours=firmware.out_of_reach_h))
+    return RolloutDesk(store, metrics, base_url=firmware.base_url or config.http.public_url, limits=limits)
 
 
 def upkeep_of(config: Config, store: Store, metrics: Metrics) -> Upkeep:

@@ -91,8 +91,8 @@ class Changes:
     """:data:`MOST_LINES` of them at most: figures first, then what stands beside them."""
     versions: tuple[tuple[str, str, str], ...] = ()
     """Of software, formulas and factors: name, then, now."""
-    checks_gone: tuple[str, ...] = ()
-    checks_new: tuple[str, ...] = ()
+    checks_gone: tuple[Check, ...] = ()
+    checks_new: tuple[Check, ...] = ()
     not_compared: tuple[str, ...] = ()
     """The titles of tables that only one of the two has: the software has learned or left something."""
 
@@ -112,15 +112,15 @@ def changes(then: ComplianceReport, now: ComplianceReport) -> Changes:
         counts={old.title: len(found[old.name]) for old, _ in pairs if found[old.name]},
         lines=tuple(shown)[:MOST_LINES],
         versions=tuple(it for it in versions if it[1] != it[2]),
-        checks_gone=_texts(then.checks, now.checks),
-        checks_new=_texts(now.checks, then.checks),
+        checks_gone=_only_in(then.checks, now.checks),
+        checks_new=_only_in(now.checks, then.checks),
         not_compared=_only_one_has(then.tables, now.tables),
     )
 
 
-def _texts(these: Iterable[Check], others: Iterable[Check]) -> tuple[str, ...]:
+def _only_in(these: Iterable[Check], others: Iterable[Check]) -> tuple[Check, ...]:
     known = {check.text for check in others}
-    return tuple(check.text for check in these if check.text not in known)
+    return tuple(check for check in these if check.text not in known)
 
 
 def _only_one_has(then: Sequence[Table], now: Sequence[Table]) -> tuple[str, ...]:

@@ -15,10 +15,12 @@ from carbontrack.compliance_tables import MARKET, FactoryPart, causes_of, days_o
 from carbontrack.emissions.accounts import FORMULA_VERSION
 from carbontrack.emissions.factors import FactorMissing
 from carbontrack.ledger import Factor, Metric, Target
-from carbontrack.model import Factory
+from carbontrack.model import AuditAction, Factory
 from carbontrack.reported import Reported, medians, newest, together
 
 LONGEST = timedelta(days=367)
+MOST_PLANS = 1000
+"""Of one factory: so many changes of plans, the newest, are looked up in the audit log."""
 HOURLY_UP_TO = 150_000
 """With more hours than this the table of hours is left out: a year of some 8 factories. The days are always there."""
 
@@ -79,6 +81,7 @@ async def _part(books: Books, factory: Factory, start: datetime, end: datetime) 
         tuple(await store.changed_entries(factory.id, start, end)),
         tuple(replace(it, figures="") for it in await store.statements_within(start, end, factory.id)),
         await _baseline(books, factory, [target for target, *_ in targets], start, end),
+        await _plans_added(books, factory),
         _market(books, factory, found.period_end),
     )
 
@@ -96,6 +99,16 @@ async def _baseline(
         if target.baseline_value is not None:
             found[target.metric] = (target.baseline_value, f"target, {target.baseline_year or 'no year'}")
     return found
+
+
+async def _plans_added(books: Books, factory: Factory) -> dict[tuple[int, datetime], tuple[str, datetime]]:
+    """Who entered each plan, and when, as the audit log says."""
+    events = await books.store.audit_events(factory_id=factory.id, action=AuditAction.PLAN_ADDED, limit=MOST_PLANS)
+    return {
+        (event.after["stack_id"], datetime.fromisoformat(event.after["valid_from"])): (event.actor, event.at)
+        for event in events
+        if event.after
+    }
 
 
 def _year_before(moment: datetime, zone: tzinfo) -> datetime:

@@ -16,7 +16,7 @@ from math import fsum
 from carbontrack.compliance import Cell, Column, Table
 from carbontrack.emissions.accounts import Account, Figure, StackInput, intensity_u_relative
 from carbontrack.emissions.factors import FactorSet
-from carbontrack.emissions.fuels import entry_emissions, part_in_period
+from carbontrack.emissions.fuels import FuelEmission, entry_emissions, part_in_period
 from carbontrack.emissions.targets import METRIC_UNITS
 from carbontrack.emissions.uncertainty import expanded, mrr_tier
 from carbontrack.ledger import (
@@ -79,6 +79,8 @@ class FactoryPart:
     """What was reported of times within the period, every version, without its figures' text."""
     baseline: Mapping[Metric, tuple[float, str]] = field(default_factory=dict)
     """Each metric's own value to compare with, and where that is from."""
+    plans_added: Mapping[tuple[int, datetime], tuple[str, datetime]] = field(default_factory=dict)
+    """By chimney and first moment of a plan: who entered it, and when. Not of plans that came with their chimney."""
     market: Factor | None = None
     """The factor of the electricity contract, in kg CO2e/kWh (GHG Protocol Scope 2 Guidance, chapter 6)."""
 
@@ -104,13 +106,14 @@ def tables_of(
     with_hours: bool,
 ) -> tuple[Table, ...]:
     """All tables, in their order. ``medians`` are the network's, each with how many factories have reported it."""
+    burned = _burned(parts, factors)
     return (
         _identity(parts),
         _emission_points(parts),
-        _source_streams(parts),
+        _source_streams(parts, burned),
         _results(parts),
         _by_stack(parts),
-        _by_fuel(parts, factors),
+        _by_fuel(burned),
         _intensities(parts),
         _comparison(parts, medians),
         _production(parts),
@@ -197,17 +200,34 @@ STREAMS: Mapping[EnergyType, tuple[str, str, str]] = {
 """How each source stream is determined, where it is burned, and its scope."""
 
 
-def _source_streams(parts: Sequence[FactoryPart]) -> Table:
+Burned = Mapping[tuple[str, EnergyType], Sequence[FuelEmission]]
+"""By factory and type of energy: what each entry emitted in the period."""
+
+
+def _burned(parts: Sequence[FactoryPart], factors: FactorSet) -> Burned:
+    found: dict[tuple[str, EnergyType], list[FuelEmission]] = {}
+    for part in parts:
+        for kind in EnergyType:
+            for entry in part.entries:
+                share = _share(entry, part.account)
+                if entry.energy_type is kind and not entry.withdrawn and share:
+                    found.setdefault((part.factory.slug, kind), []).append(entry_emissions(entry, factors, share))
+    return found
+
+
+def _source_streams(parts: Sequence[FactoryPart], burned: Burned) -> Table:
     rows: list[Sequence[Cell]] = []
     for part in parts:
         for kind, (how, where, scope) in STREAMS.items():
             found = [it for it in part.entries if it.energy_type is kind and not it.withdrawn]
             if found:
                 sources = ", ".join(sorted({it.source.value for it in found}))
-                rows.append((part.factory.slug, kind.value, scope, how, where, sources, len(found), None))
+                emitted = burned.get((part.factory.slug, kind), ())
+                used = ", ".join(sorted({factor.name for it in emitted for factor in it.factors}))
+                rows.append((part.factory.slug, kind.value, scope, how, where, sources, len(found), used, None))
     columns = (
         "factory|Factory; stream|Source stream; scope|Scope; method|Method; burned_in|Burned in;"
-        " amounts|Amounts are; entries|Entries; tier|MRR tier"
+        " amounts|Amounts are; entries|Entries; factors|Factors; tier|MRR tier"
     )
     note = "An empty tier means that none is claimed: amounts are as typed or metered, factors are published defaults."
     return _table("source_streams", "Source streams", columns, rows, note)
@@ -243,8 +263,8 @@ def _results(parts: Sequence[FactoryPart]) -> Table:
             formula, source = f"W EF ({part.market.name})", f"By contract: {part.market.source}"
             mass = part.market_co2e_kg
             rows.append(
-                (part.factory.slug, "grid_co2e_market", "Grid electricity, as CO2e", "scope 2, market-based", mass,
-                 None, "calculated", formula, source)
+                (part.factory.slug, "grid_co2e_market", "Grid electricity by contract, as CO2e",
+                 "scope 2, market-based", mass, None, "calculated", formula, source)
             )  # fmt: skip
     columns = (
         "factory|Factory; figure|Name; title|What; scope|Scope; mass|Mass|kg; u_expanded|U (k = 2), relative;"
@@ -272,26 +292,16 @@ def _by_stack(parts: Sequence[FactoryPart]) -> Table:
     return _table("results_by_stack", "CO2 by chimney", columns, rows)
 
 
-def _by_fuel(parts: Sequence[FactoryPart], factors: FactorSet) -> Table:
-    rows: list[Sequence[Cell]] = []
-    for part in parts:
-        for kind in EnergyType:
-            found = [
-                entry_emissions(entry, factors, share)
-                for entry in part.entries
-                if entry.energy_type is kind and not entry.withdrawn
-                for share in (_share(entry, part.account),)
-                if share
-            ]
-            if found:
-                rows.append(
-                    (
-                        part.factory.slug, kind.value, fsum(it.amount for it in found), found[0].unit,
-                        fsum(it.energy_gj for it in found), fsum(it.biogenic_co2_kg for it in found),
-                        fsum(it.fossil_co2_kg for it in found), fsum(it.ch4_kg for it in found),
-                        fsum(it.n2o_kg for it in found), fsum(it.grid_co2e_kg for it in found),
-                    )
-                )  # fmt: skip
+def _by_fuel(burned: Burned) -> Table:
+    rows = [
+        (
+            slug, kind.value, fsum(it.amount for it in found), found[0].unit,
+            fsum(it.energy_gj for it in found), fsum(it.biogenic_co2_kg for it in found),
+            fsum(it.fossil_co2_kg for it in found), fsum(it.ch4_kg for it in found),
+            fsum(it.n2o_kg for it in found), fsum(it.grid_co2e_kg for it in found),
+        )
+        for (slug, kind), found in burned.items()
+    ]  # fmt: skip
     columns = (
         "factory|Factory; energy|Energy; amount|Amount; unit|Unit; energy_gj|Energy|GJ; biogenic_co2|Biogenic CO2|kg;"
         " fossil_co2|Fossil CO2|kg; ch4|CH4|kg; n2o|N2O|kg; grid_co2e|Grid, as CO2e|kg"
@@ -398,22 +408,24 @@ def _calibrations(parts: Sequence[FactoryPart]) -> Table:
         (
             part.factory.slug, item.stack.name, None if plan.valid_from.year == 1 else _moment(plan.valid_from),
             plan.calibration_offset_ppm, plan.calibration_slope, plan.profile_factor, plan.profile_factor_source,
-            plan.pitot_coefficient, plan.note,
+            plan.pitot_coefficient, added_by, None if added_at is None else _moment(added_at), plan.note,
         )
         for part in parts
         for item in part.stacks
         for plan, following in zip(item.stack.plans, [*item.stack.plans[1:], None], strict=True)
         if plan.valid_from < part.account.period_end
         and (following is None or following.valid_from > part.account.period_start)
+        for added_by, added_at in (part.plans_added.get((item.stack.id, plan.valid_from), ("", None)),)
     ]  # fmt: skip
     columns = (
         "factory|Factory; stack|Chimney; from|In force from|UTC; offset|Calibration offset|ppm;"
         " slope|Calibration slope; profile_factor|Profile factor; profile_source|Profile factor from;"
-        " pitot|Pitot coefficient; note|Note"
+        " pitot|Pitot coefficient; added_by|Entered by; added_at|Entered at|UTC; note|Note"
     )
     note = (
         "Each calibration or traverse is a monitoring plan with the function that it gave, in force from its day on. Of"
-        " a check that changed nothing there is no record here. Hours lost to calibration are under Hours by cause."
+        " a check that changed nothing there is no record here, and none of drift; nor is it said who entered a plan"
+        " that came with its chimney. Hours lost to calibration are under Hours by cause."
     )
     return _table("calibrations", "Calibrations and plans in force", columns, rows, note)
 

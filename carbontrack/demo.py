@@ -21,6 +21,8 @@ from zoneinfo import ZoneInfo
 from carbontrack.app import broker_settings, reload_signal, run_core, run_web, stop_signal
 from carbontrack.broker import BrokerStartError, embedded_broker
 from carbontrack.config import Config, load_config
+from carbontrack.credentials import device_password
+from carbontrack.firmware import new_key, private_pem, public_pem, read_private_key, sign_image, write_manifest
 from carbontrack.ledger import Metric, Target
 from carbontrack.logs import set_up_logging
 from carbontrack.metrics import Metrics
@@ -28,6 +30,7 @@ from carbontrack.model import Factory, Origin, Role
 from carbontrack.passwords import hash_password
 from carbontrack.simulator import DemoFactory, demo_fleet, run_fleet
 from carbontrack.simulator.books import simulated_entries
+from carbontrack.simulator.ota import FAILS, HARDWARE, ROLLS_BACK
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tiers import local_day
 from carbontrack.web import DemoAccount
@@ -39,6 +42,8 @@ MQTT = "mqtt.yaml"
 PLUGINS = "plugins"
 DEVICES = "devices"
 ARCHIVE = "archive"
+FIRMWARE = "firmware"
+SIGNING_KEY, PUBLIC_KEY = "key.pem", "key.pub.pem"
 LOG = "simulator.log"
 NAIROBI = ZoneInfo("Africa/Nairobi")
 CLERK = Origin("clerk@demo.example")
@@ -46,6 +51,14 @@ PASSWORD = "demo"  # noqa: S105  # of accounts that exist only in a demo, which 
 HISTORY_HOURS = 24.0
 """What the devices have measured before the demo's first start, so that no page begins empty."""
 STOP_PATIENCE_S = 10.0
+DEVICE_KEY = "the devices of a demo sign in with this"
+"""Of devices that exist only in a demo."""
+IMAGES = (
+    ("1.5.0", b"", "Measures as before, and tells more of itself."),
+    ("1.6.0", FAILS, "A scenario: what devices download is broken. The roll-out stops by itself."),
+    ("1.7.0", ROLLS_BACK, "A scenario: it does not start, and devices go back to what they ran."),
+)
+"""What there is to roll out: version, scenario (carbontrack/simulator/ota.py), and what it is."""
 
 
 CONFIG_TEXT = f"""\
@@ -61,6 +74,10 @@ mqtt: !include {MQTT}
 plugins:
   # A plugin is a file or a folder in here: carbontrack plugins new sensor my_sensor --into {PLUGINS}
   folder: {PLUGINS}
+
+firmware:
+  # In its folder are images that behave well and badly: carbontrack firmware rollout start 1.5.0 --hardware {HARDWARE}
+  public_key_file: {FIRMWARE}/{PUBLIC_KEY}
 """
 
 
@@ -95,6 +112,7 @@ async def run_demo(options: DemoOptions, say: Callable[[str], object] = _print) 
     async with stop_signal() as stop, embedded_broker() as mqtt_port:
         settings = _settings(folder, mqtt_port, options.port)
         _write_config(folder, mqtt_port)
+        _write_firmware(folder / FIRMWARE)
 
         def read() -> Config:
             return load_config(folder / CONFIG, settings)
@@ -102,6 +120,7 @@ async def run_demo(options: DemoOptions, say: Callable[[str], object] = _print) 
         config = read()
         await migrate(config.database.url)
         await _prepare(config, fleet, say)
+        await _add_firmware(config, folder / FIRMWARE)
         accounts = _accounts(fleet)
         async with (
             run_core(config, read) as core,
@@ -109,6 +128,7 @@ async def run_demo(options: DemoOptions, say: Callable[[str], object] = _print) 
             reload_signal(core),
             _simulator(options, folder, settings) as simulator,
         ):
+            core.rollouts.base_url = core.rollouts.base_url or url
             say(_banner(url, accounts, fleet, folder))
             await _first_of(stop.wait(), simulator.wait())
             if not stop.is_set():
@@ -133,6 +153,7 @@ async def run_simulation(
     if register:
         async with open_store(config.database.url, Metrics()) as store:
             await register_fleet(store, fleet)
+    passwords = await _download_passwords(config)
     async with stop_signal() as stop:
         waiting = asyncio.create_task(_stop_at_eof(stop)) if until_eof else None
         try:
@@ -143,10 +164,21 @@ async def run_simulation(
                 history_hours=history_hours,
                 state_dir=state_dir,
                 stop=stop,
+                download_password_of=passwords.get,
             )
         finally:
             if waiting is not None:
                 waiting.cancel()
+
+
+async def _download_passwords(config: Config) -> dict[str, str]:
+    """What the simulated devices download firmware with, where they can."""
+    key = config.mqtt.device_key
+    if key is None:
+        return {}
+    async with open_store(config.database.url, Metrics()) as store:
+        devices = [site.device for site in await store.sites()]
+    return {it.device_id: device_password(key.get_secret_value(), it) for it in devices}
 
 
 async def register_fleet(store: Store, fleet: Sequence[DemoFactory]) -> int:
@@ -219,6 +251,34 @@ def _write_config(folder: Path, mqtt_port: int) -> None:
         (folder / CONFIG).write_text(CONFIG_TEXT, "utf-8")
 
 
+def _write_firmware(folder: Path) -> None:
+    """A signing key and signed images, once."""
+    if (folder / PUBLIC_KEY).exists():
+        return
+    folder.mkdir(exist_ok=True)
+    key = new_key()
+    (folder / SIGNING_KEY).write_bytes(private_pem(key))
+    for version, scenario, notes in IMAGES:
+        content = version.encode() * 60_000 + scenario
+        image = folder / f"{version}.bin"
+        image.write_bytes(content)
+        manifest = sign_image(content, key, version=version, hardware=HARDWARE, notes=notes)
+        image.with_name(f"{image.name}.ctfw").write_bytes(write_manifest(manifest))
+    (folder / PUBLIC_KEY).write_bytes(public_pem(key.public_key()))
+
+
+async def _add_firmware(config: Config, folder: Path) -> None:
+    """The images, as an operator would have added them."""
+    key = read_private_key((folder / SIGNING_KEY).read_bytes())
+    async with open_store(config.database.url, Metrics()) as store:
+        if await store.images():
+            return
+        for version, _, notes in IMAGES:
+            content = (folder / f"{version}.bin").read_bytes()
+            manifest = sign_image(content, key, version=version, hardware=HARDWARE, notes=notes)
+            await store.add_image(manifest, content, by=Origin("hq@demo.example"), now=datetime.now(UTC))
+
+
 def _settings(folder: Path, mqtt_port: int, http_port: int) -> dict[str, str]:
     """The configuration as environment variables, which the simulator's process takes over."""
     return {
@@ -227,6 +287,8 @@ def _settings(folder: Path, mqtt_port: int, http_port: int) -> dict[str, str]:
         "CARBONTRACK_MQTT__HOST": "127.0.0.1",
         "CARBONTRACK_MQTT__PORT": str(mqtt_port),
         "CARBONTRACK_HTTP__PORT": str(http_port),
+        "CARBONTRACK_MQTT__DEVICE_KEY": DEVICE_KEY,
+        "CARBONTRACK_MQTT__KEEP_ACCOUNTS": "false",
     }
 
 

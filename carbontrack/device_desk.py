@@ -132,6 +132,8 @@ class DeviceDesk:
     ) -> None:
         self.send: Send | None = None
         self.is_online: Callable[[str], bool] = lambda _: False
+        self.of_firmware: Callable[[Payload], None] = lambda _: None
+        """Given what devices say of firmware, which is another desk's."""
         self._store = store
         self._metrics = metrics
         self._clock = clock
@@ -325,7 +327,8 @@ class DeviceDesk:
     def _take_command_answer(self, payload: Payload) -> None:
         answer, name = decode_command_answer(payload.body), payload.device_id
         if not answer.id and answer.cmd == "ota":
-            return  # of firmware, which is not this desk's
+            self.of_firmware(payload)
+            return
         known = self._devices.get(name)
         command = known.commands.get(answer.id) if known is not None else None
         ends = {"accepted", "done", "failed", "expired", "unknown"}

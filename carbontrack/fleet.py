@@ -318,6 +318,11 @@ class Fleet:
         actor = self._actors.get(device_id)
         return actor is not None and actor.snapshot.online
 
+    def snapshot(self, device_id: str) -> Snapshot | None:
+        """The live state of a device that runs."""
+        actor = self._actors.get(device_id)
+        return actor.snapshot if actor is not None else None
+
     def snapshots(self) -> dict[str, Snapshot]:
         """The live state of every running device."""
         return {name: actor.snapshot for name, actor in self._actors.items()}

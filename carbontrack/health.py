@@ -41,6 +41,8 @@ STORE_FILLS_FROM = 0.5
 STORE_FULL_FROM = 0.9
 """From here on a node is about to overwrite its oldest records."""
 LONGEST_VERSION = 40
+LONGEST_HARDWARE = 32
+LONGEST_MODE = 12
 """Characters of a name that a device may give itself on pages."""
 
 FAULT_FLAGS = (
@@ -167,15 +169,43 @@ class Birth(msgspec.Struct, frozen=True):
     """The stream that its store has now."""
     config: int | None = None
     """The revision of its settings, 0 where it was never given any; None: it takes none."""
+    hardware: str | None = None
+    boot: int | None = None
+    """Which start of the device this is."""
+    mode: str | None = None
+    """``run``, or ``safe`` after crashes."""
 
     @classmethod
-    def of(cls, fw: object, cap: object, sid: str | None, cfg: object = None) -> Birth:
+    def of(
+        cls,
+        fw: object,
+        cap: object,
+        sid: str | None,
+        cfg: object = None,
+        *,
+        hw: object = None,
+        boot: object = None,
+        mode: object = None,
+    ) -> Birth:
         """Of whatever the device sent: what is none is taken as not said."""
-        firmware = "".join(it for it in fw if it.isprintable()).strip()[:LONGEST_VERSION] if isinstance(fw, str) else ""
         capacity = _measure(cap)
         config = cfg if type(cfg) is int and 0 <= cfg < 2**53 else None
         room = int(capacity) if capacity is not None and capacity >= 1 else None
-        return cls(firmware or None, room, sid or None, config)
+        start = boot if type(boot) is int and 0 <= boot < 2**53 else None
+        return cls(
+            _text(fw, LONGEST_VERSION),
+            room,
+            sid or None,
+            config,
+            _text(hw, LONGEST_HARDWARE),
+            start,
+            _text(mode, LONGEST_MODE),
+        )
+
+
+def _text(said: object, longest: int) -> str | None:
+    found = "".join(it for it in said if it.isprintable()).strip()[:longest] if isinstance(said, str) else ""
+    return found or None
 
 
 class NodeRecord(msgspec.Struct, frozen=True):

@@ -103,6 +103,9 @@ class _Birth(msgspec.Struct):
     fw: Any = None  # of whatever type: a device that names itself oddly is there all the same
     cap: Any = None
     cfg: Any = None
+    hw: Any = None
+    boot: Any = None
+    mode: Any = None
 
 
 _decode_birth = msgspec.json.Decoder(_Birth).decode
@@ -232,7 +235,9 @@ class Intake:
         batch.online, batch.by_will = birth.online, not birth.online and birth.why is None
         batch.will |= batch.by_will
         if birth.online:
-            batch.birth = Birth.of(birth.fw, birth.cap, birth.sid, birth.cfg)
+            batch.birth = Birth.of(
+                birth.fw, birth.cap, birth.sid, birth.cfg, hw=birth.hw, boot=birth.boot, mode=birth.mode
+            )
         if not birth.online or not birth.sid or birth.first is None or not 0 <= birth.first < 2**53:
             return
         stream = self.streams.get(birth.sid) or await self._new_stream(birth.sid)

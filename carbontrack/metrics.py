@@ -254,7 +254,7 @@ class Metrics:
         """What devices are told beside receipts, and what they say to it."""
         self.orders_sent = Counter(
             "carbontrack_device_orders_sent",
-            "Messages to devices that the broker has taken: settings (config) and commands (command).",
+            "Messages to devices that the broker has taken: settings (config), commands (command), offers (firmware).",
             ["kind"],
             registry=registry,
         )
@@ -278,6 +278,20 @@ class Metrics:
         )
         self.commands_open = Gauge(
             "carbontrack_device_commands_open", "Commands that wait for devices or their answers.", registry=registry
+        )
+        self.rollouts_live = Gauge(
+            "carbontrack_firmware_rollouts_live", "Roll-outs of firmware that run or are paused.", registry=registry
+        )
+        self.rollouts_stopped = Counter(
+            "carbontrack_firmware_rollouts_stopped",
+            "Roll-outs that stopped by themselves, because devices failed.",
+            registry=registry,
+        )
+        self.firmware_updates = Gauge(
+            "carbontrack_firmware_updates",
+            "Devices of live roll-outs by how far they are: waiting, offered, ..., confirmed, failed, rolled_back.",
+            ["state"],
+            registry=registry,
         )
 
     def _count_storage(self, registry: CollectorRegistry) -> None:

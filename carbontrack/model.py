@@ -373,6 +373,12 @@ class AuditAction(StrEnum):
     DEVICE_CONFIGURED = "device.configured"
     DEVICE_CONFIG_RESENT = "device.config_resent"
     DEVICE_COMMANDED = "device.commanded"
+    FIRMWARE_ADDED = "firmware.added"
+    ROLLOUT_STARTED = "rollout.started"
+    ROLLOUT_PAUSED = "rollout.paused"
+    ROLLOUT_RESUMED = "rollout.resumed"
+    ROLLOUT_STOPPED = "rollout.stopped"
+    ROLLOUT_DONE = "rollout.done"
     DEVICE_PASSWORD_ROTATED = "device.password_rotated"  # noqa: S105
     ENERGY_ENTRY_ADDED = "energy_entry.added"
     ENERGY_ENTRY_CHANGED = "energy_entry.changed"

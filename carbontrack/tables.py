@@ -160,6 +160,99 @@ class DeviceCommandRow(Model):
         indexes = (("device_id", "id"), ("state",), ("asked_at",))
 
 
+# An image of firmware with who has signed it; ``signature`` is base64 of DER. It is never changed.
+class FirmwareImageRow(Model):
+    id = fields.IntField(primary_key=True)
+    version = fields.CharField(max_length=32)
+    hardware = fields.CharField(max_length=32)
+    size = fields.IntField()
+    sha256 = fields.CharField(max_length=64)
+    signature = fields.CharField(max_length=200)
+    notes = fields.TextField(db_default="")
+    min_version = fields.CharField(max_length=32, db_default="")
+    added_at = fields.DatetimeField()
+    added_by = fields.CharField(max_length=254)
+    content = fields.BinaryField()
+
+    class Meta:
+        table = "firmware_image"
+        unique_together = (("version", "hardware"),)
+
+
+# What a device said last that it runs, so that it is known while it is away.
+class DeviceFirmwareRow(Model):
+    device: fields.OneToOneRelation[DeviceRow] = fields.OneToOneField(
+        f"{APP}.DeviceRow", related_name="firmware", on_delete=fields.CASCADE, primary_key=True
+    )
+    device_id: int
+    version = fields.CharField(max_length=64)
+    hardware = fields.CharField(max_length=32)
+    boot = fields.BigIntField(null=True)
+    mode = fields.CharField(max_length=12, db_default="")
+    heard_at = fields.DatetimeField()
+
+    class Meta:
+        table = "device_firmware"
+
+
+# An image on its way to devices, stage by stage.
+class FirmwareRolloutRow(Model):
+    id = fields.IntField(primary_key=True)
+    image: fields.ForeignKeyRelation[FirmwareImageRow] = fields.ForeignKeyField(
+        f"{APP}.FirmwareImageRow", related_name="rollouts", on_delete=fields.RESTRICT
+    )
+    image_id: int
+    chosen = fields.CharField(max_length=300)
+    stages = fields.CharField(max_length=100)
+    stage_count = fields.IntField()
+    soak_s = fields.IntField()
+    failure_limit = fields.IntField()
+    is_forced = fields.BooleanField()
+    state = fields.CharField(max_length=12)
+    stage = fields.IntField()
+    stage_began_at = fields.DatetimeField()
+    settled_at = fields.DatetimeField(null=True)
+    ended = fields.CharField(max_length=12, db_default="")
+    started_at = fields.DatetimeField()
+    started_by = fields.CharField(max_length=254)
+    ended_at = fields.DatetimeField(null=True)
+    ended_by = fields.CharField(max_length=254, db_default="")
+
+    class Meta:
+        table = "firmware_rollout"
+        indexes = (("state",),)
+
+
+# One device of a roll-out. ``factory_id`` is where it stood then.
+class FirmwareUpdateRow(Model):
+    id = fields.BigIntField(primary_key=True)
+    rollout: fields.ForeignKeyRelation[FirmwareRolloutRow] = fields.ForeignKeyField(
+        f"{APP}.FirmwareRolloutRow", related_name="updates", on_delete=fields.CASCADE
+    )
+    rollout_id: int
+    device: fields.ForeignKeyRelation[DeviceRow] = fields.ForeignKeyField(
+        f"{APP}.DeviceRow", related_name="updates", on_delete=fields.CASCADE
+    )
+    device_id: int
+    factory_id = fields.IntField()
+    stage = fields.IntField()
+    state = fields.CharField(max_length=12)
+    before = fields.CharField(max_length=64)
+    pct = fields.IntField(db_default=0)
+    error = fields.CharField(max_length=60, db_default="")
+    boot = fields.BigIntField(null=True)
+    faults = fields.IntField(db_default=0)
+    offered_at = fields.DatetimeField(null=True)
+    changed_at = fields.DatetimeField(null=True)
+    seen_at = fields.DatetimeField(null=True)
+    ended_at = fields.DatetimeField(null=True)
+
+    class Meta:
+        table = "firmware_update"
+        unique_together = (("rollout", "device"),)
+        indexes = (("device_id", "id"),)
+
+
 # One row: a number that grows with every change of the registry, so that a running core notices.
 class RegistryRow(Model):
     id = fields.IntField(primary_key=True)

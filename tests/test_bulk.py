@@ -142,6 +142,25 @@ class TestKeeping:
         assert [kept[it]["evidence"] for it in told["ids"]] == ["4711", "a1", ""]
         assert kept[told["ids"][2]]["period_start"] == "2026-02-27T21:00:00Z"
 
+    async def test_a_table_says_where_wood_comes_from(self, portal: Portal, clerk: TestClient[Any, Any]) -> None:
+        rows: list[list[Value]] = [
+            ["timestamp", "energy_type", "amount", "unit", "wood_origin", "supplier", "plot", "harvested_on", "permit"],
+            [date(2026, 2, 26), "firewood", 12.5, "t", "Purchased", "Mlima", "-0.51,37.28", date(2026, 1, 15), 118],
+            [date(2026, 2, 27), "firewood", 12.6, "t", "own_plantation", None, "block 7", "2026-01-16", None],
+            [date(2026, 2, 28), "diesel", 20, "litres", None, None, None, None, None],
+        ]
+
+        status, told = await send(clerk, workbook(rows))
+
+        assert status == 201, told
+        kept = {it["id"]: it for it in await listed(clerk)}
+        names = ("wood_origin", "supplier", "plot", "harvested_on", "permit")
+        assert [[kept[it][name] for name in names] for it in told["ids"]] == [
+            ["purchased", "Mlima", "-0.51,37.28", "2026-01-15", "118"],
+            ["own_plantation", "", "block 7", "2026-01-16", ""],
+            ["unknown", "", "", None, ""],
+        ]
+
     @pytest.mark.parametrize("key", ["", "a form"])
     async def test_a_file_of_a_form_is_taken(self, portal: Portal, clerk: TestClient[Any, Any], key: str) -> None:
         form = FormData({"what": "ever"})

@@ -99,8 +99,8 @@ def test_what_stands_beside_the_figures_is_no_reason_for_a_correction() -> None:
     assert not found.is_same
     assert not found.figures_differ
     assert found.counts == {identity.title: 1}
-    assert found.checks_new == (check.text,)
-    assert found.checks_gone == tuple(it.text for it in then.checks)
+    assert found.checks_new == (check,)
+    assert found.checks_gone == then.checks
     assert found.versions == (("software", then.versions["software"], "9.9"),)
 
 

@@ -8,20 +8,21 @@ from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from carbontrack.bookkeeping import shipped_factors
 from carbontrack.compliance import Cell, ComplianceReport, rows_of
 from carbontrack.compliance_tables import difference
-from carbontrack.ledger import Factor, Metric, ProductionEntry, Statement, Target, WoodOrigin
-from carbontrack.model import MonitoringPlan
-from carbontrack.reported import Reported, medians, newest, together
+from carbontrack.emissions.factors import FactorSet, parse_factors
+from carbontrack.ledger import Cause, EnergyType, HourStatus, Metric, ProductionEntry, Target, WoodOrigin
+from carbontrack.model import MonitoringPlan, Origin, Site
+from carbontrack.plugins.reports import compliance_pdf
 from carbontrack.store import Store
 from carbontrack.store.tiers import TierWork
-from tests.test_bookkeeping import hour
-from tests.test_compliance import BY, DAY, END, HOUR, NOW, START, complete, energy, reported, store
+from tests.support.world import register
+from tests.test_bookkeeping import hour, keep
+from tests.test_compliance import BY, DAY, END, HOUR, NOW, START, complete, energy, reported, store, words_of
 
 __all__ = ["store"]
 
@@ -35,71 +36,6 @@ def rows(report: ComplianceReport, table: str, **wanted: Cell) -> list[Mapping[s
 # --- what others, and the same factory a year ago, have reported
 
 
-def said(start: datetime, end: datetime, tea: float | None, **of: float | None) -> Reported:
-    return Reported(start, end, tea, {Metric(name): value for name, value in of.items()})
-
-
-@given(
-    st.lists(st.tuples(st.floats(1, 1e6), st.floats(0, 100)), min_size=1, max_size=12),
-    st.randoms(use_true_random=False),
-)
-def test_months_taken_together_are_the_ratio_of_their_sums(months: list[tuple[float, float]], dice: Any) -> None:
-    parts = [
-        said(START + at * DAY, START + (at + 1) * DAY, tea, **{TEA: value}) for at, (tea, value) in enumerate(months)
-    ]
-    dice.shuffle(parts)
-
-    found = together(parts, START, START + len(months) * DAY)
-
-    assert found[TEA] == pytest.approx(sum(tea * value for tea, value in months) / sum(tea for tea, _ in months))
-
-
-def test_a_period_with_a_gap_or_a_month_without_tea_has_no_intensity() -> None:
-    first, second = (
-        said(START, START + DAY, 10.0, **{TEA: 2.0}),
-        said(START + DAY, START + 2 * DAY, None, **{TEA: None}),
-    )
-
-    assert together([first], START, START + 2 * DAY) == {}
-    assert together([first, second], START, START + 2 * DAY) == {}
-    assert together([first, second], START, START + DAY) == {TEA: 2.0}
-
-
-def test_a_median_is_told_of_three_factories_and_of_no_fewer() -> None:
-    assert medians([{TEA: 1.0}, {TEA: 3.0}]) == {}
-    assert medians([{TEA: 1.0}, {TEA: 3.0, WOOD: 1.0}, {TEA: 5.0}]) == {TEA: (3.0, 3)}
-
-
-def test_of_a_corrected_statement_the_newest_version_counts() -> None:
-    first = Statement(1, 7, START, END, 1, "{}", "", "a", NOW)
-
-    assert newest([replace(first, id=2, version=2), first]) == [replace(first, id=2, version=2)]
-
-
-async def report_figures(store: Store, factory_id: int, start: datetime, end: datetime, value: float) -> None:
-    figures = json.dumps({"made_tea_kg": 100.0, "intensities": {TEA: value}})
-    await store.add_statement(factory_id, start, end, figures, "ab" * 32, BY, NOW, "")
-
-
-async def test_a_report_is_held_against_the_network_and_a_year_before(store: Store) -> None:
-    site = await complete(store)
-    others = [
-        await complete(store, name, f"dev-00{at}") for at, name in enumerate(("Imenti", "Mungania", "Kimunye"), 2)
-    ]
-    for value, other in zip((1.0, 2.0, 4.0), others, strict=True):
-        await report_figures(store, other.factory.id, START, END, value)
-    start, end = (moment.replace(year=moment.year - 1) for moment in (START, END))
-    await report_figures(store, site.factory.id, start, end, 3.0)
-
-    (row,) = rows(await reported(store, site.factory), "comparison", metric=TEA.value)
-
-    assert (row["median"], row["reported_by"]) == (2.0, 3)
-    assert row["baseline"] == 3.0
-    assert str(row["baseline_from"]).startswith("reported, from 2025-03-01")
-    assert isinstance(row["value"], float)
-    assert row["change"] == pytest.approx(row["value"] / 3.0 - 1)
-
-
 async def test_the_target_s_baseline_goes_before_what_was_reported(store: Store) -> None:
     site = await complete(store)
     target = Target(0, site.factory.id, TEA, 2.0, date(2026, 1, 1), baseline_year=2024, baseline_value=2.5)
@@ -110,23 +46,96 @@ async def test_the_target_s_baseline_goes_before_what_was_reported(store: Store)
     assert (row["baseline"], row["baseline_from"]) == (2.5, "target, 2024")
 
 
+async def statement(
+    store: Store, site: Site, value: float, start: datetime = START, end: datetime = END, reason: str = ""
+) -> None:
+    """That a factory has reported so much CO2 of its chimneys per kg of tea."""
+    figures = {"made_tea_kg": 500.0, "intensities": {Metric.STACK_CO2_PER_TEA: value, Metric.WOOD_PER_TEA: None}}
+    await store.add_statement(site.factory.id, start, end, json.dumps(figures), "ab" * 32, BY, NOW, reason)
+
+
+def compared(report: ComplianceReport, metric: Metric = Metric.STACK_CO2_PER_TEA) -> Mapping[str, Cell]:
+    (row,) = rows_of(report.table("comparison"), factory="kangaita", metric=metric.value)
+    return row
+
+
+async def test_without_anything_to_compare_with_the_comparison_is_empty(store: Store) -> None:
+    site = await complete(store)
+
+    row = compared(await reported(store, site.factory))
+
+    assert row["value"] == pytest.approx(4 * 540 / 600)
+    assert [row[it] for it in ("baseline", "baseline_from", "change", "median", "reported_by")] == [
+        None, "", None, None, 0,
+    ]  # fmt: skip
+
+
+async def test_a_factory_is_compared_with_what_it_reported_a_year_before(store: Store) -> None:
+    site = await complete(store)
+    a_year = timedelta(days=365)
+    middle = START - a_year + HOUR
+    await statement(store, site, 5.0, START - a_year, middle)
+    await statement(store, site, 7.0, middle, END - a_year)
+
+    row = compared(await reported(store, site.factory))
+
+    assert row["baseline"] == pytest.approx(6.0)
+    assert row["baseline_from"] == "reported, from 2025-03-01"
+    assert row["change"] == pytest.approx(3.6 / 6.0 - 1)
+
+
+async def test_the_networks_median_is_of_three_factories_at_least_and_of_their_newest_versions(store: Store) -> None:
+    site = await complete(store)
+    for name, value in (("Imenti", 2.0), ("Ndima", 4.0)):
+        (other,) = await register(store, f"dev-{name}", factory_name=name)
+        await statement(store, other, value)
+    few = compared(await reported(store, site.factory))
+    (third,) = await register(store, "dev-Kimunye", factory_name="Kimunye")
+    await statement(store, third, 9.0)
+    await statement(store, third, 3.0, reason="tea was weighed again")
+
+    report = await reported(store, site.factory)
+
+    assert (few["median"], few["reported_by"]) == (None, 0), "of two it would tell what one of them reported"
+    assert (compared(report)["median"], compared(report)["reported_by"]) == (3.0, 3)
+    assert compared(report, Metric.WOOD_PER_TEA)["median"] is None
+
+
 # --- what was changed
 
 
-async def test_each_change_of_an_entry_is_told_with_who_and_why(store: Store) -> None:
+async def test_an_entry_that_was_moved_out_of_the_period_is_a_correction_of_it(store: Store) -> None:
     site = await complete(store)
     (tea,) = await store.production_entries(site.factory.id)
-    await store.change_production_entry(replace(tea, made_tea_kg=610.0), BY, NOW, "a zero was missing")
-    (wood, *_) = [it for it in await store.energy_entries(site.factory.id) if it.energy_type == "firewood"]
-    await store.change_energy_entry(replace(wood, withdrawn=True), BY, NOW + DAY, "entered twice")
+    moved = replace(tea, period_start=START - DAY, period_end=END - DAY)
+    await store.change_production_entry(moved, BY, NOW, "of the day before")
 
-    found = rows(await reported(store, site.factory), "corrections")
+    (row,) = rows_of((await reported(store, site.factory)).table("corrections"))
 
-    said = {(row["kind"], row["change"], row["author"], row["reason"]) for row in found}
-    assert said == {
-        ("production", "made_tea_kg: 600.0 -> 610.0", "clerk", "a zero was missing"),
-        ("firewood", "withdrawn: False -> True", "clerk", "entered twice"),
-    }
+    assert row["change"] == (
+        "period_start: 2026-03-01T12:00:00Z -> 2026-02-28T12:00:00Z; "
+        "period_end: 2026-03-01T16:00:00Z -> 2026-02-28T16:00:00Z"
+    )
+
+
+async def test_a_correction_says_what_was_changed_by_whom_and_why(store: Store) -> None:
+    site = await complete(store)
+    wood = next(it for it in await store.energy_entries(site.factory.id) if it.energy_type is EnergyType.FIREWOOD)
+    changed = replace(wood, amount=1450.0, supplier="Mlima Woodlots")
+    await store.change_energy_entry(changed, Origin("manager"), NOW, "the weighbridge's slip")
+    (tea,) = await store.production_entries(site.factory.id)
+    await store.change_production_entry(replace(tea, withdrawn=True), Origin("clerk"), NOW, "of the day before")
+    await statement(store, site, 3.0)
+    await statement(store, site, 3.1, reason="the bill came late")
+
+    found = rows_of((await reported(store, site.factory)).table("corrections"))
+
+    assert [(row["kind"], row["version"], row["change"], row["author"], row["reason"]) for row in found] == [
+        ("firewood", 2, "amount: 1454.0 -> 1450.0; supplier: Kuni Ltd -> Mlima Woodlots", "manager",
+         "the weighbridge's slip"),
+        ("production", 2, "withdrawn: False -> True", "clerk", "of the day before"),
+        ("statement", 2, "reported anew", "clerk", "the bill came late"),
+    ]  # fmt: skip
 
 
 async def test_entries_that_nobody_changed_are_no_corrections(store: Store) -> None:
@@ -147,63 +156,141 @@ def test_a_difference_names_what_changed_and_nothing_else() -> None:
 # --- hours, calibrations, streams, wood, contract
 
 
-async def test_hours_are_counted_by_status_and_cause(store: Store) -> None:
+async def test_the_hours_are_counted_by_their_cause(store: Store) -> None:
+    site = await complete(store)
+    faulty = hour(site, 3)
+    await keep(store, msgspec.structs.replace(faulty, status=HourStatus.INVALID, cause=Cause.STUCK, co2_kg=None))
+
+    found = rows_of((await reported(store, site.factory)).table("hours_by_cause"))
+
+    assert [(row["status"], row["cause"], row["hours"]) for row in found] == [
+        ("invalid", "stuck", 1), ("valid", "", 3),
+    ]  # fmt: skip
+
+
+async def test_calibrations_are_the_plans_that_were_in_force_and_who_entered_them(store: Store) -> None:
+    site = await complete(store)
+    for at, slope in ((START - DAY, 0.98), (START + HOUR, 1.03), (END, 1.5)):
+        plan = MonitoringPlan(valid_from=at, calibration_offset_ppm=-120.0, calibration_slope=slope, note="span gas")
+        await store.add_plan(site.stack.id, plan, by=Origin("manager@example.org"))
+
+    found = rows_of((await reported(store, site.factory)).table("calibrations"))
+
+    assert [(row["from"], row["offset"], row["slope"], row["added_by"]) for row in found] == [
+        ("2026-02-28T12:00:00Z", -120.0, 0.98, "manager@example.org"),
+        ("2026-03-01T13:00:00Z", -120.0, 1.03, "manager@example.org"),
+    ]  # fmt: skip
+    assert all(row["added_at"] for row in found)
+
+
+async def test_of_a_plan_that_came_with_its_chimney_it_is_not_said_who_entered_it(store: Store) -> None:
     site = await complete(store)
 
-    found = rows(await reported(store, site.factory), "hours_by_cause")
+    (row,) = rows_of((await reported(store, site.factory)).table("calibrations"))
 
-    assert [(row["status"], row["cause"], row["hours"]) for row in found] == [("valid", "", 4)]
-
-
-async def test_plans_in_force_are_told_with_their_calibration_and_others_are_not(store: Store) -> None:
-    site = await complete(store)
-    for since, slope in ((START - 30 * DAY, 1.01), (START + HOUR, 1.02), (END + DAY, 1.03)):
-        await store.add_plan(site.stack.id, MonitoringPlan(valid_from=since, calibration_slope=slope))
-
-    found = rows(await reported(store, site.factory), "calibrations")
-
-    assert [row["slope"] for row in found] == [1.01, 1.02]
+    assert (row["from"], row["added_by"], row["added_at"]) == (None, "", None)
 
 
-async def test_source_streams_are_those_that_were_used(store: Store) -> None:
+async def test_a_source_stream_says_how_it_is_known_and_by_which_factors(store: Store) -> None:
     site = await complete(store)
 
-    found = rows(await reported(store, site.factory), "source_streams")
+    found = {row["stream"]: row for row in rows_of((await reported(store, site.factory)).table("source_streams"))}
 
-    assert [row["stream"] for row in found] == ["firewood", "diesel", "electricity"]
+    assert list(found) == ["firewood", "diesel", "electricity"]
+    assert found["electricity"]["factors"] == "grid.co2e"
+    assert "firewood.moisture" not in str(found["firewood"]["factors"]), "its moisture was entered"
+    assert {row["tier"] for row in found.values()} == {None}, "none is claimed"
 
 
-async def test_where_wood_comes_from_is_told(store: Store) -> None:
-    site = await complete(store)
-    wood = energy(site, supplier="Mti Ltd", plot="-0.51,37.28", permit="KFS 17", harvested_on=date(2026, 1, 5))
-    await store.add_energy_entry(replace(wood, wood_origin=WoodOrigin.PURCHASED), BY, NOW)
-
-    (row,) = rows(await reported(store, site.factory), "biomass", supplier="Mti Ltd")
-
-    assert (row["origin"], row["plot"], row["harvested"], row["permit"]) == (
-        "purchased", "-0.51,37.28", "2026-01-05", "KFS 17",
+def contract(**changed: Any) -> FactorSet:
+    """The shipped factors, and that of a contract for electricity."""
+    (row,) = parse_factors(
+        [
+            {
+                "name": "grid.co2e_market", "value": 0.012, "unit": "kg/kWh", "source": "PPA of 2025, hydro",
+                "valid_from": "2026-01-01",
+            } | changed
+        ],
+        "own",
     )  # fmt: skip
+    return shipped_factors().replaced([row])
 
 
-@pytest.mark.parametrize(("name", "is_told"), [("grid.co2e_market", True), ("grid.co2e_market:imenti", False)])
-async def test_a_contract_for_electricity_is_told_beside_the_grid_and_not_in_its_place(
-    store: Store, name: str, is_told: bool
-) -> None:
+@pytest.mark.parametrize("name", ["grid.co2e_market", "grid.co2e_market:kangaita"])
+async def test_electricity_by_contract_stands_beside_that_of_the_grid(store: Store, name: str) -> None:
     site = await complete(store)
-    contract = Factor(name, 0.02, "kg CO2e/kWh", "power purchase agreement, 2025", date(2025, 1, 1))
-    factors = shipped_factors().replaced([contract])
 
-    report = await reported(store, site.factory, factors=factors)
+    plain, with_contract = [
+        await reported(store, site.factory, factors=factors) for factors in (None, contract(name=name))
+    ]
 
-    market = rows(report, "results", figure="grid_co2e_market")
-    (grid,) = rows(report, "results", figure="grid_co2e")
-    assert grid["mass"] == pytest.approx(300.0 * shipped_factors().value("grid.co2e", START.date()))
-    if is_told:
-        assert market[0]["mass"] == pytest.approx(300.0 * 0.02)
-        assert market[0]["scope"] == "scope 2, market-based"
-        assert rows(report, "factors", name=name)
-    else:
-        assert market == []
+    assert rows_of(plain.table("results"), figure="grid_co2e_market") == []
+    (market,) = rows_of(with_contract.table("results"), figure="grid_co2e_market")
+    assert market["mass"] == pytest.approx(300 * 0.012)
+    assert market["scope"] == "scope 2, market-based"
+    assert market["remarks"] == "By contract: PPA of 2025, hydro"
+    (grid,) = rows_of(with_contract.table("results"), figure="grid_co2e")
+    assert grid["mass"] == pytest.approx(300 * 0.0705), "and that of the grid is what it was"
+    assert name in {row["name"] for row in rows_of(with_contract.table("factors"))}
+    assert compared(plain) == compared(with_contract), "nothing else is made of it"
+
+
+async def test_of_several_factories_both_figures_of_electricity_stand_side_by_side(store: Store) -> None:
+    sites = [await complete(store), await complete(store, "Imenti", "dev-002")]
+
+    report = await reported(store, *(site.factory for site in sites), factors=contract(name="grid.co2e_market:imenti"))
+
+    text = words_of(compliance_pdf.render(report))
+    assert "21.15" in text, "the grid's: 300 kWh of 0.0705 kg"
+    assert "3.6" in text.split(), "the contract's: 300 kWh of 0.012 kg"
+
+
+@pytest.mark.parametrize("changed", [{"name": "grid.co2e_market:imenti"}, {"valid_from": "2026-03-02"}])
+async def test_a_contract_of_another_factory_or_time_makes_no_row(store: Store, changed: dict[str, Any]) -> None:
+    site = await complete(store)
+
+    report = await reported(store, site.factory, factors=contract(**changed))
+
+    assert rows_of(report.table("results"), figure="grid_co2e_market") == []
+
+
+async def test_the_verifiers_statement_is_to_be_filled_in(store: Store) -> None:
+    site = await complete(store)
+
+    table = (await reported(store, site.factory)).table("verification")
+
+    assert {row[1] for row in table.rows} == {""}
+    assert "not verified" in table.note
+
+
+@pytest.mark.parametrize("width", [30, 60, 200])
+def test_words_have_room_in_the_columns_of_a_pdf(width: int) -> None:
+    titles, rows = ["By", "Reason"], [["clerk@kangaita.example", "word " * width]]
+
+    by, reason = compliance_pdf._widths(titles, rows)
+
+    assert by >= len("clerk@kangaita.example")
+    assert by + reason <= compliance_pdf.ROOM
+
+
+async def test_wood_says_where_it_comes_from_and_the_factory_which_company_it_is(store: Store) -> None:
+    site = await complete(store)
+    company = {"legal_entity": "Kangaita Tea Factory Co. Ltd", "un_locode": "KENYI"}
+    factory = await store.change_factory(site.factory.id, company)
+    wood = energy(
+        site, amount=100.0, wood_origin=WoodOrigin.PURCHASED, supplier="Mlima", species="Eucalyptus grandis",
+        plot="-0.51,37.28", harvested_on=date(2026, 1, 15), permit="KFS 118",
+    )  # fmt: skip
+    await store.add_energy_entry(wood, BY, NOW)
+
+    report = await reported(store, factory)
+
+    (row,) = rows_of(report.table("biomass"), amount=100.0)
+    assert [row[it] for it in ("origin", "supplier", "species", "plot", "harvested", "permit")] == [
+        "purchased", "Mlima", "Eucalyptus grandis", "-0.51,37.28", "2026-01-15", "KFS 118",
+    ]  # fmt: skip
+    (identity,) = rows_of(report.table("identity"))
+    assert (identity["legal_entity"], identity["un_locode"]) == ("Kangaita Tea Factory Co. Ltd", "KENYI")
 
 
 async def test_hours_that_were_revised_are_told_by_how_many(store: Store) -> None:

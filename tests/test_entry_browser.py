@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,59 @@ async def test_the_last_entry_is_filled_in_by_a_touch_kept_and_undone(portal: Po
     assert len(await kept(portal)) == 3
     assert (await portal.core.store.energy_entry_history(new.id))[-1].reason == "undone right after it was entered"
     assert chromium.complaints == []
+
+
+async def test_where_the_wood_comes_from_is_typed_seen_and_not_carried_to_the_next_delivery(
+    portal: Portal, chromium: Chromium
+) -> None:
+    tab = await opened(portal, chromium)
+    form = energy(tab)
+    await expect(form.get_by_label("Supplier", exact=True)).to_be_hidden()
+    await form.get_by_label("How much").fill("1250")
+    await form.get_by_text("Where the wood comes from").click()
+    await form.get_by_label("Whose wood").select_option(label="Bought")
+    await form.get_by_label("Supplier", exact=True).fill("Mlima")
+    await form.get_by_label("Kind of tree").fill("Eucalyptus")
+    await form.get_by_label("Where it grew").fill("-0.51,37.28")
+    await form.get_by_label("Cut on").fill("2026-01-15")
+    await form.get_by_label("Number of the permit").fill("KFS 118")
+    assert await tab.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    await form.get_by_role("button", name="Keep").click()
+    await expect(tab.locator(".toast")).to_contain_text("Kept: Firewood: 1,250 kg")
+    (entry,) = await kept(portal)
+    assert (entry.wood_origin, entry.supplier, entry.harvested_on) == ("purchased", "Mlima", date(2026, 1, 15))
+    assert (entry.species, entry.plot, entry.permit) == ("Eucalyptus", "-0.51,37.28", "KFS 118")
+
+    await tab.reload()
+    await expect(form.get_by_label("Kind of tree")).to_have_value("Eucalyptus")
+    await form.get_by_label("How much").fill("1300")
+    await form.get_by_label("Supplier", exact=True).fill("Baraka")
+    await form.get_by_role("button", name="Keep").click()
+    await expect(tab.locator(".toast")).to_contain_text("1,300 kg")
+    await expect(form.get_by_label("Supplier", exact=True)).to_have_value("")
+
+    await form.get_by_role("button", name="1,250 kg").click()
+    await expect(form.get_by_label("Supplier", exact=True)).to_have_value("Mlima")
+    await form.get_by_text("Diesel", exact=True).click()
+    await expect(form.get_by_text("Where the wood comes from")).to_be_hidden()
+    assert chromium.complaints == []
+
+
+async def test_a_slip_in_the_origin_of_wood_is_said_where_it_is_seen(portal: Portal, chromium: Chromium) -> None:
+    tab = await opened(portal, chromium)
+    form = energy(tab)
+    await form.get_by_label("How much").fill("1250")
+    await form.get_by_text("Where the wood comes from").click()
+    await form.get_by_label("Cut on").fill("2026-03-01")
+    await form.get_by_text("Yesterday").click()
+    await form.get_by_text("Where the wood comes from").click()
+
+    await form.get_by_role("button", name="Keep").click()
+
+    await expect(form.get_by_label("Cut on")).to_be_focused()
+    await expect(form.locator(".field-error")).to_contain_text("lies after the wood was burned")
+    assert await kept(portal) == []
+    chromium.complaints.clear()  # the answer of 422
 
 
 async def test_only_units_that_fit_are_offered_and_the_weight_is_shown(portal: Portal, chromium: Chromium) -> None:

@@ -9,9 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import aiomqtt
 import pytest
 
 from carbontrack import Flag
@@ -19,7 +17,7 @@ from carbontrack.app import Core, run_core
 from carbontrack.emissions.rate import INVALIDATING
 from carbontrack.store import migrate
 from tests.chaos.network import Cable, cables
-from tests.support.firmware import NodeProcess, build
+from tests.support.firmware import NodeProcess, Talk, build
 from tests.support.mosquitto import DEVICES, Broker, core_config
 from tests.support.mosquitto import password_of as mosquitto_password_of
 from tests.support.postgres import Postgres
@@ -94,28 +92,6 @@ class TestCommandLine:
 
         assert done.returncode == 2
         assert problem in done.stderr
-
-
-class Talk:
-    """The platform's end of one node, by hand: what the node says, and what is said to it."""
-
-    def __init__(self, client: aiomqtt.Client, device_id: str) -> None:
-        self._client = client
-        self._root = f"ct/v1/{device_id}"
-
-    async def heard(self, channel: str, **wanted: Any) -> dict[str, Any]:
-        """The next message on a channel that says all of this; what comes before it is passed over."""
-        async with asyncio.timeout(20):
-            async for message in self._client.messages:
-                if str(message.topic) != f"{self._root}/up/{channel}":
-                    continue
-                body: dict[str, Any] = json.loads(message.payload)
-                if wanted.items() <= body.items():
-                    return body
-        raise AssertionError(channel)
-
-    async def say(self, channel: str, **body: Any) -> None:
-        await self._client.publish(f"{self._root}/dn/{channel}", json.dumps({"v": 1} | body), qos=1)
 
 
 class TestFromAfar:

@@ -34,7 +34,7 @@ from carbontrack.emissions.fuels import (
     wood_emissions,
     wood_mass_kg,
 )
-from carbontrack.ledger import EnergyEntry, EnergyType
+from carbontrack.ledger import EnergyEntry, EnergyType, WoodOrigin
 
 FACTORS = FactorSet.of(parse_factors(load_factor_rows(), "shipped"))
 DAY = date(2026, 3, 1)
@@ -188,6 +188,10 @@ class TestChecks:
             ({"unit": "m3_stacked"}, "stack_density_kg_per_m3"),
             ({"unit": "m3_stacked", "stack_density_kg_per_m3": 0.42}, "stack_density_kg_per_m3"),
             ({"energy_type": EnergyType.DIESEL, "unit": "litres"}, "moisture"),
+            ({"energy_type": EnergyType.DIESEL, "unit": "litres", "supplier": "Kuni Ltd"}, "supplier"),
+            ({"energy_type": EnergyType.DIESEL, "unit": "litres", "permit": "KFS 118"}, "permit"),
+            ({"energy_type": EnergyType.DIESEL, "unit": "litres", "wood_origin": WoodOrigin.PURCHASED}, "wood_origin"),
+            ({"harvested_on": DAY + timedelta(days=1)}, "harvested_on"),
             ({"period_end": START}, "period_end"),
             ({"period_end": START + timedelta(days=400)}, "period_end"),
         ],
@@ -197,6 +201,8 @@ class TestChecks:
 
     def test_a_good_entry_has_no_problem(self) -> None:
         assert check_entry(entry()) == []
+        origin = {"wood_origin": WoodOrigin.PURCHASED, "supplier": "Kuni Ltd", "species": "Eucalyptus", "plot": "7"}
+        assert check_entry(entry(**origin, harvested_on=DAY, permit="KFS 118")) == []
 
     def test_a_stacked_m3_has_no_mass_of_its_own(self) -> None:
         with pytest.raises(ValueError, match="weigh one"):

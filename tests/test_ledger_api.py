@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient
 
+from carbontrack.model import AuditAction
 from tests.support.web import Portal, running_portal
 from tests.support.world import NOON, NOON_MS, body, payload, summarise_touched
 
@@ -112,6 +113,27 @@ class TestEnergy:
             (1, 12.5, "clerk@example.org", ""),
             (2, 12.4, "manager@example.org", "read again"),
         ]
+
+    async def test_where_wood_comes_from_is_entered_corrected_and_taken_back(self, portal: Portal) -> None:
+        clerk = await portal.signed_in("clerk@example.org")
+        origin = {
+            "wood_origin": "purchased", "supplier": "Mlima", "species": "Eucalyptus", "plot": "-0.51,37.28",
+            "harvested_on": "2026-01-15", "permit": "KFS 118",
+        }  # fmt: skip
+        _, kept = await post(clerk, "/api/energy-entries/", **WOOD, **origin)
+        path = f"/api/energy-entries/{kept['id']}/"
+
+        await clerk.patch(path, json={"supplier": "Baraka", "harvested_on": None, "reason": "another lorry"})
+
+        assert {name: kept[name] for name in origin} == origin
+        _, history = await get(clerk, path + "history/")
+        assert [(it["supplier"], it["harvested_on"], it["permit"]) for it in history["results"]] == [
+            ("Mlima", "2026-01-15", "KFS 118"),
+            ("Baraka", None, "KFS 118"),
+        ]
+        (changed,) = await portal.core.store.audit_events(action=AuditAction.ENERGY_ENTRY_CHANGED)
+        assert changed.before is not None
+        assert (changed.before["supplier"], changed.before["harvested_on"]) == ("Mlima", "2026-01-15")
 
     async def test_of_two_that_change_the_same_version_the_second_is_told(self, portal: Portal) -> None:
         clerk = await portal.signed_in("clerk@example.org")

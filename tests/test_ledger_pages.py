@@ -66,6 +66,49 @@ async def test_a_clerk_enters_wood_and_finds_it_in_the_list(portal: Portal) -> N
     assert "25 % moist" in shown
 
 
+ORIGIN = {
+    "wood_origin": "purchased", "supplier": "Mlima <Woodlots>", "species": "Eucalyptus grandis",
+    "plot": "-0.51,37.28", "harvested_on": "2026-01-15", "permit": "KFS 118",
+}  # fmt: skip
+
+
+async def test_where_wood_comes_from_is_kept_shown_and_offered_again_in_sight(portal: Portal) -> None:
+    clerk = await portal.browser("clerk@example.org")
+    assert "data-origin>" in await page(clerk, ENTRIES), "closed as long as nothing is known"
+
+    assert (await send(clerk, ENTRIES + "/energy", WOOD | ORIGIN))[0] == 303
+
+    (kept,) = await portal.core.store.energy_entries(None)
+    assert {name: str(getattr(kept, name)) for name in ORIGIN} == ORIGIN
+    shown = await page(clerk, ENTRIES)
+    assert "Mlima &lt;Woodlots&gt;, Eucalyptus grandis, -0.51,37.28" in shown
+    assert "data-origin open>" in shown, "what is remembered goes with the next entry, and is seen"
+    assert 'name="species" maxlength="80" autocomplete="off" value="Eucalyptus grandis"' in shown
+    assert 'name="permit" maxlength="80" autocomplete="off" value=""' in shown, "each delivery has its own"
+    assert '<option value="Mlima &lt;Woodlots&gt;"></option>' in shown
+
+
+async def test_wood_that_was_cut_after_it_burned_is_said_at_its_field(portal: Portal) -> None:
+    clerk = await portal.browser("clerk@example.org")
+
+    status, shown = await send(clerk, ENTRIES + "/energy", WOOD | ORIGIN | {"harvested_on": "2026-03-15"})
+
+    assert status == 422
+    assert "Lies after the wood was burned: is the year right?</small>" in shown
+    assert 'value="KFS 118"' in shown
+
+
+async def test_the_origin_of_wood_is_no_matter_of_diesel(portal: Portal) -> None:
+    """The fields are on the page for every type; a browser that hides them sends them all the same."""
+    clerk = await portal.browser("clerk@example.org")
+
+    status, _ = await send(clerk, ENTRIES + "/energy", WOOD | ORIGIN | {"energy_type": "diesel", "unit": "litres"})
+
+    assert status == 303
+    (kept,) = await portal.core.store.energy_entries(None)
+    assert (kept.supplier, kept.wood_origin, kept.harvested_on) == ("", "unknown", None)
+
+
 async def test_what_does_not_fit_is_said_at_its_field_and_nothing_typed_is_lost(portal: Portal) -> None:
     clerk = await portal.browser("clerk@example.org")
 

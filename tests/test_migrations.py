@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from tortoise.migrations.autodetector import MigrationAutodetector
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 
 from carbontrack.metrics import Metrics
-from carbontrack.model import Finding, Role, UserStatus
+from carbontrack.model import Finding, Origin, Role, UserStatus
 from carbontrack.store import RegistryError, SchemaMismatch, _connected, migrate, open_store, schema
 from carbontrack.tables import APP
 from tests.support.world import ALWAYS, NOON, execute, factory, summarise_touched
@@ -33,6 +35,7 @@ EVERY = [
     "0014_reports",
     "0015_wood_origin",
     "0016_device_settings",
+    "0017_firmware",
 ]
 NOON_TEXT = "'2026-03-01 12:00:00+00'"
 OLD_DATA = (
@@ -172,6 +175,34 @@ async def test_people_keep_their_account_and_whether_they_may_sign_in(empty_url:
         assert statuses == ["active", "disabled", "disabled"], "the older schema knows of nobody who waits"
         with pytest.raises(RegistryError, match="registered already"):
             await store.add_user("p1@example.org", "hash", Role.AUDITOR)
+
+
+async def test_firewood_of_before_has_no_known_origin_there_and_back(empty_url: str, metrics: Metrics) -> None:
+    await migrate_to(empty_url, "0014_reports")
+    await execute(empty_url, OLD_DATA[0])
+    await execute(
+        empty_url,
+        "INSERT INTO energy_entry (entry_id, version, factory_id, energy_type, amount, unit, period_start, period_end, "
+        "sustainability, evidence, note, author, recorded_at, reason, withdrawn) VALUES (1, 1, 1, "
+        f"'firewood', 1250, 'kg', {NOON_TEXT}, '2026-03-02 12:00:00+00', 'yes', 'note 7', '', 'clerk', {NOON_TEXT}, "
+        "'', '0')",
+    )
+
+    assert await migrate(empty_url) == EVERY[14:]
+    async with open_store(empty_url, metrics) as store:
+        (wood,) = await store.energy_entries(1)
+        assert (wood.evidence, wood.wood_origin, wood.supplier, wood.harvested_on) == ("note 7", "unknown", "", None)
+        (kangaita,) = await store.factories()
+        assert (kangaita.legal_entity, kangaita.un_locode) == ("", "")
+        await store.change_energy_entry(
+            replace(wood, supplier="Kuni Ltd", harvested_on=date(2026, 1, 15)), Origin("clerk"), NOON, "the seller"
+        )
+
+    await migrate_to(empty_url, "0014_reports")
+    await migrate(empty_url)
+    async with open_store(empty_url, metrics) as store:
+        (again,) = await store.energy_entries(1)
+        assert (again.version, again.amount, again.supplier) == (2, 1250, ""), "the older schema has no place for it"
 
 
 ALERTS = (

@@ -135,6 +135,23 @@ async def test_a_factory_is_changed_and_what_is_left_empty_goes(portal: Portal) 
     )  # fmt: skip
 
 
+async def test_a_factory_says_which_company_it_is(portal: Portal) -> None:
+    browser = await portal.browser("hq@example.org")
+    company = {"legal_entity": "Ndima Tea Factory Co. Ltd", "un_locode": "KENYI"}
+
+    assert (await send(browser, "/hq/factories/new", NEW | company))[0] == 303
+
+    ndima = await portal.core.store.factory_by_slug("ndima")
+    assert ndima is not None
+    assert (ndima.legal_entity, ndima.un_locode) == ("Ndima Tea Factory Co. Ltd", "KENYI")
+    assert 'value="KENYI"' in await page(browser, "/hq/factories/ndima/")
+    assert (await send(browser, "/hq/factories/ndima/", NEW | company | {"un_locode": "nyeri"}))[0] == 422
+    assert (await send(browser, "/hq/factories/ndima/", NEW | {"legal_entity": "", "un_locode": ""}))[0] == 303
+    ndima = await portal.core.store.factory_by_slug("ndima")
+    assert ndima is not None
+    assert (ndima.legal_entity, ndima.un_locode) == ("", "")
+
+
 @pytest.mark.parametrize("name", ["auditor", "manager", "clerk"])
 async def test_nobody_else_sets_anything_up(portal: Portal, name: str) -> None:
     browser = await portal.browser(f"{name}@example.org")

@@ -14,11 +14,13 @@ import pytest
 from babel.messages.pofile import read_po
 
 from carbontrack.alerts import RuleInstance, numbers_of
+from carbontrack.compliance import Check, Severity
 from carbontrack.emissions.accounts import OUT_OF_ORDER, REMARKS
 from carbontrack.health import AspectName, Facts, health_of
 from carbontrack.model import LOCALES, Finding, Snapshot
 from carbontrack.plugins import alerts as rules_of_ours
 from carbontrack.web.alert_words import labels_of
+from carbontrack.web.check_words import SENTENCES, Told, told
 from carbontrack.words import (
     CATALOGUES,
     LANGUAGE_TITLES,
@@ -236,3 +238,31 @@ class TestRemarksOfAccounts:
         write_for(Reader("sw"))
         assert retold(kept, REMARKS).startswith("Boiler 1 (100 %): siku 6 mfululizo")
         assert retold("Said by somebody else.", REMARKS) == "Said by somebody else."
+
+
+class TestChecksOfReports:
+    """They are kept in English, and told in the reader's language."""
+
+    def test_are_told_with_their_values(self) -> None:
+        found = Check(
+            "availability",
+            Severity.CRITICAL,
+            "x",
+            "Kangaita: 2, Boiler 1: 25% of the operating hours are valid; 80% are needed.",
+        )
+
+        assert told(found) == Told(found.text, is_english=False)
+        write_for(Reader("sw"))
+        assert told(found).text == "Kangaita: 2, Boiler 1: 25% ya saa za kufanya kazi ni halali; 80% zinahitajika."
+
+    @pytest.mark.parametrize("name", ["availability", "of_somebody_else"])
+    def test_stay_as_they_were_kept_where_the_sentence_is_another(self, name: str) -> None:
+        write_for(Reader("sw"))
+        found = Check(name, Severity.INFO, "x", "What an older version said, in 100% English.")
+
+        assert told(found) == Told(found.text, is_english=True)
+
+    def test_have_a_sentence_each(self) -> None:
+        source = (Path(__file__).parents[1] / "carbontrack" / "compliance_checks.py").read_text()
+
+        assert set(re.findall(r'[cC]heck\("(\w+)", ', source)) == set(SENTENCES)

@@ -17,6 +17,7 @@ from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, load, opened_store, run, stop
 from carbontrack.cli.doctor import doctor
+from carbontrack.cli.firmware import firmware_app
 from carbontrack.cli.first_setup import init
 from carbontrack.cli.openapi import openapi
 from carbontrack.cli.people import user_app
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(device_app, name="device")
 app.add_typer(factory_app, name="factory")
+app.add_typer(firmware_app, name="firmware")
 app.add_typer(user_app, name="user")
 app.add_typer(audit_app, name="audit")
 app.add_typer(plugins_app, name="plugins")

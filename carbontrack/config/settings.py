@@ -334,6 +334,18 @@ class Reports(Section):
     """Which reports are made by themselves."""
 
 
+class Firmware(Section):
+    public_key_file: FilePath | None = None
+    """The public key (ECDSA P-256, PEM) of whoever signs firmware. Images that it did not sign are refused, and without
+    it all are."""
+    base_url: PublicUrl | None = None
+    """The address by which devices download firmware; without it `http.public_url`."""
+    downloads_at_once: int = Field(20, ge=1, le=1000)
+    """How many devices may download at the same time."""
+    out_of_reach_h: float = Field(24.0, gt=0, le=8760)
+    """A roll-out waits no longer for a device that is away; it still gets the image if it comes back in time."""
+
+
 class Logging(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Less important messages are left out."""
@@ -427,6 +439,8 @@ class Config(Section):
     """Reports of errors."""
     devices: Devices = Field(default_factory=Devices)
     """How the core treats devices."""
+    firmware: Firmware = Field(default_factory=Firmware)
+    """Firmware for devices, and how it comes to them."""
     retention: Retention = Field(default_factory=Retention)
     """What is kept, and how long."""
     plugins: Plugins = Field(default_factory=Plugins)

@@ -9,7 +9,7 @@ from math import fsum
 from typing import Any
 from zlib import crc32
 
-from carbontrack.ledger import EnergyEntry, EnergyType, ProductionEntry, Sustainability
+from carbontrack.ledger import EnergyEntry, EnergyType, ProductionEntry, Sustainability, WoodOrigin
 from carbontrack.model import Factory
 from carbontrack.simulator.boiler import chance
 from carbontrack.simulator.demo_fleet import DemoStack
@@ -18,6 +18,7 @@ from carbontrack.simulator.instruments import Instruments
 STEP_S = 600
 """The truth is looked at so often; a day's wood is the sum."""
 DAY = timedelta(days=1)
+SUPPLIERS = ("Mlima Woodlots", "Baraka Growers", "Ridge Timber", "Chai Farmers Group", "Mto Wood Fuel", "Kilele Farm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def _energy(
             moisture=round(moisture + 0.02 * (2 * chance(seed, "meter", which) - 1), 2),
             sustainability=Sustainability.YES if own_wood else Sustainability.UNKNOWN,
             evidence=f"weighbridge {which % 10_000:04}",
+            **_origin(seed, which, own_wood=own_wood),
         ),
         EnergyEntry(
             0, 1, 0, EnergyType.DIESEL, round(2 + 30 * chance(seed, "genset", which) ** 3, 1), "litres", start, end,
@@ -98,6 +100,15 @@ def _energy(
             evidence="utility meter, read by eye",
         ),
     ]  # fmt: skip
+
+
+def _origin(seed: int, which: int, *, own_wood: bool) -> dict[str, Any]:
+    """Where the wood comes from: of its own plantation all is known, of what is bought not always the seller."""
+    if own_wood:
+        return {"wood_origin": WoodOrigin.OWN_PLANTATION, "species": "Eucalyptus grandis", "plot": "own, block 7"}
+    drawn = int(8 * chance(seed, "supplier", which // 5))
+    known = {"supplier": SUPPLIERS[drawn], "permit": f"KFS {100 + drawn}"} if drawn < len(SUPPLIERS) else {}
+    return {"wood_origin": WoodOrigin.PURCHASED} | known
 
 
 def _grid_kwh(seed: int, start: datetime) -> float:

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import aiohttp
 import aiomqtt
 import structlog
 
 from carbontrack.ingest import BrokerSettings
 from carbontrack.simulator.node import Node
+from carbontrack.simulator.ota import Offer, fetch, report
 from carbontrack.tasks import end
 
 log = structlog.get_logger(__name__)
@@ -43,6 +45,7 @@ class Link:
         on_open: Callable[[], None],
         *,
         longest_backoff_s: float = LONGEST_BACKOFF_S,
+        download_password: str | None = None,
     ) -> None:
         self.news = asyncio.Event()
         """Set it when the node has a new record."""
@@ -55,6 +58,10 @@ class Link:
         self._on_open = on_open
         self._longest_backoff_s = longest_backoff_s
         self._topic = f"ct/v1/{node.device_id}/"
+        self._download_password = download_password
+        self._offer: Offer | None = None
+        self._update: asyncio.Task[None] | None = None
+        self._restart = asyncio.Event()
 
     async def run(self, first_delay_s: float) -> None:
         """Keep connected; back off with full jitter, so that a fleet does not come back all at once."""
@@ -68,8 +75,9 @@ class Link:
                 log.info("no connection", device=self._node.device_id, error=str(error))
             finally:
                 self._node.hung_up()
-            if self._node.orders.wants_reboot:
+            if self._node.wants_reboot:
                 self._node.reboot(_now_ms())
+                self._restart.clear()
             attempt = 0 if time.monotonic() - began_s > STEADY_S else attempt + 1
             delay_s = random.uniform(0, min(2.0 ** min(attempt, 10), self._longest_backoff_s))
 
@@ -99,14 +107,22 @@ class Link:
         async with self._client() as client:
             await client.subscribe(f"{self._topic}dn/#", qos=1)  # first: the birth is answered with a receipt
             await self._publish(client, "state", self._node.birth(_now_ms()), retain=True)
-            if (told := self._node.orders.after_birth()) is not None:
-                await self._publish(client, "res", told)
-                self._on_open()
-            await self._first_to_end(
-                self._receive(client), self._send_live(client), self._send_backlog(client), self._stop.wait()
-            )
+            for told in (self._node.orders.after_birth(), self._node.ota.after_birth()):
+                if told is not None:
+                    await self._publish(client, "res", told)
+                    self._on_open()
+            try:
+                await self._first_to_end(
+                    self._receive(client),
+                    self._send_live(client),
+                    self._send_backlog(client),
+                    self._stop.wait(),
+                    self._restart.wait(),
+                )
+            finally:
+                await self._drop_update()
             self._node.hung_up()
-            why = "reboot" if self._node.orders.wants_reboot else "stopped"
+            why = self._node.wants_reboot or "stopped"
             async with asyncio.timeout(GOODBYE_S):  # a TimeoutError is an OSError
                 await self._publish(client, "state", self._node.goodbye(why), retain=True)
 
@@ -141,6 +157,52 @@ class Link:
                 if self._node.orders.wants_reboot:
                     self._on_open()
                     return
+            elif channel == "fw" and not message.retain:
+                await self._take_offer(client, body)
+
+    async def _take_offer(self, client: aiomqtt.Client, body: bytes) -> None:
+        """Begin to download what is offered; the newest word counts."""
+        offer, answer = self._node.ota.take_offer(body)
+        if offer is None or offer != self._offer:
+            await self._drop_update()
+        if answer is not None:
+            await self._publish(client, "res", answer)
+        if offer is not None and (self._update is None or self._update.done()):
+            self._offer = offer
+            self._update = asyncio.create_task(self._download(client, offer))
+
+    async def _drop_update(self) -> None:
+        if self._update is not None:
+            await end(self._update)
+        self._update = self._offer = None
+
+    async def _download(self, client: aiomqtt.Client, offer: Offer) -> None:
+        """Download an image, try it, and hang up to restart into it."""
+        assert offer.ver is not None, "an offer of something"
+        version = offer.ver
+        shares: asyncio.Queue[int] = asyncio.Queue()
+        telling = asyncio.create_task(self._tell_shares(client, version, shares))
+        try:
+            content = await fetch(offer, self._node.device_id, self._download_password or "", shares.put_nowait)
+            await shares.join()
+        except (OSError, aiohttp.ClientError) as error:
+            word = str(error) if str(error).startswith("http_") else "link"
+            await self._publish(client, "res", report(version, "failed", err=word))
+            return
+        finally:
+            await end(telling)
+        await self._publish(client, "res", report(version, "verifying", 100))
+        await self._publish(client, "res", self._node.ota.install(offer, content))
+        if self._node.ota.wants_reboot:
+            self._on_open()
+            self._restart.set()
+
+    async def _tell_shares(self, client: aiomqtt.Client, version: str, shares: asyncio.Queue[int]) -> None:
+        await self._publish(client, "res", report(version, "downloading"))
+        while True:
+            share = await shares.get()
+            await self._publish(client, "res", report(version, "downloading", share))
+            shares.task_done()
 
     async def _send_live(self, client: aiomqtt.Client) -> None:
         while True:

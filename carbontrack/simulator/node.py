@@ -14,6 +14,7 @@ from carbontrack.model import ClockQuality
 from carbontrack.simulator import wire
 from carbontrack.simulator.instruments import Measured
 from carbontrack.simulator.orders import Orders, OrdersState
+from carbontrack.simulator.ota import HARDWARE, Ota, OtaState
 from carbontrack.simulator.ring import Kept, Ring, Value
 
 CAPACITY = 20_000
@@ -37,6 +38,7 @@ class _State(msgspec.Struct, frozen=True):
     run_s: float = 0.0
     kwh: float = 0.0
     orders: OrdersState = OrdersState()
+    ota: OtaState = OtaState()
 
 
 class Node:
@@ -73,6 +75,8 @@ class Node:
         """Backlog messages a second that the platform allows."""
         self.orders = Orders(kept.orders, self._diagnosis)
         """What it was told to be, and to do."""
+        self.ota = Ota(kept.ota)
+        """The firmware that it runs."""
         self._range_ppm = range_ppm
         self._booted_ms = booted_ms
         self._reset_cause = "poweron"
@@ -112,6 +116,7 @@ class Node:
                 self.run_s,
                 self.kwh,
                 self.orders.state(),
+                self.ota.state(),
             )
         )
         return state
@@ -139,16 +144,22 @@ class Node:
             "ring_used": len(self.ring),
             "ring_capacity": self.ring.capacity,
             "reconnects": self.conn,
-            "firmware": "simulator",
+            "firmware": self.ota.version,
             "mode": "run",
             "reset_cause": self._reset_cause,
         }
 
     def reboot(self, now_ms: int) -> None:
-        """Begin a new boot, as somebody has asked."""
+        """Begin a new boot, as somebody has asked, or to run what was downloaded."""
         self.boot += 1
-        self._booted_ms, self._reset_cause = now_ms, "software"
+        self._booted_ms, self._reset_cause = now_ms, "ota" if self.ota.wants_reboot else "software"
         self.orders.restarted()
+        self.ota.restarted()
+
+    @property
+    def wants_reboot(self) -> str:
+        """Why the node is about to restart; empty: it is not."""
+        return "update" if self.ota.wants_reboot else "reboot" if self.orders.wants_reboot else ""
 
     def take_command(self, body: bytes, now_ms: int) -> bytes | None:
         """Do what a command says; the answer, if there is one."""
@@ -194,8 +205,8 @@ class Node:
             "conn": self.conn,
             "boot": self.boot,
             "sid": self.sid,
-            "fw": "simulator",
-            "hw": "simulator",
+            "fw": self.ota.version,
+            "hw": HARDWARE,
             "mode": "run",
             "rst": self._reset_cause,
             "cfg": self.orders.rev,

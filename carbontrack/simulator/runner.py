@@ -77,11 +77,13 @@ async def run_fleet(
     sample_s: float = 5.0,
     stop: asyncio.Event,
     password_of: Callable[[str], str | None] = _no_password,
+    download_password_of: Callable[[str], str | None] = _no_password,
 ) -> None:
     """Run every device of the fleet until ``stop`` is set; then each says goodbye and keeps what is not receipted.
 
     ``state_dir`` holds a file for each device; a device that has one goes on where it stopped, all others begin with
-    ``history_hours`` of readings, one every 30 s. ``password_of`` gives a device's password at the broker, or None.
+    ``history_hours`` of readings, one every 30 s. ``password_of`` gives a device's password at the broker, or None;
+    ``download_password_of`` the one by which it downloads firmware.
     """
     pace = Pace(sample_s, speed, _now_ms())
     spread_s = SPREAD_S * sum(len(each.stacks) for each in fleet)
@@ -90,7 +92,8 @@ async def run_fleet(
         for each in fleet:
             for stack in each.stacks:
                 memory = Memory(state_dir, stack.device_id)
-                device = _Device(stack, each.factory, memory, pace, broker, password_of(stack.device_id), stop)
+                passwords = password_of(stack.device_id), download_password_of(stack.device_id)
+                device = _Device(stack, each.factory, memory, pace, broker, passwords, stop)
                 group.create_task(device.run(history_hours, filling, random.uniform(0, spread_s)), name=stack.device_id)
 
 
@@ -104,7 +107,7 @@ class _Device:
         memory: Memory,
         pace: Pace,
         broker: BrokerSettings,
-        password: str | None,
+        passwords: tuple[str | None, str | None],
         stop: asyncio.Event,
     ) -> None:
         state = memory.load()
@@ -117,7 +120,8 @@ class _Device:
         self._memory = memory
         self._pace = pace
         self._stop = stop
-        self._link = Link(self._node, broker, password, stop, self._reserve)
+        password, download_password = passwords
+        self._link = Link(self._node, broker, password, stop, self._reserve, download_password=download_password)
         self._reserved = 0
 
     async def run(self, history_hours: float, filling: asyncio.Lock, first_delay_s: float) -> None:

@@ -19,6 +19,7 @@ from carbontrack.store.alerts import Alerts
 from carbontrack.store.audit import audit_record, chained
 from carbontrack.store.context import RegistryError
 from carbontrack.store.device_settings import MOST_PENDING, DeviceOrders, NewConfig
+from carbontrack.store.firmware import Choice, Firmware, Outlook
 from carbontrack.store.ledger import ConflictError, Ledger
 from carbontrack.store.manifest import ArchiveError
 from carbontrack.store.outbox import MOST_ON_DUTY, Backlog, Entry, Outbox, OutboxState
@@ -50,12 +51,14 @@ __all__ = [
     "TIER_MS",
     "ArchiveError",
     "Backlog",
+    "Choice",
     "ConflictError",
     "Entry",
     "EntryPhoto",
     "KeptReport",
     "NewConfig",
     "OutboxState",
+    "Outlook",
     "QuarantineState",
     "RegistryError",
     "ReportLink",
@@ -91,6 +94,7 @@ class Store(
     Quarantine,
     Reports,
     DeviceOrders,
+    Firmware,
 ):
     """One door to the database. ``commits`` is the writer of telemetry."""
 

@@ -39,6 +39,7 @@ from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.report_desk import ReportDesk
+from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
@@ -329,6 +330,7 @@ def _web_services(
         books=books,
         fleet=fleet,
         device_desk=device_desk,
+        rollouts=RolloutDesk(store, metrics),
         live=live,
         metrics=metrics,
         plugins=plugins,

@@ -22,6 +22,8 @@ from carbontrack.web import (
     edge,
     entry_pages,
     factory_report_pages,
+    firmware_files,
+    firmware_pages,
     hour_pages,
     installed,
     leaderboard_pages,
@@ -112,8 +114,8 @@ def _add_routes(app: web.Application) -> None:
         device_order_pages,
         upload_pages,
     )
-    of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages)
-    for part in (*of_people, api, *of_factories, *of_the_network, installed, ops, static_files):
+    of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages, firmware_pages)
+    for part in (*of_people, api, *of_factories, *of_the_network, firmware_files, installed, ops, static_files):
         part.add_routes(app)
 
 

@@ -78,7 +78,8 @@ ENERGY: Kind[EnergyInput, EnergyEntry] = Kind(
     add=Store.add_energy_entries,
     example={
         "energy_type": "firewood", "amount": "12.5", "unit": "t", "moisture": "0.25", "sustainability": "yes",
-        "evidence": "delivery note 4711",
+        "evidence": "delivery note 4711", "wood_origin": "purchased", "supplier": "Kuni Ltd",
+        "species": "Eucalyptus grandis", "plot": "-0.51,37.28", "harvested_on": "2026-01-15", "permit": "KFS 118",
     },
 )  # fmt: skip
 PRODUCTION: Kind[ProductionInput, ProductionEntry] = Kind(

@@ -33,6 +33,7 @@ class Tag(StrEnum):
     PEOPLE = "People"
     REGISTRY = "Factories and stacks"
     DEVICES = "Devices"
+    FIRMWARE = "Firmware"
     READINGS = "Readings"
     ENTRIES = "Energy and tea"
     ACCOUNTS = "Accounts and targets"

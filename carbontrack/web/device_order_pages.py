@@ -32,6 +32,7 @@ from carbontrack.web.device_orders import (
     tell_device,
 )
 from carbontrack.web.errors import REFUSALS, Problem, refusal
+from carbontrack.web.firmware_pages import firmware_of
 from carbontrack.web.forms import Form, number_in, refused, typed
 from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.present import ASPECT_TITLES, HEALTH_TITLES
@@ -120,6 +121,7 @@ async def _page(request: web.Request, site: Site, wrong: Form | None = None) -> 
         "is_default": settings is None,
         "revisions": words.revisions(configs, REVISIONS),
         "commands": given,
+        "firmware": await firmware_of(request, site, user),
         "is_under_way": standing.is_under_way or any(it.command.is_open for it in given),
         "may_set": user.role in REGISTRY_ROLES,
         "may_tell": commands_of(user),

@@ -20,6 +20,7 @@ from carbontrack.report_desk import JobState, Order, Standing, TooManyReports, g
 from carbontrack.seal import Checked, Verdict
 from carbontrack.store import STEPS, KeptReport, RegistryError
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REPORTERS, USER, WRITERS, Handler, allow, origin, public
+from carbontrack.web.check_words import told
 from carbontrack.web.errors import Problem
 from carbontrack.web.forms import number_in, posted, sentence
 from carbontrack.web.notices import Notice, sent_on
@@ -263,7 +264,7 @@ async def report_page(request: web.Request) -> web.StreamResponse:
             "results": [row for row in results if row["scope"] != "part of biogenic"],
             "is_one": len(identity) == 1,
             "chimneys": await _chimneys(services, content, factories),
-            "checks": [(it, severity_title(it.severity)) for it in content.checks],
+            "checks": [(it, severity_title(it.severity), told(it)) for it in content.checks],
             "formats": _formats(services),
             "versions": [_shown(it) for it in await services.store.report_versions(kept.number)],
             "steps": _steps(kept, user, origin(request).name),
@@ -284,7 +285,7 @@ def _compared(services: Services, kept: KeptReport) -> dict[str, Any] | None:
     if kept.is_superseded or kept.status is ReportStatus.WITHDRAWN:
         return None
     found = services.desk.comparison(kept.id)
-    lines = found.changes.lines if found and found.changes else ()
+    changes = found.changes if found else None
     rows = [
         {
             "line": it,
@@ -292,9 +293,11 @@ def _compared(services: Services, kept: KeptReport) -> dict[str, Any] | None:
             "is_number": not {type(it.then), type(it.now)} & {str, bool},
             "kind": _(title) if (title := KIND_TITLES[it.kind]) else "",
         }
-        for it in lines
+        for it in (changes.lines if changes else ())
     ]
-    return {"work": found, "changes": found.changes if found else None, "rows": rows}
+    checks = [(True, told(it)) for it in changes.checks_new] if changes else []
+    checks += [(False, told(it)) for it in changes.checks_gone] if changes else []
+    return {"work": found, "changes": changes, "rows": rows, "checks": checks}
 
 
 async def _chimneys(
@@ -306,12 +309,15 @@ async def _chimneys(
         return []
     quality = {(row["factory"], row["stack"]): row for row in rows_of(tables["data_quality"])}
     ids = {(it.factory_id, it.name): it.id for it in await services.store.stacks()}
-    day = content.period_start.astimezone(services.time_zone).date()
+    begin = str(content.period_start.astimezone(services.time_zone).date())
+    days = rows_of(tables["days"]) if "days" in tables else ()
+    first = {(row["factory"], row["stack"]): str(row["day"]) for row in reversed(days)}
     found = []
     for row in rows_of(tables["results_by_stack"]):
         factory = factories.get(str(row["factory"]))
         stack_id = ids.get((factory.id, str(row["stack"]))) if factory else None
         hours = quality.get((row["factory"], row["stack"]), {})
+        day = first.get((row["factory"], row["stack"]), begin)  # it may have been monitored from later on
         found.append(
             {
                 **row,

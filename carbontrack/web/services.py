@@ -9,9 +9,11 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from carbontrack.bookkeeping import Books
 from carbontrack.device_desk import DeviceDesk
+from carbontrack.firmware import public_key_at
 from carbontrack.fleet import Fleet
 from carbontrack.live import Live
 from carbontrack.mail import Mailer
@@ -20,6 +22,7 @@ from carbontrack.model import StorageStatus
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.report_desk import ReportDesk
+from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store
 from carbontrack.web.attempts import Attempts
@@ -55,6 +58,7 @@ class Services:
     rules: RuleBook
     fleet: Fleet
     device_desk: DeviceDesk
+    rollouts: RolloutDesk
     live: Live
     metrics: Metrics
     plugins: PluginHost
@@ -79,6 +83,8 @@ class Services:
     max_payload_bytes: int = 262_144
     device_patience_s: float = 10.0
     """How long a device that sends over HTTP waits for the commit at most."""
+    firmware_key: Callable[[], EllipticCurvePublicKey] = lambda: public_key_at(None)
+    """Whose images are taken. Raises :class:`~carbontrack.firmware.FirmwareError` where there is no key."""
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
     problems: Callable[[], Sequence[str]] = tuple

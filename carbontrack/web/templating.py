@@ -35,6 +35,7 @@ HERE = Path(__file__).parent
 PEOPLE = "/hq/people/"
 FACTORIES = "/hq/factories/"
 DEVICES = "/hq/devices"
+FIRMWARE = "/hq/firmware/"
 ALERTS = "/alerts/"
 NETWORK = "/hq/"
 MAP = "/hq/map"
@@ -46,7 +47,7 @@ NETWORK_PAGES = frozenset(
 """What belongs to the network: these pages stand together as tabs under one entry of the menu."""
 WAITING: web.RequestKey[Mapping[str, int]] = web.RequestKey("waiting", Mapping)
 """How much waits for whoever asks, by the page where it does."""
-NOW_AND_THEN = frozenset({"/hq/plugins/", FACTORIES, PEOPLE, "/hq/alert-rules", "/hq/audit/"})
+NOW_AND_THEN = frozenset({"/hq/plugins/", FACTORIES, PEOPLE, FIRMWARE, "/hq/alert-rules", "/hq/audit/"})
 """What is needed now and then: it stands together under one heading of the menu."""
 WAITING_TEXTS: Mapping[str, str] = {PEOPLE: N_("waiting for approval"), ALERTS: N_("not acknowledged")}
 
@@ -183,6 +184,7 @@ def _menu(request: web.Request, services: Services, user: User | None) -> list[d
     if user.role in HQ_ONLY:
         items.append((N_("People"), PEOPLE))
     if user.role in NETWORK_ROLES:
+        items.append((N_("Firmware"), FIRMWARE))
         items.append((N_("Alert rules"), "/hq/alert-rules"))
         items.append((N_("Audit log"), "/hq/audit/"))
     return [

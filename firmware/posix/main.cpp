@@ -5,6 +5,8 @@
 #include <ctime>
 #include <deque>
 #include <fstream>
+#include <initializer_list>
+#include <memory>
 #include <random>
 
 #include <unistd.h>
@@ -13,9 +15,12 @@
 #include "ct/app/node.h"
 #include "ct/app/provision.h"
 #include "file_flash.h"
+#include "file_slots.h"
 #include "file_values.h"
 #include "mosquitto_client.h"
 #include "options.h"
+#include "updates.h"
+#include "version.h"
 
 namespace {
 
@@ -163,22 +168,51 @@ int provision(posix::FileValues& values) {
     return app::Provision::is_complete(values) ? 0 : 1;
 }
 
-// As a chip starts anew: the same program with the same options, which knows that it was asked to.
-int start_again(char** words) {
-    static char option[] = "--reset-cause";
-    static char cause[] = "software";
+int fail(const std::string& problem) {
+    std::fprintf(stderr, "carbontrack-node: %s\n", problem.c_str());
+    return 2;
+}
+
+// The words again, without an option that the program gives itself, and with others.
+std::vector<char*> words_with(char** words, std::initializer_list<const char*> more) {
     std::vector<char*> again;
     for (char** word = words; *word != nullptr; ++word) {
-        if (std::string_view(*word) == option) {
+        const std::string_view name = *word;
+        if ((name == "--reset-cause" || name == "--launched-by") && word[1] != nullptr) {
             ++word;
-            continue;
+        } else {
+            again.push_back(*word);
         }
-        again.push_back(*word);
     }
-    again.insert(again.end(), {option, cause, nullptr});
-    ::execv("/proc/self/exe", again.data());
+    for (const char* const word : more) {
+        again.push_back(const_cast<char*>(word));  // execv does not change them
+    }
+    again.push_back(nullptr);
+    return again;
+}
+
+// As a chip starts anew: the same program (or its boot loader) with the same options, which knows that it was asked to.
+int start_again(const Options& options, char** words) {
+    const std::string program = options.launched_by.empty() ? "/proc/self/exe" : options.launched_by;
+    ::execv(program.c_str(), words_with(words, {"--reset-cause", "software"}).data());
     std::perror("carbontrack-node");
     return 1;
+}
+
+// The boot loader: starts the program of the slot that counts. It comes back only where there is none.
+int launch(const Options& options, char** words) {
+    posix::FileSlots slots(options.slots_folder);
+    std::array<char, 4096> self = {};
+    if (::readlink("/proc/self/exe", self.data(), self.size() - 1) < 0 || !slots.problem().empty() ||
+        !slots.provide(self.data())) {
+        return fail(slots.problem());
+    }
+    do {
+        const posix::FileSlots::Start start = slots.choose();
+        const char* const cause = start.is_first ? "ota" : options.reset_cause.c_str();
+        ::execv(start.program.c_str(), words_with(words, {"--launched-by", self.data(), "--reset-cause", cause}).data());
+    } while (slots.give_up());
+    return fail(options.slots_folder + ": there is no program that can be started");
 }
 
 wire::Site site_of(const Options& options) {
@@ -202,6 +236,7 @@ net::Settings net_settings_of(const Options& options, const std::string& hardwar
     settings.patience_ms = options.patience_ms;
     settings.longest_backoff_ms = options.longest_backoff_ms;
     settings.hardware = hardware;
+    settings.firmware = posix::version();
     return settings;
 }
 
@@ -271,7 +306,7 @@ void print_account(app::Node& node) {
 }
 
 // Until somebody stops it; then what is left is sent, and it says goodbye.
-void run(app::Node& node, Script& script, const Options& options, std::uint64_t began_ms) {
+void run(app::Node& node, posix::Updates* updates, Script& script, const Options& options, std::uint64_t began_ms) {
     constexpr timespec pause = {0, 10 * 1000 * 1000};
     constexpr std::uint64_t never = ~std::uint64_t{0};
     std::uint64_t leave_at_ms = never;
@@ -280,6 +315,9 @@ void run(app::Node& node, Script& script, const Options& options, std::uint64_t 
         const std::uint64_t now_ms = ms_of(CLOCK_MONOTONIC) - began_ms;
         script.move(now_ms);
         node.step(now_ms);
+        if (updates != nullptr) {
+            updates->step(now_ms);
+        }
         const bool is_over = stop_asked != 0 || (options.run_s > 0 && now_ms >= std::uint64_t{options.run_s} * 1000);
         if (is_over && leave_at_ms == never) {
             node.stop_sampling();
@@ -291,11 +329,6 @@ void run(app::Node& node, Script& script, const Options& options, std::uint64_t 
         }
         nanosleep(&pause, nullptr);
     }
-}
-
-int fail(const std::string& problem) {
-    std::fprintf(stderr, "carbontrack-node: %s\n", problem.c_str());
-    return 2;
 }
 
 // The node's life, until somebody stops it or it is to start anew; 0 in the end, or what went wrong.
@@ -319,11 +352,19 @@ int live(const Options& options, posix::FileValues& values, hal::ResetCause caus
     if (const std::string problem = script.add_to(node, static_cast<double>(site.pressure_kpa)); !problem.empty()) {
         return fail(problem);
     }
+    std::unique_ptr<posix::Updates> updates;
+    if (!options.slots_folder.empty()) {
+        std::string problem;
+        updates = posix::updates_of(node, options, values, random, hardware, password_of(options, values), problem);
+        if (updates == nullptr) {
+            return fail(problem);
+        }
+    }
     if (!node.begin(0)) {
         return fail("the flash cannot be used");
     }
-    run(node, script, options, began_ms);
-    is_reboot_asked = machine.is_reboot_asked();
+    run(node, updates.get(), script, options, began_ms);
+    is_reboot_asked = machine.is_reboot_asked() || node.is_restarting();
     if (!is_reboot_asked || stop_asked != 0) {
         print_account(node);
     }
@@ -355,10 +396,13 @@ int main(int count, char** words) {
     if (const std::string problem = complete(options, values); !problem.empty()) {
         return fail(problem);
     }
+    if (!options.slots_folder.empty() && options.launched_by.empty()) {
+        return posix::has_updates ? launch(options, words) : fail("--slots: this program was built without updates");
+    }
     std::signal(SIGTERM, [](int) { stop_asked = 1; });
     std::signal(SIGINT, [](int) { stop_asked = 1; });
     std::signal(SIGPIPE, SIG_IGN);  // a broken connection is told by libmosquitto
     bool is_reboot_asked = false;
     const int result = live(options, values, cause, is_reboot_asked);
-    return is_reboot_asked && stop_asked == 0 ? start_again(words) : result;
+    return is_reboot_asked && stop_asked == 0 ? start_again(options, words) : result;
 }

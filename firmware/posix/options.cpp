@@ -62,6 +62,15 @@ const std::vector<Option>& all_options() {
          text(&Options::signals_file)},
         {"--reset-cause", "NAME", "why the machine has started: poweron, software, panic, watchdog, brownout, ota",
          text(&Options::reset_cause)},
+        {"--slots", "FOLDER",
+         "two programs, this one first; the platform may have the other one replaced and tried (needs --state)",
+         text(&Options::slots_folder)},
+        {"--firmware-key", "FILE", "the public key of whoever signs programs, in PEM (the state's)",
+         text(&Options::firmware_key_file)},
+        {"--trial-s", "N", "without a receipt for so long, a new program is given up (900)",
+         number(&Options::trial_s, 1, 86400)},
+        {"--launched-by", "PROGRAM", "what chose this program out of two slots; it says so itself",
+         text(&Options::launched_by)},
         {"--host", "HOST", "the broker (the state's, or 127.0.0.1)", text(&Options::host)},
         {"--port", "PORT", "its port (the state's, or 8883)",
          [](Options& options, const std::string& word) {
@@ -111,6 +120,9 @@ std::string check(const Options& options) {
     if (options.is_provision) {
         return has_state ? "" : "--provision needs --state";
     }
+    if (!options.slots_folder.empty() && !has_state) {
+        return "--slots needs --state";
+    }
     if ((options.device_id.empty() && !has_state) || options.flash_file.empty()) {
         return "--id and --flash are needed";
     }
@@ -144,6 +156,8 @@ std::string usage() {
         "It runs until SIGTERM or SIGINT, says goodbye, and prints its account as one line of JSON.\n"
         "When the platform has it reboot, it says goodbye and starts this program anew in the same process, with the\n"
         "same options and --reset-cause software.\n"
+        "With --slots it is a boot loader first: it starts one of two programs in that folder, and the old one again where a\n"
+        "new one was started three times, or ran for --trial-s, without ever being receipted.\n"
         "\n"
         "Examples:\n"
         "  A day's rhythm from 09:00 on, over TLS:\n"

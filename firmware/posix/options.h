@@ -20,6 +20,9 @@ struct Options {
     std::string state_folder;           // empty: nothing is remembered beside the records
     std::string signals_file;           // empty: nobody looks at lamp and buzzer
     std::string reset_cause = "poweron";
+    std::string slots_folder;           // empty: no updates
+    std::string launched_by;            // the program that chose this one out of two slots
+    std::string firmware_key_file;      // empty: the state's
     bool is_plain = false;
     bool is_provision = false;
     bool is_help = false;
@@ -34,6 +37,7 @@ struct Options {
     std::uint32_t clock_after_ms = 0;
     std::uint32_t drain_s = 0;
     std::uint32_t run_s = 0;
+    std::uint32_t trial_s = 900;        // of a new program, without any receipt
     std::uint32_t seed = 1;
     double altitude_m = 2000.0;
     double from_hour = -1.0;            // of the day; below 0: the true one

@@ -1,16 +1,22 @@
 // Rubbish for everything that reads bytes from outside: golden inputs, changed at random, for a bounded time.
 //
-//     ct_fuzz [--seconds N] [--seed N]
+//     ct_fuzz [--seconds N] [--seed N] [--corpus FOLDER]
 //
 // The same seed gives the same inputs. A crash, a sanitizer's complaint or a broken rule ends it with the input's number.
+//
+// Built with -DLIBFUZZER=ON (clang) the same rules are tried with inputs that libFuzzer looks for by coverage:
+// ct_libfuzzer FOLDER, and --corpus of the other build fills the folder with golden inputs to begin with. An input's first
+// byte says what reads it.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "ct/app/node.h"
 #include "ct/app/provision.h"
 #include "ct/crc.h"
+#include "ct/wire/offer.h"
 #include "fake_flash.h"
 #include "fakes.h"
 
@@ -75,6 +81,10 @@ Input mutated(Input input, Dice& dice) {
     }
     return input;
 }
+
+#ifdef CT_LIBFUZZER
+constexpr unsigned targets = 10;
+#endif
 
 // --- what reads
 
@@ -155,6 +165,23 @@ void try_slot(const Input& input, Dice& dice) {
     must(out.is_whole() && json::parse(out.written()), "what is sent is JSON");
 }
 
+void open_anything(FakeFlash& flash) {
+    store::Record record;
+    store::Ring ring(flash);
+    if (!ring.open(2)) {
+        return;
+    }
+    const std::uint32_t next = ring.next_seq();
+    must(ring.append(record) ? record.seq == next : next == 0xFFFFFFFF, "the next number is given");
+    must(ring.first_unreceipted() <= ring.next_seq(), "what is left is not beyond what was given");
+    store::Ring::Cursor cursor;
+    std::uint32_t count = 0;
+    for (std::uint32_t last = 0; ring.next(cursor, record); last = record.seq) {
+        must(record.seq > last, "numbers only go up");
+        must(++count <= 4 * 15, "a ring has an end");
+    }
+}
+
 // A ring that was damaged anywhere opens or says that it cannot, and goes on.
 void try_ring(Dice& dice) {
     FakeFlash flash(512, 4);
@@ -174,19 +201,7 @@ void try_ring(Dice& dice) {
             put_le(slot + 30, crc16({slot, 30}));
         }
     }
-    store::Ring ring(flash);
-    if (!ring.open(2)) {
-        return;
-    }
-    const std::uint32_t next = ring.next_seq();
-    must(ring.append(record) ? record.seq == next : next == 0xFFFFFFFF, "the next number is given");
-    must(ring.first_unreceipted() <= ring.next_seq(), "what is left is not beyond what was given");
-    store::Ring::Cursor cursor;
-    std::uint32_t count = 0;
-    for (std::uint32_t last = 0; ring.next(cursor, record); last = record.seq) {
-        must(record.seq > last, "numbers only go up");
-        must(++count <= 4 * 15, "a ring has an end");
-    }
+    open_anything(flash);
 }
 
 // Whatever a broker says, the node stays alive and never forgets what it was not told to.
@@ -256,6 +271,39 @@ void try_command(const Input& input) {
     json::Writer out(buffer, sizeof buffer);
     wire::write_result(out, command->id.data(), command->name.data(), wire::Outcome::failed, "bad_args", nullptr);
     must(out.is_whole() && json::parse(out.written()), "a result is JSON");
+}
+
+void try_offer(const Input& input) {
+    using Kind = wire::Offer::Kind;
+    const std::string_view text(reinterpret_cast<const char*>(input.data()), input.size());
+    const wire::Offer offer = wire::read_offer(text);
+    must(offer.kind == Kind::nothing || json::parse(text), "an offer is JSON");
+    if (offer.kind == Kind::broken || offer.kind == Kind::image) {
+        must(wire::is_version(offer.version), "whatever is answered has a version");
+        must(wire::compare_versions(offer.version, offer.version) == 0, "a version is itself");
+        const int order = wire::compare_versions(offer.version, "1.5.0-rc.1");
+        const int other_way = wire::compare_versions("1.5.0-rc.1", offer.version);
+        must((order < 0) == (other_way > 0) && (order == 0) == (other_way == 0), "an order has two ends");
+    }
+    if (offer.kind == Kind::image) {
+        must(offer.size > 0 && offer.jitter_s <= 86400 && offer.signature_size <= offer.signature.size(),
+             "numbers of an offer are within their bounds");
+        must(offer.least.empty() || wire::is_version(offer.least), "the least version is one");
+        std::array<char, 256> buffer;
+        json::Writer out(buffer.data(), buffer.size());
+        wire::write_signed_text(out, offer);
+        must(out.is_whole(), "what is signed fits");
+    }
+    wire::is_version(text);
+}
+
+std::vector<Input> golden_offers() {
+    const std::string hash(64, 'a');
+    const std::string image =
+        R"({"v":1,"ver":"1.5.0-rc.1+b7","hw":"ct-1","url":"https://core.example.org/firmware/1.5.0/ct-1","size":1245184,)"
+        R"("sha256":")" + hash + R"(","sig":"MEUCIQDW4yRr4mJ8Zg0B7oYw3k1c0m6nJz5uQh3x9e2t8bq1UwIgC0p7","jitter_s":600,)"
+        R"("min":"1.3.0","force":true})";
+    return {bytes_of(image), bytes_of(R"({"v":1,"ver":null})"), bytes_of(R"({"v":1,"ver":"10.0.1-a.2"})")};
 }
 
 void try_provision(const Input& input) {
@@ -334,6 +382,77 @@ std::vector<Input> golden_texts() {
 
 }  // namespace
 
+#ifdef CT_LIBFUZZER
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    if (size == 0) {
+        return 0;
+    }
+    const Input input(data + 1, data + size);
+    Dice dice{crc16({data, size}) + std::uint64_t{1}};
+    switch (data[0] % targets) {
+        case 0: try_json(input); break;
+        case 1: try_frames(input); break;
+        case 2: try_slot(input, dice); break;
+        case 3: try_config(input); break;
+        case 4: try_command(input); break;
+        case 5: try_provision(input); break;
+        case 6: try_session(input, dice); break;
+        case 7: try_offer(input); break;
+        case 8: {
+            FakeFlash flash(512, 4);
+            std::copy_n(input.begin(), std::min(input.size(), flash.bytes().size()), flash.bytes().begin());
+            open_anything(flash);
+            break;
+        }
+        default: try_node(input, input, dice);
+    }
+    return 0;
+}
+
+#else
+
+namespace {
+
+// Of a ring that has gone round.
+Input some_flash() {
+    FakeFlash flash(512, 4);
+    store::Ring ring(flash);
+    store::Record record;
+    ring.open(0x9F3C21AA);
+    for (unsigned count = 0; count < 70; ++count) {
+        ring.append(record);
+    }
+    return flash.bytes();
+}
+
+// One file for each golden input and each of what reads such an input.
+int write_corpus(const std::string& folder) {
+    unsigned count = 0;
+    const auto write = [&folder, &count](unsigned target, const std::vector<Input>& inputs) {
+        for (const Input& input : inputs) {
+            std::ofstream file(folder + "/" + std::to_string(count++), std::ios::binary);
+            file.put(static_cast<char>(target));
+            file.write(reinterpret_cast<const char*>(input.data()), static_cast<std::streamsize>(input.size()));
+        }
+    };
+    write(0, golden_texts());
+    write(1, golden_frames());
+    write(2, golden_frames());
+    write(3, golden_field("config.json", "body"));
+    write(4, golden_field("commands.json", "body"));
+    write(5, golden_field("provision.json", "line"));
+    write(6, golden_texts());
+    write(7, golden_offers());
+    write(8, {some_flash()});
+    write(9, golden_field("config.json", "body"));
+    write(9, golden_field("commands.json", "body"));
+    return count > 0 ? 0 : 1;
+}
+
+}  // namespace
+
 int main(int count, char** words) {
     double seconds = 5.0;
     Dice dice{1};
@@ -342,6 +461,8 @@ int main(int count, char** words) {
             seconds = std::atof(words[at + 1]);
         } else if (std::strcmp(words[at], "--seed") == 0) {
             dice.state = std::strtoull(words[at + 1], nullptr, 10);
+        } else if (std::strcmp(words[at], "--corpus") == 0) {
+            return write_corpus(words[at + 1]);
         }
     }
     const auto frames = golden_frames();
@@ -349,6 +470,7 @@ int main(int count, char** words) {
     const auto configs = golden_field("config.json", "body");
     const auto commands = golden_field("commands.json", "body");
     const auto lines = golden_field("provision.json", "line");
+    const auto offers = golden_offers();
     const auto any_of = [&dice](const std::vector<Input>& inputs) {
         return mutated(inputs[dice.below(inputs.size())], dice);
     };
@@ -364,7 +486,8 @@ int main(int count, char** words) {
             try_config(any_of(configs));
             try_command(any_of(commands));
             try_provision(any_of(lines));
-            inputs += 6;
+            try_offer(any_of(offers));
+            inputs += 7;
         }
         try_node(any_of(configs), dice.below(2) == 0 ? any_of(configs) : any_of(commands), dice);
         try_ring(dice);
@@ -374,3 +497,5 @@ int main(int count, char** words) {
     std::printf("%llu inputs, nothing found\n", inputs);
     return 0;
 }
+
+#endif

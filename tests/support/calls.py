@@ -62,6 +62,21 @@ def table(content: str | bytes, *, file: str = "file", **fields: str) -> FormDat
     return form
 
 
+def firmware(version: str) -> FormData:
+    """A form with an image and its manifest."""
+    form = FormData()
+    for name, content in zip(("image", "manifest"), make.signed(version), strict=True):
+        form.add_field(name, io.BytesIO(content), filename=name)
+    return form
+
+
+ROLLOUT = {"version": make.VERSION, "hardware": make.HARDWARE}
+ROLLOUT_FORM = {
+    "image": f"{make.VERSION} {make.HARDWARE}", "kind": "devices", "stages": "100%", "soak_minutes": "60",
+    "failure_limit": "1", "step": "start",
+}  # fmt: skip
+
+
 MAKERS: Mapping[str, Maker] = {
     "DELETE /api/factories/{id}/": make.empty_factory,
     "DELETE /api/users/{id}/": make.pending_user,
@@ -75,6 +90,10 @@ MAKERS: Mapping[str, Maker] = {
     "/api/mcu-devices/{id}/settings/": make.configured_device,
     "/api/mcu-devices/{id}/": make.device,
     "/devices/{id}/": make.configured_device,
+    "POST /api/firmware/rollouts/{id}/resume/": make.paused_rollout,
+    "POST /hq/firmware/rollouts/{id}/resume": make.paused_rollout,
+    "/api/firmware/rollouts/{id}/": make.rollout,
+    "/hq/firmware/rollouts/{id}/": make.rollout,
     "/api/energy-entries/{id}/photos/": make.photographed_entry,
     "/api/energy-entries/{id}/": make.energy_entry,
     "/api/production-entries/{id}/": make.production_entry,
@@ -108,7 +127,15 @@ MAKERS: Mapping[str, Maker] = {
     "/hq/factories/{slug}/": make.slug,
 }
 """What the variable of an address stands for: the first that an address, or method and address, begins with."""
-CONSTANTS = {"name": "ct_v1", "path": "app.css", "rule": "co2-rate-high", "option": "raise_above", "photo": "1"}
+CONSTANTS = {
+    "name": "ct_v1",
+    "path": "app.css",
+    "version": make.VERSION,
+    "hardware": make.HARDWARE,
+    "rule": "co2-rate-high",
+    "option": "raise_above",
+    "photo": "1",
+}
 """Variables that stand for nothing of a factory's."""
 NEW_PASSWORD = "another horse with a battery"
 WOOD = {"energy_type": "firewood", "amount": 1250, "unit": "kg", "moisture": 0.25}
@@ -171,6 +198,19 @@ CALLS: Mapping[str, Call] = {
     "POST /hq/factories/{slug}/devices": Call(
         form=lambda it: {"stack_id": str(it.side.stack.id), "device_id": f"set-up-{it.number}", "sensor": "ct_v1"}
     ),
+    "POST /hq/firmware/images": Call(form=lambda it: firmware(f"2.0.{it.number}")),
+    "POST /hq/firmware/rollouts": Call(form=lambda it: ROLLOUT_FORM | {"devices": it.made}, made=make.updatable_device),
+    "POST /hq/firmware/rollouts/{id}/pause": Call(form={}),
+    "POST /hq/firmware/rollouts/{id}/resume": Call(form={}),
+    "POST /hq/firmware/rollouts/{id}/stop": Call(form={"confirmed": "true"}),
+    "POST /api/firmware/images/": Call(form=lambda it: firmware(f"3.0.{it.number}")),
+    "POST /api/firmware/rollouts/": Call(
+        json=lambda it: ROLLOUT | {"kind": "devices", "names": [it.made]}, made=make.updatable_device
+    ),
+    "POST /api/firmware/rollouts/outlook/": Call(json=ROLLOUT, unaudited="It only says what would be."),
+    "POST /api/firmware/rollouts/{id}/pause/": Call(),
+    "POST /api/firmware/rollouts/{id}/resume/": Call(),
+    "POST /api/firmware/rollouts/{id}/stop/": Call(),
     "POST /devices/{id}/settings": Call(form=lambda it: SETTINGS | {"sample_s": str(6 + it.number % 3000)}),
     "POST /devices/{id}/settings/send-again": Call(form={"rev": "1"}),
     "POST /devices/{id}/commands": Call(form={"cmd": "identify", "seconds": "30"}),

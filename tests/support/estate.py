@@ -11,7 +11,7 @@ import base64
 import json
 import re
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -25,6 +25,16 @@ from carbontrack.credentials import device_password
 from carbontrack.device_desk import give_command, save_settings
 from carbontrack.device_settings import DeviceSettings
 from carbontrack.dispatch import Plan
+from carbontrack.firmware import (
+    DeviceFirmware,
+    RolloutState,
+    UpdateState,
+    new_key,
+    read_manifest,
+    sign_image,
+    write_manifest,
+)
+from carbontrack.firmware import Plan as RolloutPlan
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target, WoodPrice, WoodUnit
 from carbontrack.metrics import Metrics
 from carbontrack.model import (
@@ -45,7 +55,8 @@ from carbontrack.passwords import RESET, code_hash, new_token, token_hash
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.report_desk import Order, ReportDesk
 from carbontrack.report_desk import Work as Gathering
-from carbontrack.store import Entry, Store, Work
+from carbontrack.rollouts import start_rollout
+from carbontrack.store import Choice, Entry, Store, Work
 from carbontrack.web.attempts import Attempts
 from carbontrack.web.auth import API_TOKEN
 from tests.support.web import PEOPLE, Portal, password_hash, running_portal
@@ -178,7 +189,11 @@ class Patient(Attempts):
 @asynccontextmanager
 async def running_estate(url: str, **changed: Any) -> AsyncIterator[Estate]:
     """A portal whose two factories have one of everything, two hours after noon."""
-    options: dict[str, Any] = {"device_key": DEVICE_KEY, "attempts": Patient()}
+    options: dict[str, Any] = {
+        "device_key": DEVICE_KEY,
+        "attempts": Patient(),
+        "firmware_key": FIRMWARE_KEY.public_key,
+    }
     async with running_portal(url, **(options | changed)) as portal:
         store, there = portal.core.store, portal.mungania
         await store.change_factory(there.factory.id, {name: f"{OTHER} {name}" for name in ("name", "county", "region")})
@@ -187,6 +202,7 @@ async def running_estate(url: str, **changed: Any) -> AsyncIterator[Estate]:
         for side in (estate.own, estate.other):
             await _fill(estate, side)
         portal.now = NOON + timedelta(hours=2)
+        await _offer_firmware(estate)
         while await summarise_touched(store, now=portal.now):
             pass
         await estate.fill_callers()
@@ -416,6 +432,62 @@ async def stack(estate: Estate, side: Side, caller: Caller) -> str:
     """Nothing belongs to it."""
     plan = MonitoringPlan(note=f"{side.word} note")
     return str((await estate.store.add_stack(side.factory.id, f"{side.word} stack {estate.number()}", plan)).id)
+
+
+# --- firmware
+
+
+FIRMWARE_KEY = new_key()
+VERSION, HARDWARE = "1.5.0", "ct-1"
+
+
+def signed(version: str) -> tuple[bytes, bytes]:
+    """An image and its manifest."""
+    content = f"image {version}".encode()
+    return content, write_manifest(sign_image(content, FIRMWARE_KEY, version=version, hardware=HARDWARE))
+
+
+async def _offer_firmware(estate: Estate) -> None:
+    """An image that both sides' devices are offered."""
+    content, manifest = signed(VERSION)
+    by, now, store = Origin("hq@example.org"), estate.portal.now, estate.store
+    image = await store.add_image(read_manifest(manifest), content, by=by, now=now)
+    sides = [side.device for side in (estate.own, estate.other)]
+    await _heard(estate, sides)
+    names = tuple(it.device_id for it in sides)
+    made = await start_rollout(store, image, Choice("devices", names), RolloutPlan("100%"), by=by, now=now)
+    offered = [replace(it, state=UpdateState.OFFERED, changed_at=now) for it in await store.updates(made.id)]
+    await store.keep_rollouts([], offered, by=by)
+    await estate.portal.services.rollouts.look()
+
+
+async def _heard(estate: Estate, devices: Sequence[Device]) -> None:
+    now = estate.portal.now
+    said = [DeviceFirmware(it.id, it.device_id, it.factory_id, "1.4.0", HARDWARE, 1, "run", now) for it in devices]
+    await estate.store.keep_device_firmware(said)
+
+
+async def updatable_device(estate: Estate, side: Side, caller: Caller) -> str:
+    """The name of one that an image can go to."""
+    name = f"{side.word}-{estate.number()}"
+    await _heard(estate, [await estate.store.add_device(name, side.stack.id, "ct_v1")])
+    return name
+
+
+async def rollout(estate: Estate, side: Side, caller: Caller) -> str:
+    """One that runs, of a device that is away."""
+    choice = Choice("devices", (await updatable_device(estate, side, caller),))
+    image = await estate.store.image(VERSION, HARDWARE)
+    assert image is not None, "added at the beginning"
+    by, now = Origin("hq@example.org"), estate.portal.now
+    return str((await start_rollout(estate.store, image, choice, RolloutPlan("100%"), by=by, now=now)).id)
+
+
+async def paused_rollout(estate: Estate, side: Side, caller: Caller) -> str:
+    made = await rollout(estate, side, caller)
+    by, now = Origin("hq@example.org"), estate.portal.now
+    await estate.store.change_rollout(int(made), RolloutState.PAUSED, by=by, now=now)
+    return made
 
 
 async def device(estate: Estate, side: Side, caller: Caller) -> str:

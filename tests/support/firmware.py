@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
 import pytest
 
 from tests.support.mosquitto import password_of
@@ -24,11 +25,15 @@ SOURCES = ROOT / "firmware"
 HEADERS = {
     "libmosquitto-dev": Path("/usr/include/mosquitto.h"),
     "doctest-dev": Path("/usr/include/doctest/doctest.h"),
+    "libcurl4-openssl-dev": next(Path("/usr/include").glob("*/curl/curl.h"), Path("/usr/include/curl/curl.h")),
+    "libssl-dev": Path("/usr/include/openssl/evp.h"),
 }
+NEEDED = ("libmosquitto-dev", "doctest-dev")
+FOR_UPDATES = ("libcurl4-openssl-dev", "libssl-dev")
 STOP_S = 40.0
 
 
-def build(kind: str, *options: str, needs_headers: tuple[str, ...] = tuple(HEADERS)) -> Path:
+def build(kind: str, *options: str, needs_headers: tuple[str, ...] = NEEDED) -> Path:
     """Build the firmware, as far as its sources have changed, and return the folder it was built in."""
     cmake = needs("cmake", package="cmake")
     needs("g++", package="g++")
@@ -108,3 +113,25 @@ class NodeProcess:
         assert self.process.returncode == 0, f"{self.device_id} ended with {self.process.returncode}"
         account: dict[str, Any] = json.loads(output)
         return account
+
+
+class Talk:
+    """The platform's end of one node, by hand: what the node says, and what is said to it."""
+
+    def __init__(self, client: aiomqtt.Client, device_id: str) -> None:
+        self._client = client
+        self._root = f"ct/v1/{device_id}"
+
+    async def heard(self, channel: str, **wanted: Any) -> dict[str, Any]:
+        """The next message on a channel that says all of this; what comes before it is passed over."""
+        async with asyncio.timeout(20):
+            async for message in self._client.messages:
+                if str(message.topic) != f"{self._root}/up/{channel}":
+                    continue
+                body: dict[str, Any] = json.loads(message.payload)
+                if wanted.items() <= body.items():
+                    return body
+        raise AssertionError(channel)
+
+    async def say(self, channel: str, **body: Any) -> None:
+        await self._client.publish(f"{self._root}/dn/{channel}", json.dumps({"v": 1} | body), qos=1)

@@ -21,12 +21,14 @@ from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.config import Config
 from carbontrack.configured import all_instances
 from carbontrack.device_desk import DeviceDesk
+from carbontrack.health import Birth
 from carbontrack.metrics import Metrics
 from carbontrack.model import Role, Site
 from carbontrack.passwords import hash_password
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.report_desk import ReportDesk
+from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.web import Services, check_pages, create_app
 from carbontrack.web.attempts import Attempts
@@ -112,8 +114,17 @@ async def running_portal(
             await store.add_user(email, password_hash(), role, factory_id=own, first_name=role.value)
         portal: Portal
         desk = DeviceDesk(store, metrics, lambda: portal.now + timedelta(seconds=1))
-        async with core(store, metrics, born=desk.born, answered=desk.answered) as running:
-            desk.is_online = running.fleet.is_online
+        rollouts = RolloutDesk(
+            store, metrics, base_url="https://core.example.org", clock=lambda: portal.now + timedelta(seconds=1)
+        )
+
+        def born(device_id: str, birth: Birth) -> None:
+            desk.born(device_id, birth)
+            rollouts.born(device_id, birth)
+
+        async with core(store, metrics, born=born, answered=desk.answered) as running:
+            desk.is_online, desk.of_firmware = running.fleet.is_online, rollouts.answered
+            rollouts.fleet = running.fleet
             config = read() if read is not None else config or Config()
             plugins = PluginHost(metrics, check_pages=check_pages)
             await plugins.apply(config)
@@ -125,6 +136,7 @@ async def running_portal(
                 "books": Books(store, shipped_factors(), ZoneInfo("Africa/Nairobi"), (0.85, 1.15)),
                 "fleet": running.fleet,
                 "device_desk": desk,
+                "rollouts": rollouts,
                 "live": running.live,
                 "metrics": metrics,
                 "plugins": plugins,

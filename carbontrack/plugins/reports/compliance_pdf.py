@@ -53,6 +53,8 @@ OPTIONAL = frozenset(
         ("biomass", "plot"),
         ("biomass", "species"),
         ("biomass", "supplier"),
+        ("calibrations", "added_at"),
+        ("calibrations", "added_by"),
         ("calibrations", "note"),
         ("comparison", "baseline"),
         ("comparison", "baseline_from"),
@@ -85,8 +87,11 @@ WORDS = {
 NAMES = re.compile(r"[a-z0-9]+(_[a-z0-9]+)+")
 MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\dZ")
 TURNED_ROWS = 5
-NARROWEST, WIDEST = 5, 34
-"""Of a column, in characters: between these the longest of its texts decides."""
+NARROWEST, WIDEST = 5, (34, 28, 22, 16)
+"""Of a column, in characters: between these the longest of its texts decides. Where the columns then have no room
+beside each other the wide ones are made narrower, step by step."""
+ROOM = 116
+"""Of a page, in characters; a table that needs more even so gets a page that is landscape."""
 CHARTED_DAYS = 400
 MINUTE = "%d %B %Y %H:%M"
 STEPS = ("prepared", "reviewed", "approved")
@@ -112,6 +117,7 @@ def render(report: ComplianceReport) -> bytes:
         "checks": _checks(report),
         "sections": [section for table in report.tables if (section := _section(report, table))],
         "signatures": _signatures(report),
+        "has_verification": any(table.name == "verification" for table in report.tables),
     }
     import typst  # noqa: PLC0415  # 30 MB, and only the process that renders needs it
 
@@ -151,16 +157,17 @@ def _section(report: ComplianceReport, table: Table) -> Mapping[str, Any] | None
     columns = [f"{it.title}, {it.unit}" if it.unit else it.title for it in (table.columns[at] for at in places)]
     rows = [[_text(row[at]) for at in places] for row in shown]
     numeric = [any(isinstance(row[at], int | float) for row in shown) for at in places]
-    is_wide = len(columns) > MOST_COLUMNS
+    widths = _widths(columns, rows)
+    is_wide = len(columns) > MOST_COLUMNS or sum(widths) > ROOM
     if is_wide and len(rows) <= TURNED_ROWS:
         first, *others = zip(columns, *rows, strict=True)
         columns, rows = list(first), [list(line) for line in others]
-        numeric, is_wide = [False] * len(columns), False
+        numeric, is_wide, widths = [False] * len(columns), False, _widths(columns, rows)
     return {
         "title": table.title,
         "note": table.note,
         "columns": columns,
-        "widths": [_width(columns[at], [row[at] for row in rows]) for at in range(len(columns))],
+        "widths": widths,
         "aligned": ["right" if is_number else "left" for is_number in numeric],
         "rows": rows,
         "is_wide": is_wide,
@@ -219,10 +226,20 @@ PIVOTED: Mapping[str, Callable[[Table], Table]] = {
 """Tables that several factories have side by side."""
 
 
-def _width(title: str, cells: Sequence[str]) -> int:
-    """What a column needs beside the others, in characters; a title may break between its words."""
-    longest = max(map(len, (*title.split(), *cells)))
-    return min(max(longest + 2, NARROWEST), WIDEST)
+def _widths(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """What columns need beside each other, in characters. Texts break between their words, and words nowhere."""
+    needs = []
+    for at, title in enumerate(titles):
+        cells = [row[at] for row in rows]
+        word = max((len(word) for text in (title, *cells) for word in text.split()), default=0)
+        longest = max(map(len, (*title.split(), *cells)), default=0)
+        needs.append((min(word + 2, WIDEST[0]), max(longest + 2, NARROWEST)))
+    found = []
+    for widest in WIDEST:
+        found = [min(longest, max(word, widest)) for word, longest in needs]
+        if sum(found) <= ROOM:
+            break
+    return found
 
 
 def _text(value: Any) -> str:

@@ -51,12 +51,13 @@ def render(report: ComplianceReport) -> bytes:
 def render_template(report: ComplianceReport) -> bytes:
     """The sheets of the operator's template that apply."""
     factories = {row["factory"]: row for row in _rows(report, "identity")}
-    about = ["Installation", "Name", "County", "Latitude", "Longitude", "From", "Until"]
+    about = ["Installation", "Name", "County", "Latitude", "Longitude", "From", "Until", "Operator", "UN/LOCODE"]
     installations: list[Cells] = [[SCOPE], [], about]
     installations += [
-        [slug, row["name"], row["county"], row["latitude"], row["longitude"], *_period(report)]
+        [slug, *(row[name] for name in ("name", "county", "latitude", "longitude")), *_period(report),
+         row.get("legal_entity"), row.get("un_locode")]
         for slug, row in factories.items()
-    ]
+    ]  # fmt: skip
     emissions: list[Cells] = [[SCOPE], [], ["Installation", "Quantity", "Value", "Unit", "Determined by"]]
     emissions += [[row["factory"], row["figure"], row["mass"], "kg", row["basis"]] for row in _rows(report, "results")]
     about = ["Installation", "Source stream", "Amount", "Unit", "Energy, GJ", "Biogenic CO2, kg", "Fossil CO2, kg"]
@@ -75,8 +76,24 @@ def render_template(report: ComplianceReport) -> bytes:
     ]
     products: list[Cells] = [[SCOPE], [], ["Installation", "Product", "CN code", "Made tea, kg"]]
     products += [[row["factory"], "Tea", "0902", row["made_tea"]] for row in _rows(report, "production")]
-    sheets = {"A_InstData": installations, "B_EmInst": emissions, "C_SourceStreams": streams, "D_Products": products}
+    sheets = {
+        "A_InstData": installations,
+        "B_EmInst": emissions,
+        "C_SourceStreams": streams,
+        "D_Products": products,
+        "E_Biomass": _whole(report, "biomass"),
+        "F_Verification": _whole(report, "verification"),
+    }
     return _workbook(report, sheets)
+
+
+def _whole(report: ComplianceReport, name: str) -> list[Cells]:
+    """A table of the report as it is; reports that were made before there was one have none."""
+    table = next((table for table in report.tables if table.name == name), None)
+    if table is None:
+        return [[SCOPE]]
+    titles = [f"{column.title}, {column.unit}" if column.unit else column.title for column in table.columns]
+    return [[SCOPE], [table.note], titles, *table.rows]
 
 
 def _head(report: ComplianceReport) -> list[Cells]:

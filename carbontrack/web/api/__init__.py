@@ -16,6 +16,7 @@ from carbontrack.web.api import (
     device_orders,
     devices,
     entries,
+    firmware,
     live,
     people,
     photos,
@@ -30,8 +31,8 @@ from carbontrack.web.api import (
 from carbontrack.web.api import registry as registry_routes
 
 PARTS = (
-    account, people, registry_routes, plans, devices, device_orders, readings, device_intake, entries, photos, bulk,
-    accounting, compliance, reports, alerts, alert_rules, telling, quarantine, plugins, audit, live, schema,
+    account, people, registry_routes, plans, devices, device_orders, firmware, readings, device_intake, entries, photos,
+    bulk, accounting, compliance, reports, alerts, alert_rules, telling, quarantine, plugins, audit, live, schema,
 )  # fmt: skip
 
 

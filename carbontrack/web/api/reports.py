@@ -306,8 +306,8 @@ class ChangesOut(Output):
             lines=[LineOut(**{name: getattr(it, name) for name in LineOut.model_fields}) for it in seen.lines]
             if seen
             else [],
-            checks_new=list(seen.checks_new) if seen else [],
-            checks_gone=list(seen.checks_gone) if seen else [],
+            checks_new=[it.text for it in seen.checks_new] if seen else [],
+            checks_gone=[it.text for it in seen.checks_gone] if seen else [],
             versions={name: (then, now) for name, then, now in seen.versions} if seen else {},
         )
 

@@ -153,11 +153,18 @@ function fill(form, fields) {
   for (const [name, given] of Object.entries(others)) {
     if (form.elements[name] && form.elements[name].type !== "file") form.elements[name].value = given;
   }
+  showOrigin(form);
   if (day !== undefined) {
     const isThere = [...form.querySelectorAll('[name="day"]')].some((choice) => choice.value === day);
     form.elements.day.value = isThere ? day : "";
     if (!isThere) form.elements.first_day.value = day;
   }
+}
+
+/** Where the wood comes from is seen as soon as something is said of it. */
+function showOrigin(form) {
+  const place = form.querySelector("[data-origin]");
+  if (place && ORIGIN.some((name) => value(form, name) !== "" && value(form, name) !== "unknown")) place.open = true;
 }
 
 function draftName(form) {
@@ -166,6 +173,7 @@ function draftName(form) {
 
 const ORIGIN = ["wood_origin", "supplier", "species", "plot", "harvested_on", "permit"];
 const TYPED = ["amount", "evidence", "green_leaf_kg", "made_tea_kg"];
+const OF_ONE_DELIVERY = [...TYPED, "supplier", "plot", "harvested_on", "permit"];
 
 function saveDraft(form) {
   const fields = fieldsOf(form);
@@ -196,7 +204,7 @@ async function clear(form) {
   const unit = form.dataset.entry === "energy" ? [typeOf(form).value, unitOf(form).value] : null;
   form.reset();
   for (const input of form.querySelectorAll("input:not([type=radio]):not([type=checkbox])")) {
-    if (TYPED.includes(input.name)) input.value = "";
+    if (OF_ONE_DELIVERY.includes(input.name)) input.value = "";
   }
   if (unit) fill(form, { energy_type: unit[0], unit: unit[1] });
   setDays(form);
@@ -260,6 +268,8 @@ function sayErrors(form, errors) {
     said.id = `said-${form.dataset.entry ?? "photo"}-${name}`;
     said.textContent = message;
     input.after(said);
+    const part = input.closest("details");
+    if (part) part.open = true;
     input.setAttribute("aria-invalid", "true");
     input.setAttribute("aria-describedby", said.id);
     first ??= input;
