@@ -158,7 +158,7 @@ class TestProtocol:
 
     def test_the_examples_are_read_by_the_drivers(self) -> None:
         every = blocks(document("protocol"), "json")
-        record, birth, receipt, config, answers, order, command, flat, legacy, moment, backlog = every
+        record, birth, receipt, config, answers, order, command, offer, report, flat, legacy, moment, backlog = every
 
         message = decoded(ct_v1.CT_V1, record)
         assert (message.stream, message.first_seq, message.samples[0].co2_ppm) == ("9f3c21aa", 1048577, 98_000)
@@ -173,6 +173,7 @@ class TestProtocol:
         answer = Orders(OrdersState(), lambda _: {}).take_command(told, 0, clock_set=True)
         assert answer is not None
         assert msgspec.json.decode(answer) == msgspec.json.decode(done)
+        assert msgspec.json.decode(offer)["ver"] == msgspec.json.decode(report)["ver"]
         assert decoded(flat_json.FLAT_JSON, flat).samples[0].velocity_ms == 4.1
         drivers = load_plugins().contributions.sensors
         (sample,) = decoded(drivers["legacy"], legacy).samples
