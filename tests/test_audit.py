@@ -23,11 +23,14 @@ from hypothesis import strategies as st
 from carbontrack.compliance import ComplianceReport, ReportStatus, frozen
 from carbontrack.device_desk import give_command, save_settings
 from carbontrack.device_settings import DeviceSettings
+from carbontrack.firmware import DeviceFirmware, Ended, RolloutState, new_key, sign_image
+from carbontrack.firmware import Plan as RolloutPlan
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target, WoodPrice, WoodUnit
 from carbontrack.metrics import Metrics
 from carbontrack.model import (
     AuditAction,
     AuditEvent,
+    Device,
     DeviceStatus,
     Finding,
     MonitoringPlan,
@@ -37,7 +40,8 @@ from carbontrack.model import (
     Scope,
     UserStatus,
 )
-from carbontrack.store import RegistryError, Store, StoreUnavailable, audit_record, chained, open_store
+from carbontrack.rollouts import start_rollout
+from carbontrack.store import Choice, RegistryError, Store, StoreUnavailable, audit_record, chained, open_store
 from tests.support.world import NOON, execute, factory, register
 
 pytest_plugins = ["tests.support.world"]
@@ -54,6 +58,20 @@ async def events(store: Store) -> list[AuditEvent]:
     return (await store.audit_events(limit=1000))[::-1]
 
 
+async def roll_out(store: Store, device: Device) -> None:
+    """Firmware is added and brought to a device three times: by hand to its end, stopped, and done by the core."""
+    said = DeviceFirmware(device.id, device.device_id, device.factory_id, "1.4.0", "ct-1", 1, "run", NOON)
+    await store.keep_device_firmware([said])
+    manifest = sign_image(b"image", new_key(), version="1.5.0", hardware="ct-1")
+    image = await store.add_image(manifest, b"image", by=HQ, now=NOON)
+    first = await start_rollout(store, image, Choice(), RolloutPlan(), by=HQ, now=NOON)
+    for state in (RolloutState.PAUSED, RolloutState.RUNNING, RolloutState.STOPPED):
+        await store.change_rollout(first.id, state, by=HQ, now=NOON)
+    second = await start_rollout(store, image, Choice(), RolloutPlan(), by=HQ, now=NOON)
+    done = replace(second, state=RolloutState.DONE, ended=Ended.ALL, ended_at=NOON)
+    assert await store.keep_rollouts([(second, done)], [], by=HQ)
+
+
 async def change_everything(store: Store) -> None:
     """Every change that the store knows, once."""
     kangaita = await store.add_factory(factory(), by=HQ)
@@ -66,9 +84,10 @@ async def change_everything(store: Store) -> None:
     stack = await store.add_stack(kangaita.id, "Boiler 1", MonitoringPlan(), by=HQ)
     await store.add_plan(stack.id, MonitoringPlan(valid_from=NOON, profile_factor=0.87), by=HQ)
     await store.add_device("dev-001", stack.id, "ct_v1", by=HQ)
+    (site,) = [it for it in await store.sites() if it.device.device_id == "dev-001"]
+    await roll_out(store, site.device)
     await store.change_device("dev-001", status=DeviceStatus.DISABLED, by=HQ)
     await store.rotate_password("dev-001", by=HQ)
-    (site,) = [it for it in await store.sites() if it.device.device_id == "dev-001"]
     await save_settings(store, site, DeviceSettings(sample_s=10), by=HQ, now=NOON)
     await store.ask_config_again(site.device.id, 1, by=HQ)
     await give_command(store, "dev-001", "identify", {}, by=HQ, now=NOON)

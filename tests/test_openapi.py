@@ -169,6 +169,8 @@ NEEDS_MORE: dict[str, set[int]] = {
     "POST /api/energy-entries/bulk/": {422},
     "POST /api/production-entries/bulk/": {422},
     "POST /api/energy-entries/:id/photos/": {422},
+    "POST /api/firmware/images/": {422},  # the two files
+    "POST /api/firmware/rollouts/": {422},  # devices that are left
 }
 """What needs a password or a code of one's own, a factory's name, the messages of a device, a table, or a photo."""
 

@@ -112,6 +112,7 @@ FIELDS = (
     N_("Buzzer"),
     N_("Calibration offset"),
     N_("Calibration slope"),
+    N_("Chosen"),
     N_("Co2 range"),
     N_("Co2 response"),
     N_("Command"),
@@ -121,10 +122,12 @@ FIELDS = (
     N_("Diameter"),
     N_("Dilution ratio"),
     N_("Energy type"),
+    N_("Failure limit"),
     N_("First name"),
     N_("Fuels"),
     N_("Green leaf"),
     N_("H2o fraction"),
+    N_("Hardware"),
     N_("High"),
     N_("Is active"),
     N_("Is circular"),
@@ -196,6 +199,8 @@ FIELDS = (
 )
 """Titles that follow from a field's name, to be translated: the rest is shown in English."""
 KIND_TITLES: Mapping[str, str] = {
+    "firmware": N_("firmware"),
+    "rollout": N_("roll-out"),
     "user": N_("person"),
     "duty": N_("duty list"),
     "stack": N_("chimney"),

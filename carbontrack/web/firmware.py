@@ -45,6 +45,7 @@ class RolloutInput(Input):
 
     version: str = Field(max_length=32, examples=["1.5.0"])
     hardware: str = Field(max_length=32, examples=["ct-1"])
+    """The boards that the image is for."""
     kind: Literal["all", "region", "factory", "devices"] = "all"
     """All devices of the image's hardware, those of a region or a factory, or some by their names."""
     names: list[str] = Field(default_factory=list, max_length=2000)

@@ -54,45 +54,62 @@ def add_routes(app: web.Application) -> None:
 class ImageOut(Output):
     id: int
     version: str
+    """Semantic Versioning, such as `1.5.0` or `1.5.0-rc.1`."""
     hardware: str
+    """The boards that it is for."""
     size: int
     """Bytes."""
     sha256: str
+    """Of all bytes, in hex."""
     signature: str
     """Base64 of the DER of ECDSA P-256."""
     notes: str
+    """What is new, for people."""
     min_version: str
     """The oldest version that may take it; empty: any."""
     added_at: datetime
     added_by: str
+    """Who has added it."""
 
 
 class VersionOut(Output):
     version: str
+    """As devices say it; empty: they say none."""
     hardware: str
+    """Their boards; empty: they have not said."""
     devices: int
+    """How many run it."""
 
 
 class RolloutOut(Output):
     id: int
     version: str
+    """Of its image."""
     hardware: str
+    """Of its image."""
     chosen: str
     """`all`, `region:NAME`, `factory:NAME` or `devices`."""
     stages: str
+    """As it was asked for, such as `1, 10%, 100%`."""
     stage: int
     """The stage that it is in, from 1."""
     stage_count: int
+    """How many stages there are."""
     soak_s: int
+    """For so long all has to be well after a stage."""
     failure_limit: int
+    """With so many failures it stops by itself."""
     is_forced: bool
+    """Also for devices that have a newer version, or gave this image up."""
     state: RolloutState
     ended: Ended
     """Why it is over: `person`, `failures`, `nobody` (no device has taken it) or `all`; empty: it is not."""
     started_at: datetime
     started_by: str
+    """Who has started it."""
     ended_at: datetime | None
     ended_by: str
+    """Who has stopped it; `carbontrack`: it ended by itself."""
     devices: dict[UpdateState, int]
     """How many devices are how far."""
 
@@ -119,7 +136,9 @@ class UpdateOut(Output):
     before: str
     """The version that it had."""
     pct: int
+    """Per cent that are downloaded."""
     error: str
+    """Why it failed, as a word of the protocol or of the platform (`no_answer`, `silent`, ...)."""
     offered_at: datetime | None
     changed_at: datetime | None
     ended_at: datetime | None
