@@ -181,8 +181,9 @@ class FirmwareImageRow(Model):
 
 # What a device said last that it runs, so that it is known while it is away.
 class DeviceFirmwareRow(Model):
+    id = fields.IntField(primary_key=True)
     device: fields.OneToOneRelation[DeviceRow] = fields.OneToOneField(
-        f"{APP}.DeviceRow", related_name="firmware", on_delete=fields.CASCADE, primary_key=True
+        f"{APP}.DeviceRow", related_name="firmware", on_delete=fields.CASCADE
     )
     device_id: int
     version = fields.CharField(max_length=64)

@@ -15,7 +15,7 @@ def to(name: str, model: str, related_name: str, on_delete: OnDelete) -> tuple[s
 
 def own_device() -> tuple[str, Any]:
     kind: Any = fields.OneToOneField
-    return "device", kind("carbontrack.DeviceRow", source_field="device_id", primary_key=True, db_constraint=True, to_field="id", related_name="firmware", on_delete=OnDelete.CASCADE)
+    return "device", kind("carbontrack.DeviceRow", source_field="device_id", db_constraint=True, to_field="id", related_name="firmware", on_delete=OnDelete.CASCADE)
 
 
 def moment(name: str, *, null: bool = False) -> tuple[str, Any]:
@@ -48,6 +48,7 @@ class Migration(migrations.Migration):
         ops.CreateModel(
             name="DeviceFirmwareRow",
             fields=[
+                ("id", fields.IntField(generated=True, primary_key=True, unique=True, db_index=True)),
                 own_device(),
                 ("version", fields.CharField(max_length=64)),
                 ("hardware", fields.CharField(max_length=32)),
@@ -55,7 +56,7 @@ class Migration(migrations.Migration):
                 ("mode", fields.CharField(max_length=12, db_default="")),
                 moment("heard_at"),
             ],
-            options={"table": "device_firmware", "app": "carbontrack", "pk_attr": "device_id"},
+            options={"table": "device_firmware", "app": "carbontrack", "pk_attr": "id"},
             bases=["Model"],
         ),
         ops.CreateModel(
