@@ -114,7 +114,9 @@ async def pages(estate: Estate, known: Collection[str] | None = None) -> list[Pa
 
 
 def _is_data(route: Route) -> bool:
-    return route.operation is not None and "text/html" not in route.operation.media
+    """Whether no person opens it: an operation of the API, or what is for devices alone."""
+    is_operation = route.operation is not None and "text/html" not in route.operation.media
+    return is_operation or route.access.roles == frozenset()
 
 
 async def _pages_of(
