@@ -666,7 +666,7 @@ def called_lines(text: str) -> list[str]:
 def check_call(line: str) -> None:
     """Raise what the command line raises for words that it does not understand; nothing is done."""
     words, known = shlex.split(line, comments=True), commands()
-    name = next((name for count in (2, 1) if (name := " ".join(words[:count])) in known), None)
+    name = next((name for count in (3, 2, 1) if (name := " ".join(words[:count])) in known), None)
     assert name is not None, f"there is no command carbontrack {line}"
     known[name].make_context(name, words[len(name.split()) :])
 
