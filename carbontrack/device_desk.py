@@ -8,7 +8,7 @@ reading. Nothing is retained at the broker: what a node still needs follows from
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -41,7 +41,9 @@ from carbontrack.emissions.rate import plan_in_force, site_pressure_kpa
 from carbontrack.health import Birth
 from carbontrack.metrics import Metrics
 from carbontrack.model import PLATFORM, MonitoringPlan, Origin, Payload, Site
+from carbontrack.outbound import Send
 from carbontrack.store import NewConfig, Store, StoreUnavailable
+from carbontrack.tasks import look_at_news
 
 log = structlog.get_logger(__name__)
 
@@ -65,9 +67,6 @@ ACCEPTED_LASTS = timedelta(minutes=30)
 OVERTAKEN_AGAIN = timedelta(minutes=1)
 """A node that claims to be ahead again and again does not make revisions faster than this."""
 COMPLAIN_AGAIN = timedelta(minutes=1)
-
-Send = Callable[[str, str, bytes], Awaitable[None]]
-"""Sends (device id, channel below ``dn/``, body); raises ConnectionError where the broker is away."""
 
 
 class _BrokerAway(Exception):
@@ -187,11 +186,7 @@ class DeviceDesk:
     async def keep(self) -> None:
         """Look until cancelled. What fails because something is away is begun again, and nothing is lost by it."""
         self._last_config = self._last_command = -1  # what is in memory may be ahead of the database
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOKS_APART_S)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), LOOK_EVERY_S)
+        await look_at_news(self.look, self._news, apart_s=LOOKS_APART_S, every_s=LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Take what came, make revisions where plans changed, send what is to be sent, and keep what became of it."""

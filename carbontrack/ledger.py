@@ -208,6 +208,10 @@ class WoodOrigin(StrEnum):
     PURCHASED = "purchased"
 
 
+WOOD_FIELDS = ("supplier", "species", "plot", "harvested_on", "permit")
+"""Of an entry: what says where firewood comes from, beside ``wood_origin``; empty or None where it is not said."""
+
+
 class EntrySource(StrEnum):
     TYPED = "typed"
     METER = "meter"

@@ -12,6 +12,8 @@ from typing import Any
 SendMail = Callable[[str, str, str, str | None], Awaitable[None]]
 Show = Callable[[Mapping[str, Any], int | None], None]
 Command = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+Send = Callable[[str, str, bytes], Awaitable[None]]
+"""Sends (device id, channel below ``dn/``, body); raises ConnectionError where the broker is away."""
 
 
 class Ways:

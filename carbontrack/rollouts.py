@@ -8,7 +8,7 @@ where the database is, and a device is never offered more than was kept.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,9 @@ from carbontrack.firmware import (
 from carbontrack.health import Birth
 from carbontrack.metrics import Metrics
 from carbontrack.model import PLATFORM, Device, Flag, Origin, Payload, Snapshot
+from carbontrack.outbound import Send
 from carbontrack.store import Choice, Outlook, Store
+from carbontrack.tasks import look_at_news
 from carbontrack.words import N_
 
 log = structlog.get_logger(__name__)
@@ -337,9 +339,6 @@ async def start_rollout(
 
 # --- the desk
 
-Send = Callable[[str, str, bytes], Awaitable[None]]
-"""Sends (device id, channel below ``dn/``, body); raises ConnectionError where the broker is away."""
-
 
 class Fleet(Protocol):
     """What the desk asks the running devices."""
@@ -476,11 +475,7 @@ class RolloutDesk:
         """Look until cancelled. What fails because something is away is begun again, and nothing is lost by it."""
         self._watched.clear()  # what is in memory may be ahead of the database
         self._known = None
-        while True:
-            await self.look()
-            await asyncio.sleep(LOOKS_APART_S)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), LOOK_EVERY_S)
+        await look_at_news(self.look, self._news, apart_s=LOOKS_APART_S, every_s=LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Take what came, decide, keep it, and then send."""

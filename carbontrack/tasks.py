@@ -8,9 +8,9 @@ import signal
 import sys
 import threading
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 ASK_AGAIN_S = 0.2
@@ -37,6 +37,17 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
                 task.exception()  # fetched, so that nobody warns that it was not
     if interrupted:
         raise asyncio.CancelledError
+
+
+async def look_at_news(
+    look: Callable[[], Awaitable[None]], news: asyncio.Event, *, apart_s: float, every_s: float
+) -> NoReturn:
+    """Look until cancelled: soon after there is news, and every so often without any; never sooner than ``apart_s``."""
+    while True:
+        await look()
+        await asyncio.sleep(apart_s)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(news.wait(), every_s)
 
 
 async def in_thread(work: Callable[[], T], timeout_s: float) -> T:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import ConfigOption, from_here, load, stop, with_store
+from carbontrack.cli.common import ConfigOption, from_here, load, stop, with_store, write_new
 from carbontrack.config import Config
 from carbontrack.model import Device, DeviceStatus
 
@@ -137,8 +136,7 @@ def _write_new(folder: Path, files: Mapping[str, bytes], what: str) -> None:
         return
     for name, content in files.items():
         mode = 0o644 if name.endswith(".crt") else 0o600
-        with os.fdopen(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-            file.write(content)
+        write_new(folder / name, content, mode)
     typer.echo(f"written  {', '.join(files)}: {what}")
 
 

@@ -94,6 +94,15 @@ def with_store(path: Path | None, command: Callable[[Store], Coroutine[Any, Any,
     run(main)
 
 
+def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Write a file that is not there yet; from its first byte on nobody reads it whom ``mode`` does not let.
+
+    Raises FileExistsError where it is there.
+    """
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+
+
 def from_here() -> Origin:
     """Who uses the command line, for the audit log: the machine's name for the user is all that is known."""
     try:

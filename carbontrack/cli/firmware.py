@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carbontrack.cli.common import ConfigOption, from_here, load, stop, with_store
+from carbontrack.cli.common import ConfigOption, from_here, load, stop, with_store, write_new
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
     from carbontrack.firmware import FirmwareImage, Rollout, RolloutState
@@ -35,8 +35,7 @@ def new_signing_key(
     for path in (key, public):
         if path.exists():
             stop(f"{path} is there already: choose another name, a key is never overwritten.")
-    with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(private_pem(made))
+    write_new(key, private_pem(made))
     public.write_bytes(public_pem(made.public_key()))
     typer.echo(f"{key}: keep it off line; whoever has it can make every device run anything.")
     typer.echo(f"{public}: for firmware.public_key_file of the platform, and for every device when it is provisioned.")
@@ -110,9 +109,7 @@ def list_images(config: ConfigOption = None) -> None:
     """List images, and how many devices run each version."""
 
     async def command(store: Store) -> None:
-        running: dict[tuple[str, str], int] = {}
-        for it in await store.device_firmware():
-            running[it.version, it.hardware] = running.get((it.version, it.hardware), 0) + 1
+        running = Counter((it.version, it.hardware) for it in await store.device_firmware())
         for image in await store.images():
             count = running.pop((image.version, image.hardware), 0)
             typer.echo(f"{image.version:16} {image.hardware:12} {image.size:9,} bytes  {count} devices  {image.notes}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from carbontrack.cli.broker import write_broker_files
-from carbontrack.cli.common import from_here, load, run, stop, with_store
+from carbontrack.cli.common import from_here, load, run, stop, with_store, write_new
 from carbontrack.cli.people import EMAIL, new_password_hash
 from carbontrack.model import Role, UserStatus
 
@@ -150,8 +149,7 @@ def _write_configuration(path: Path, answers: Answers) -> None:
             if file.exists():
                 typer.echo(f"kept     {file}")
                 continue
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as opened:
-                opened.write(content)
+            write_new(file, content.encode(), mode)
             typer.echo(f"written  {file}")
     except OSError as error:
         stop(f"{error.filename or path.parent}: {error.strerror}")

@@ -14,7 +14,7 @@ from statistics import median
 
 from carbontrack.emissions.combustion import net_calorific_value_mj_per_kg
 from carbontrack.emissions.factors import FactorSet
-from carbontrack.ledger import UNITS, EnergyEntry, EnergyType, Factor, WoodOrigin
+from carbontrack.ledger import UNITS, WOOD_FIELDS, EnergyEntry, EnergyType, Factor, WoodOrigin
 from carbontrack.words import decimal, gettext
 
 LOCAL = timezone(timedelta(hours=3), "EAT")
@@ -199,11 +199,7 @@ def check_entry(entry: EnergyEntry) -> list[tuple[str, str]]:
         )
         problems.append(("stack_density_kg_per_m3", text))
     if not is_wood:
-        problems += [
-            (name, gettext("goes with firewood"))
-            for name in ("supplier", "species", "plot", "harvested_on", "permit")
-            if getattr(entry, name)
-        ]
+        problems += [(name, gettext("goes with firewood")) for name in WOOD_FIELDS if getattr(entry, name)]
         if entry.wood_origin is not WoodOrigin.UNKNOWN:
             problems.append(("wood_origin", gettext("goes with firewood")))
     elif entry.harvested_on is not None and entry.harvested_on > entry.period_end.date():

@@ -229,7 +229,7 @@ NOTHING: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field of an event; ``before`` or ``after`` is empty where there was nothing to compare."""
+    """One field of an event or a revision; ``before`` or ``after`` is empty where there was nothing to compare."""
 
     title: str
     before: str

@@ -17,7 +17,7 @@ from carbontrack.device_settings import (
     differences,
     fault_text,
 )
-from carbontrack.web.audit_words import field_title
+from carbontrack.web.audit_words import Change, field_title
 from carbontrack.web.present import NO_VALUE
 from carbontrack.words import N_, decimal, gettext
 
@@ -110,15 +110,6 @@ RESULT_TITLES: Mapping[str, str] = {
     "mode": N_("Mode"),
     "reset_cause": N_("Why it started"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One value of a revision that is not as before."""
-
-    title: str
-    before: str
-    after: str
 
 
 @dataclass(frozen=True, slots=True)

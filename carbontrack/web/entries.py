@@ -21,7 +21,15 @@ from carbontrack.emissions.fuels import (
     in_base_unit,
     unusual,
 )
-from carbontrack.ledger import EnergyEntry, EnergyType, EntrySource, ProductionEntry, Sustainability, WoodOrigin
+from carbontrack.ledger import (
+    WOOD_FIELDS,
+    EnergyEntry,
+    EnergyType,
+    EntrySource,
+    ProductionEntry,
+    Sustainability,
+    WoodOrigin,
+)
 from carbontrack.model import User
 from carbontrack.tiers import local_day
 from carbontrack.web.errors import Problem, field_errors
@@ -170,7 +178,7 @@ def energy_entry(given: EnergyInput, factory_id: int, services: Services) -> Ene
     values = given.model_dump(
         include={
             "energy_type", "amount", "unit", "stack_id", "moisture", "stack_density_kg_per_m3", "sustainability",
-            "evidence", "note", "wood_origin", "supplier", "species", "plot", "harvested_on", "permit",
+            "evidence", "note", "wood_origin", *WOOD_FIELDS,
         }
     )  # fmt: skip
     entry = EnergyEntry(id=0, version=1, factory_id=factory_id, period_start=start, period_end=end, **values)

@@ -14,7 +14,7 @@ from aiohttp import web
 from multidict import MultiDictProxy
 from pydantic import ValidationError
 
-from carbontrack.ledger import UNITS, EnergyEntry, EnergyType
+from carbontrack.ledger import UNITS, WOOD_FIELDS, EnergyEntry, EnergyType
 from carbontrack.model import Factory, User
 from carbontrack.store import RegistryError
 from carbontrack.tiers import local_day
@@ -262,7 +262,7 @@ def _given(typed: Mapping[str, str], services: Services) -> dict[str, Any]:
     return values
 
 
-ORIGIN = ("wood_origin", "supplier", "species", "plot", "harvested_on", "permit")
+ORIGIN = ("wood_origin", *WOOD_FIELDS)
 """Fields that say where wood comes from."""
 
 

@@ -16,7 +16,7 @@ from carbontrack.emissions.gas import CO2_KG_PER_NM3
 from carbontrack.emissions.hours import HOUR_S, LEAD_IN_MS
 from carbontrack.emissions.rate import plan_in_force
 from carbontrack.ledger import AccountHour, Cause, HourStatus, Method
-from carbontrack.model import MonitoringPlan, Stack
+from carbontrack.model import Factory, MonitoringPlan, Stack
 from carbontrack.web.access import EVERYBODY, allow
 from carbontrack.web.forms import number_in
 from carbontrack.web.ledger_pages import METHOD_TITLES, page_factory
@@ -124,7 +124,7 @@ def _day(request: web.Request, services: Services) -> date:
     return day
 
 
-async def _hours(services: Services, factory: Any, stack: Stack, day: date) -> Sequence[AccountHour]:
+async def _hours(services: Services, factory: Factory, stack: Stack, day: date) -> Sequence[AccountHour]:
     """The hours of a day out of the account of its month: what stands in for one rests on the others."""
     zone = services.time_zone
     first, end = month(day, zone)

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from carbontrack.compliance import ComplianceReport, ReportStatus, rows_of
+from carbontrack.compliance import Cell, ComplianceReport, ReportStatus, Table, rows_of
 from carbontrack.compliance_changes import ChangeKind, told_apart
 from carbontrack.hookspecs import ComplianceFormat
 from carbontrack.model import Factory, User
@@ -310,8 +310,7 @@ async def _chimneys(
     quality = {(row["factory"], row["stack"]): row for row in rows_of(tables["data_quality"])}
     ids = {(it.factory_id, it.name): it.id for it in await services.store.stacks()}
     begin = str(content.period_start.astimezone(services.time_zone).date())
-    days = rows_of(tables["days"]) if "days" in tables else ()
-    first = {(row["factory"], row["stack"]): str(row["day"]) for row in reversed(days)}
+    first = _first_days(tables["days"]) if "days" in tables else {}
     found = []
     for row in rows_of(tables["results_by_stack"]):
         factory = factories.get(str(row["factory"]))
@@ -327,6 +326,13 @@ async def _chimneys(
             }
         )
     return found
+
+
+def _first_days(days: Table) -> dict[tuple[Cell, Cell], str]:
+    """Of each factory and chimney the first day. A network's year has tens of thousands: no mapping for each."""
+    names = [column.name for column in days.columns]
+    factory, stack, day = (names.index(name) for name in ("factory", "stack", "day"))
+    return {(row[factory], row[stack]): str(row[day]) for row in reversed(days.rows)}
 
 
 def _formats(services: Services) -> Sequence[ComplianceFormat]:

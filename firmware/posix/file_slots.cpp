@@ -12,20 +12,13 @@
 #include <system_error>
 #include <utility>
 
+#include "folder.h"
+
 namespace ct::posix {
 
 namespace {
 
 constexpr const char* state_names[] = {"confirmed", "on_trial", "came_back"};
-
-bool sync_folder(const std::string& path) {
-    const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const bool is_safe = folder >= 0 && ::fsync(folder) == 0;
-    if (folder >= 0) {
-        ::close(folder);
-    }
-    return is_safe;
-}
 
 }  // namespace
 

@@ -9,6 +9,8 @@
 #include <cstring>
 #include <utility>
 
+#include "folder.h"
+
 namespace ct::posix {
 
 namespace {
@@ -29,16 +31,6 @@ bool write_all(const std::string& path, Bytes bytes) {
     }
     const bool is_safe = done == bytes.size && ::fsync(file) == 0;
     return ::close(file) == 0 && is_safe;
-}
-
-// So that a name that was put or taken away is so after a power cut too.
-bool sync_folder(const std::string& path) {
-    const int folder = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const bool is_safe = folder >= 0 && ::fsync(folder) == 0;
-    if (folder >= 0) {
-        ::close(folder);
-    }
-    return is_safe;
 }
 
 }  // namespace
