@@ -113,13 +113,13 @@ TEST_CASE("two threads at one node lose nothing, and a network that hangs does n
             std::this_thread::yield();
         }
     });
-    while (samples() < 300) {
+    // Until enough was measured and the network has hung often enough: how often each thread is let run is the machine's to say.
+    while (samples() < 300 || hung < 3) {
         std::this_thread::yield();
     }
     is_over = true;
     sampler.join();
     network.join();
-    CHECK(hung >= 3);
     CHECK(world.node->tally().store_failures == 0);
     CHECK(world.node->tally().late_samples == 0);
     CHECK(world.node->tally().frame_errors == 0);
