@@ -56,6 +56,7 @@ from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
+from carbontrack.web import CoreParts as WebCoreParts
 from carbontrack.web import Services as WebServices
 from carbontrack.web import create_app
 from carbontrack.web.attempts import Attempts
@@ -177,26 +178,28 @@ def web_services(parts: CoreParts, plugins: PluginHost, device_key: str | None =
     """What the web part is given to work with."""
     limits = Limits(60.0, 1024)
     books = Books(parts.store, shipped_factors(), UTC, (0.85, 1.15))
+    reports = ReportDesk(
+        books,
+        lambda name, report: plugins.render(name, report, limits),
+        cache(Ed25519PrivateKey.generate),
+        "benchmark",
+        lambda: datetime.now(UTC),
+    )
     return WebServices(
         store=parts.store,
         books=books,
         rules=RuleBook(parts.store),
         fleet=parts.fleet,
-        device_desk=DeviceDesk(parts.store, parts.metrics),
-        rollouts=RolloutDesk(parts.store, parts.metrics),
+        core=WebCoreParts(
+            parts.fleet, DeviceDesk(parts.store, parts.metrics), RolloutDesk(parts.store, parts.metrics), reports
+        ),
         live=parts.live,
         metrics=parts.metrics,
         plugins=plugins,
         report_limits=limits,
-        desk=ReportDesk(
-            books,
-            lambda name, report: plugins.render(name, report, limits),
-            cache(Ed25519PrivateKey.generate),
-            "benchmark",
-            lambda: datetime.now(UTC),
-        ),
         reloader=Reloader(Config(), plugins, parts.metrics, None),
         readiness=tuple,
+        refused=parts.metrics.refused,
         attempts=Attempts(parts.metrics),
         time_zone=UTC,
         version="benchmark",
