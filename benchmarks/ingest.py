@@ -37,7 +37,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.publisher import Load
 from benchmarks.rig import mosquitto, postgres, publishing
-from carbontrack.app import calm_garbage_collection
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.config import Config, Plugins
 from carbontrack.device import Services
@@ -55,7 +54,7 @@ from carbontrack.report_desk import ReportDesk
 from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store, migrate, open_store
-from carbontrack.tasks import end
+from carbontrack.tasks import calm_garbage_collection, end
 from carbontrack.web import CoreParts as WebCoreParts
 from carbontrack.web import Services as WebServices
 from carbontrack.web import create_app

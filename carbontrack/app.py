@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import secrets
 import signal
 import time
@@ -635,26 +634,3 @@ async def _measure_lag(metrics: Metrics, watch: Watch) -> None:
         await asyncio.sleep(LAG_PROBE_S)
         metrics.loop_lag.observe(max(0.0, loop.time() - due))
         watch.beat()
-
-
-def calm_garbage_collection() -> None:
-    """Let Python look for cycles less often: thousands of actors live for ever, and each look visits all of them.
-
-    With 10,000 devices this makes the way from the broker to the database half as fast again (docs/performance.md).
-    """
-    gc.set_threshold(50_000, 50, 50)
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run a coroutine on the fastest loop there is."""
-    calm_garbage_collection()
-    with contextlib.suppress(ImportError):
-        import uvloop  # noqa: PLC0415  # there is none for Windows
-
-        uvloop.run(_awaited(main))
-        return
-    asyncio.run(_awaited(main))
-
-
-async def _awaited(main: Callable[[], Awaitable[None]]) -> None:
-    await main()
