@@ -46,7 +46,7 @@ from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
 from carbontrack.model import Origin
 from carbontrack.notify import Notices
-from carbontrack.outbound import Ways
+from carbontrack.outbound import Alarms, Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader, note_reload
@@ -167,6 +167,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         def born(device_id: str, birth: Birth) -> None:
             device_desk.born(device_id, birth)
             rollouts.born(device_id, birth)
+            alarms.born(device_id)
 
         services = DeviceServices(
             store=store,
@@ -197,10 +198,9 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, watch, notices, rules))
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
-        device_desk.send, device_desk.is_online = ingest.send, fleet.is_online
-        rollouts.send, rollouts.fleet, device_desk.of_firmware = ingest.send, fleet, rollouts.answered
-        ways.by_mail = mail.deliver if mail else None
-        ways.by_page, ways.by_command = live.publish_alert, ingest.command
+        alarms = Alarms(ingest.command)
+        _open_ways(ways, mail, live, alarms)
+        _connect_desks(ingest, fleet, device_desk, rollouts)
         zone = ZoneInfo(config.site.time_zone)
         summariser = Summariser(store, zone)
         upkeep = upkeep_of(config, store, metrics)
@@ -239,6 +239,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 late=late.keep,
                 notices=notices.keep,
                 orders=device_desk.keep,
+                alarms=alarms.keep,
                 rollouts=rollouts.keep,
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 reports=schedules_of(config, desk, mail, metrics).keep,
@@ -296,6 +297,18 @@ async def reload_signal(core: Core) -> AsyncIterator[None]:
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
         await end(*reloads)
+
+
+def _open_ways(ways: Ways, mail: Mailer | None, live: Live, alarms: Alarms) -> None:
+    """What notifiers send by, from now on."""
+    ways.by_mail = mail.deliver if mail else None
+    ways.by_page, ways.by_command = live.publish_alert, alarms.command
+
+
+def _connect_desks(ingest: Ingest, fleet: Fleet, device_desk: DeviceDesk, rollouts: RolloutDesk) -> None:
+    """Let the desks speak to devices, and hear what is theirs."""
+    device_desk.send, device_desk.is_online = ingest.send, fleet.is_online
+    rollouts.send, rollouts.fleet, device_desk.of_firmware = ingest.send, fleet, rollouts.answered
 
 
 @asynccontextmanager
