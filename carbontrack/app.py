@@ -48,6 +48,7 @@ from carbontrack.notify import Notices
 from carbontrack.outbound import Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
+from carbontrack.relay_desk import Relay
 from carbontrack.reloading import Reloader, note_reload
 from carbontrack.report_desk import ReportDesk
 from carbontrack.report_schedule import ReportSchedules
@@ -99,6 +100,7 @@ class Core:
     notices: Notices
     device_desk: DeviceDesk
     rollouts: RolloutDesk
+    relay: Relay | None
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -122,6 +124,7 @@ class Core:
             found.append(self.mailer.problem)
         return [
             *found,
+            *(self.relay.problems() if self.relay else ()),
             *self.notices.problems(),
             *self.plugins.problems(),
             *self.reloader.left_out,
@@ -222,6 +225,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             notices,
             device_desk,
             rollouts,
+            relay_of(config, store, metrics, fleet),
         )
         try:
             async with _kept_running(
@@ -240,6 +244,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 lag=lambda: _measure_lag(metrics, plugins.watch),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
+                **({"relay": core.relay.keep} if core.relay else {}),
             ):
                 yield core
         finally:
@@ -429,7 +434,23 @@ def accounts_of(config: Config, settings: BrokerSettings, store: Store, metrics:
     key = config.mqtt.device_key
     if key is None or not config.mqtt.keep_accounts:
         return None
-    return BrokerAccounts(settings, key.get_secret_value(), store, metrics, config.devices.registry_poll_s)
+    poll_s, bridges = config.devices.registry_poll_s, config.mqtt.bridges
+    return BrokerAccounts(settings, key.get_secret_value(), store, metrics, poll_s, bridges)
+
+
+def bridge_settings(config: Config) -> BrokerSettings:
+    """The broker of the bridge to headquarters as the configuration describes it."""
+    relay, client_id = config.relay, config.mqtt.client_id
+    password = relay.password.get_secret_value() if relay.password else None
+    return BrokerSettings(relay.host, relay.port, relay.username, password, client_id=client_id)
+
+
+def relay_of(config: Config, store: Store, metrics: Metrics, fleet: Fleet) -> Relay | None:
+    """The line to headquarters, where this is a site of its own."""
+    if not config.relay.enabled:
+        return None
+
+    return Relay(bridge_settings(config), store, metrics, fleet)
 
 
 def books_of(config: Config, store: Store) -> Books:

@@ -39,6 +39,9 @@ MOST_PATIENCE_S = 600.0
 CREDIT = 1.0
 """Messages of backlog a second before headquarters has said how many."""
 
+RELAY_MODE = "relay"
+"""The ``mode`` in births that says: this device is governed by its site."""
+
 _BACKLOG = int(Flag.BACKLOG)
 _PRESSURE_SITE = int(Flag.PRESSURE_SITE)
 _STATUS = (1 << 15) - 1 | int(
@@ -241,9 +244,10 @@ class Courier:
     Times ``now_s`` are monotonic, ``now_ms`` UTC.
     """
 
-    def __init__(self, device_id: str, conn: int, firmware: str | None = None) -> None:
+    def __init__(self, device_id: str, conn: int) -> None:
         self.device_id = device_id
-        self.firmware = firmware
+        self.said: dict[str, Any] = {}
+        """What the device has said of itself that goes into births: ``fw`` and ``cap``."""
         self.credit = CREDIT
         self.heard_s: float | None = None
         """When headquarters confirmed anything last."""
@@ -371,9 +375,9 @@ class Courier:
         return Outgoing("state", self._state(online=True, sid=way.held.sid, first=1))
 
     def _state(self, *, online: bool, **more: Any) -> bytes:
-        said = {"fw": self.firmware} if self.firmware and online else {}
+        said = self.said if online else {}
         return msgspec.json.encode(
-            {"v": 1, "online": online, "conn": self._conn, "boot": 0, "mode": "relay"} | said | more
+            {"v": 1, "online": online, "conn": self._conn, "boot": 0, "mode": RELAY_MODE} | said | more
         )
 
     async def _live(self, way: Way, now_ms: int, read: Read) -> list[Outgoing]:
