@@ -34,7 +34,9 @@ MOST_FLYING = 20
 ANSWER_S = 5.0
 """So long a birth waits for its receipt; of a stream that is new to headquarters there comes none."""
 PATIENCE_S = 60.0
-"""Without progress for so long what is not confirmed is sent again; the next time after twice as long."""
+"""Nobody answers for so long: what is not confirmed is sent again; the next time after twice as long."""
+PROGRESS_S = 15.0
+"""The same where headquarters answers and is no further: a message is lost. It is a quarter as patient."""
 MOST_PATIENCE_S = 600.0
 CREDIT = 1.0
 """Messages of backlog a second before headquarters has said how many."""
@@ -73,6 +75,8 @@ class Outgoing:
 
     channel: str
     body: bytes
+    last: int = 0
+    """The number of its last record."""
 
 
 # --- messages
@@ -163,7 +167,7 @@ class Way:
         self.sent = Stream(held.pk, held.sid)
         """What was sent, or is confirmed, since the last start over."""
         self.flying: deque[int] = deque()
-        """The last numbers of messages that are on their way and can be confirmed."""
+        """The last numbers of messages of backlog that are on their way and can be confirmed."""
 
     @property
     def newest(self) -> int:
@@ -220,8 +224,6 @@ class Way:
     def note_sent(self, first: int, last: int) -> None:
         """These numbers are on their way."""
         self.sent.add(first, last)
-        if last <= self.held.watermark:
-            self.flying.append(last)
 
     def confirm(self, seq: int) -> bool:
         """Take what headquarters has; whether that is more than before. It may be less: its database was restored."""
@@ -356,9 +358,12 @@ class Courier:
     def _lost_patience(self, now_s: float) -> bool:
         """Begin again after the last receipt where nothing has moved for too long."""
         since_s = self._waiting_since_s
-        if since_s is None or now_s - since_s < self._patience_s:
+        if since_s is None:
             return False
-        self._probing = self.heard_s is None or self.heard_s < since_s
+        is_silent = self.heard_s is None or self.heard_s < since_s
+        if now_s - since_s < self._patience_s * (1.0 if is_silent else PROGRESS_S / PATIENCE_S):
+            return False
+        self._probing = is_silent
         self._patience_s = min(2 * self._patience_s, MOST_PATIENCE_S)
         self._waiting_since_s = None
         for way in self._ways.values():
@@ -402,6 +407,7 @@ class Courier:
                 break
             sent = await self._send(way, run, now_ms, read, most)
             self._allowance -= len(sent)
+            way.flying.extend(it.last for it in sent if it.last <= way.held.watermark)
             found += sent
         return found
 
@@ -415,16 +421,16 @@ class Courier:
         for rows_of_one in _smaller(sid, batches(rows, now_ms)):
             begin, end = rows_of_one[0].seq, rows_of_one[-1].seq
             if begin > next_seq and len(found) < most:
-                found.append(Outgoing("backlog", hole(sid, next_seq, begin - 1, now_ms)))
+                found.append(Outgoing("backlog", hole(sid, next_seq, begin - 1, now_ms), begin - 1))
                 way.note_sent(next_seq, begin - 1)
             if len(found) >= most:
                 return found
             channel = "backlog" if _is_late(rows_of_one[0], now_ms) else "data"
-            found.append(Outgoing(channel, message(sid, rows_of_one)))
+            found.append(Outgoing(channel, message(sid, rows_of_one), end))
             way.note_sent(begin, end)
             next_seq = end + 1
         if len(rows) < limit and next_seq <= last and len(found) < most:
-            found.append(Outgoing("backlog", hole(sid, next_seq, last, now_ms)))
+            found.append(Outgoing("backlog", hole(sid, next_seq, last, now_ms), last))
             way.note_sent(next_seq, last)
         return found
 
