@@ -396,6 +396,7 @@ def web_services(
         hsts_s=http.hsts_s,
         public_url=http.public_url,
         device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
+        bridged=frozenset(core.config.mqtt.bridges),
         max_payload_bytes=core.config.mqtt.max_payload_bytes,
         mailer=core.mailer,
         metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,

@@ -6,7 +6,9 @@ import asyncio
 import copy
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,12 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carbontrack.intake import Batch, Intake
+from carbontrack.metrics import Metrics
 from carbontrack.model import Device, Factory, Flag, MonitoringPlan, Payload, Reading, Record, Sample, Site, Stack
 from carbontrack.plugins.sensors.ct_v1 import CT_V1
 from carbontrack.relay import MOST_FLYING, MOST_PATIENCE_S, Courier, Outgoing, decode_receipt
-from carbontrack.store import Handed, Work
+from carbontrack.store import ArchiveError, Handed, Work, open_store
 from carbontrack.store.readings import channels
 from carbontrack.streams import Stream
+from tests.support.world import migrated_store, reading
+
+pytest_plugins = ["tests.support.world"]
 
 NOW_MS = 1_772_352_900_000  # 2026-03-01T08:15:00Z
 DEVICE = "ct-0001"
@@ -215,8 +221,8 @@ class World:
     def check(self) -> None:
         site, hq = self.site, self.hq
         assert hq.readings.keys() == site.readings.keys()
-        for key, reading in site.readings.items():
-            assert _what_counts(hq.readings[key]) == _what_counts(reading)
+        for key, row in site.readings.items():
+            assert _what_counts(hq.readings[key]) == _what_counts(row)
         told = {key: record for key, record in hq.records.items() if record.data.get("why") != "site"}
         assert {key: (row.kind, row.data) for key, row in told.items()} == {
             key: (row.kind, row.data) for key, row in site.records.items()
@@ -350,3 +356,47 @@ async def test_what_is_on_its_way_is_bounded_however_much_waits(world: World) ->
         await world.wait(1.0)
 
     assert 1 < len(world.link) <= MOST_FLYING
+
+
+# --- the site's database, and who is told
+
+
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+LATER = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+async def test_records_are_found_by_their_numbers_wherever_they_are(database_url: str, tmp_path: Path) -> None:
+    """In the database and in the archive, of two stacks, and however large they are."""
+    large = 2**31 - 3
+    async with migrated_store(database_url, archive_folder=tmp_path / "archive") as store:
+        await store.prepare_relaying()
+        await store.prepare_relaying()
+        stream = await store.open_stream(DEVICE, "f0")
+        kept = {
+            large + number: reading(large + number, DAY + timedelta(hours=8 * number), stack_id=1 + (number > 3))
+            for number in (0, 1, 2, 4, 5, 6, 8)
+        }
+        meter = Record(large + 7, "meter", 0, 1, {"run_s": 7})
+        at = DAY + timedelta(hours=56)
+        await store.save(Work(DEVICE, 1, list(kept.values()), records=[(stream.pk, meter, at, at)]))
+
+        async def found(first: int, last: int, limit: int = 100) -> list[int]:
+            rows = await store.numbered(stream.pk, DEVICE, "f0", large + first, large + last, limit)
+            return [row.seq - large for row in rows]
+
+        before = await store.numbered(stream.pk, DEVICE, "f0", 1, 2**53, 100)
+        assert [row.seq - large for row in before] == [0, 1, 2, 4, 5, 6, 7, 8]
+        await store.retire(DAY.date(), LATER)
+        await store.retire(DAY.date() + timedelta(days=2), LATER)
+
+        assert await store.numbered(stream.pk, DEVICE, "f0", 1, 2**53, 100) == before
+        assert await found(1, 5) == [1, 2, 4, 5]
+        assert await found(0, 8, limit=3) == [0, 1, 2]
+        assert await found(3, 8, limit=4) == [4, 5, 6, 7]
+        assert await found(9, 100) == []
+        assert isinstance(before[0], Sample)
+        assert before[0].co2_ppm == kept[large].co2_ppm
+
+    async with open_store(database_url, Metrics()) as store:
+        with pytest.raises(ArchiveError, match=r"retention\.archive_folder"):
+            await store.numbered(stream.pk, DEVICE, "f0", 1, 2**53, 100)

@@ -44,6 +44,10 @@ class DeviceAuthenticator:
         if not hmac.compare_digest(password.encode(), expected.encode()) or device is None:
             await self._services.attempts.count("device", account=tried)
             raise web.HTTPUnauthorized(text="Device id and password do not belong together.", headers=_CHALLENGE)
+        factory = self._services.fleet.factory_of(login)
+        if factory is not None and factory.slug in self._services.bridged:
+            text = "This device speaks to its factory's own platform, which hands on what it measures."
+            raise web.HTTPUnauthorized(text=text, headers=_CHALLENGE)
         return device
 
 
