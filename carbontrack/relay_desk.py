@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from carbontrack.fleet import Fleet
-from carbontrack.ingest import SUBSCRIPTION_REFUSED, BrokerSettings, client_beside
+from carbontrack.ingest import BrokerSettings, client_beside
 from carbontrack.metrics import Metrics
 from carbontrack.relay import Courier, decode_receipt
 from carbontrack.store import ArchiveError, Handed, Store
@@ -84,7 +84,7 @@ class Relay:
         if waiting and now_s - (self._heard_s or self._began_s) > SILENT_S:
             since = "since the start of the core" if self._heard_s is None else f"for {_hours(now_s - self._heard_s)}"
             linked = "The bridge has no connection." if self._is_linked is False else "The bridge is connected."
-            found.append(f"Headquarters has confirmed nothing {since}, and {self._count()} records wait. {linked}")
+            found.append(f"Headquarters has confirmed nothing {since}, and {self.waiting()} records wait. {linked}")
         else:
             found += self._left_behind(waiting, now_s)
         if abs(self._clock_ahead_s) > CLOCKS_APART_S:
@@ -108,7 +108,8 @@ class Relay:
         text = f"Headquarters confirms other devices and not {', '.join(silent)}"
         return [f"{text}: are they registered there, active, in this factory and with the sensor format ct_v1?"]
 
-    def _count(self) -> int:
+    def waiting(self) -> int:
+        """How many records headquarters has not confirmed."""
         return sum(courier.waiting() for courier in self._couriers.values())
 
     # --- the connection
@@ -119,7 +120,7 @@ class Relay:
         try:
             async with client_beside(self._settings, "relay", timeout=PUBLISH_S) as client:
                 granted = await client.subscribe([(ACKS, 0), (BRIDGE, 0)])
-                if any(isinstance(code, int) and code >= SUBSCRIPTION_REFUSED for code in granted):
+                if any(not isinstance(code, int) and code.is_failure for code in granted):
                     raise ConnectionError(f"the bridge's broker does not let {self._settings.username} read {ACKS}")
                 self._is_connected, self._is_linked = True, None
                 self._connect_again()
@@ -176,7 +177,7 @@ class Relay:
                     await self._send_of(client, device_id, streams, now_s)
                 else:
                     self._couriers.pop(device_id, None)
-            self._metrics.waiting.set(self._count())
+            self._metrics.waiting.set(self.waiting())
             if now_s - self._looked_s > LOOK_EVERY_S:
                 self._looked_s = now_s
                 await self._measure_age()

@@ -4,37 +4,54 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import json
 import secrets
+import shutil
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiomqtt
 import asyncpg
 import msgspec
 import pytest
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 
-from carbontrack.bridge import FOLDER, PORT, STATE
-from carbontrack.credentials import device_password
+from carbontrack import doctor
+from carbontrack.bridge import FOLDER, PORT, STATE, Headquarters, bridge_files
+from carbontrack.config import Config, load_config
+from carbontrack.credentials import bridge_password, device_password
+from carbontrack.doctor import Verdict
+from carbontrack.dynamic_security import accounts_of, bridge_name, whole_file
 from carbontrack.emissions.rate import site_pressure_kpa
-from carbontrack.ingest import BrokerSettings, tls_context
+from carbontrack.ingest import SUBSCRIPTION_REFUSED, BrokerSettings, client_beside, tls_context
 from carbontrack.metrics import Metrics
-from carbontrack.model import Device, Flag, Record, Site
+from carbontrack.model import Device, Flag, Record, Site, Stack
+from carbontrack.relay_desk import Relay
 from carbontrack.simulator.instruments import Measured
 from carbontrack.simulator.link import Link
 from carbontrack.simulator.node import Node
 from carbontrack.store import Store, open_store
+from carbontrack.tasks import end
 from carbontrack.tiers import Measured as Computed
 from carbontrack.tiers import reading_of
 from tests.support import programs
 from tests.support.deployed import CORE, CORE_PASSWORD, Deployed, Installation, deployed
 from tests.support.system import Server, accepts_connections, free_port, needs
-from tests.support.world import eventually, migrated_store, register, summarise_touched
+from tests.support.world import (
+    Clock,
+    body,
+    core,
+    eventually,
+    factory,
+    migrated_store,
+    register,
+    summarise_touched,
+)
 
 FACTORY, DEVICES, NEIGHBOUR = "kangaita", ("dev-001", "dev-002"), "dev-900"
 HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=2)
@@ -60,7 +77,7 @@ class Side:
     folder: Path
     broker: Deployed
     database_url: str
-    core: Server
+    core: programs.Running
     device_key: str
     devices: dict[str, Device]
 
@@ -72,7 +89,7 @@ class Side:
         await asyncio.to_thread(self.core.start)
 
     async def crash(self) -> None:
-        await asyncio.to_thread(self.core.stop, signal.SIGKILL)
+        await asyncio.to_thread(self.core.kill)
 
 
 @asynccontextmanager
@@ -96,15 +113,18 @@ async def side(folder: Path, files: Path, database_url: str, *device_ids: str, *
             **more,
         }
         (folder / "carbontrack.yaml").write_bytes(msgspec.json.encode(config))  # YAML as well
-        core = Server(
-            [sys.executable, "-m", "carbontrack", "serve", "--config", folder / "carbontrack.yaml"],
+        process = programs.Running(
+            "carbontrack",
+            "serve",
+            "--config",
+            folder / "carbontrack.yaml",
             log=folder / "core.log",
             is_ready=lambda: accepts_connections(port),
         )
         try:
-            yield Side(folder, broker, database_url, core, key, devices)
+            yield Side(folder, broker, database_url, process, key, devices)
         finally:
-            core.stop()
+            process.kill()
 
 
 @contextmanager
@@ -225,11 +245,14 @@ HOUR_MS = round(HOUR.timestamp() * 1000)
 async def test_headquarters_has_what_the_site_has_whatever_is_cut_or_killed(world: World) -> None:
     world.measure(PART)
     await world.hq_has(world.records)
+    site = load_config(world.site.folder / "carbontrack.yaml", {})
+    assert (await doctor.bridge(site)).verdict is Verdict.FINE
 
     # The link is cut while devices measure, and the site's core is killed meanwhile.
     await asyncio.to_thread(world.hq.broker.server.stop, signal.SIGKILL)
     world.measure(PART)
     await world.site_has_all()
+    await eventually(lambda: bridge_is(Verdict.LOOK, site), "nobody notices that the link is cut")
     await world.site.crash()
     await world.site.start()
     await asyncio.to_thread(world.hq.broker.server.start)
@@ -250,6 +273,10 @@ async def test_headquarters_has_what_the_site_has_whatever_is_cut_or_killed(worl
     assert ours.records == theirs.records
     assert ours.hours == theirs.hours
     assert sum(hour.measured_kg for hour in theirs.hours.values()) > 100
+
+
+async def bridge_is(verdict: Verdict, config: Config) -> bool:
+    return (await doctor.bridge(config)).verdict is verdict
 
 
 @dataclass
@@ -296,3 +323,148 @@ async def _add_account(store: Store, site: Site, found: Account) -> None:
         # What came late there need not have come late here, nor as often; nothing else may differ.
         same = msgspec.structs.replace(hour, stack_id=0, late_count=0, version=1, flags=hour.flags & ~int(Flag.BACKLOG))
         found.hours[device_id, hour.start] = same
+
+
+# --- closed accounts
+
+
+KEY = "a key of headquarters"
+OWN, OTHERS = DEVICES[0], NEIGHBOUR
+BRIDGE_PASSWORD = bridge_password(KEY, FACTORY, 1)
+
+
+def sites() -> list[Site]:
+    """A device of the factory that has a platform of its own, and one of another factory."""
+    return [
+        Site(factory(name, id=number), Stack(number, number, "Boiler", ()), Device(number, device_id, number, number))
+        for number, (name, device_id) in enumerate({"Kangaita": OWN, "Gitugi": OTHERS}.items(), start=1)
+    ]
+
+
+@pytest.fixture
+def headquarters(files: Path, tmp_path: Path) -> Iterator[Deployed]:
+    """Headquarters' broker with the accounts that its core keeps."""
+    own = tmp_path / "files"
+    shutil.copytree(files, own)
+    accounts = whole_file(CORE, CORE_PASSWORD, accounts_of(KEY, sites(), {FACTORY: 1}))
+    (own / "dynamic-security.json").write_text(json.dumps(accounts))
+    (tmp_path / "broker").mkdir()
+    with deployed(own, tmp_path / "broker") as broker:
+        yield broker
+
+
+def bridge_client(broker: Deployed, password: str | None = BRIDGE_PASSWORD, **options: Any) -> aiomqtt.Client:
+    return broker.client(bridge_name(FACTORY), password, **options)
+
+
+async def heard(client: aiomqtt.Client, last: str) -> set[str]:
+    """The topics of all messages up to one on ``last``, which comes for certain."""
+    topics: set[str] = set()
+    async with asyncio.timeout(20):
+        while last not in topics:
+            topics.add((await anext(client.messages)).topic.value)
+    return topics
+
+
+async def test_a_bridge_writes_what_its_devices_measure_and_nothing_else(headquarters: Deployed) -> None:
+    allowed = [f"ct/v1/{OWN}/up/{channel}" for channel in ("state", "backlog", "data")]
+    refused = [
+        f"ct/v1/{OTHERS}/up/data",
+        f"ct/v1/{OTHERS}/up/state",
+        f"ct/v1/{OWN}/dn/cmd",
+        f"ct/v1/{OWN}/dn/ack",
+        f"ct/v1/{OWN}/up/config",
+        f"ct/v1/{OWN}/up/res",
+        "ct/v1/carbontrack-canary/up/data",
+        "hq/bridge",
+        "$CONTROL/dynamic-security/v1",
+    ]
+    async with headquarters.core("listener") as listener:
+        await listener.subscribe([("ct/v1/#", 1), ("$CONTROL/dynamic-security/#", 1)])
+        for topic in [*refused, *allowed]:
+            with suppress(aiomqtt.MqttError):  # it may be thrown out for trying
+                async with bridge_client(headquarters) as client:
+                    await client.publish(topic, b"{}", qos=1)
+        assert await heard(listener, allowed[-1]) == set(allowed)
+
+
+async def test_a_bridge_reads_the_receipts_of_its_devices_and_nothing_else(headquarters: Deployed) -> None:
+    async with headquarters.core("speaker") as speaker, bridge_client(headquarters) as client:
+        assert await may_subscribe(client, "ct/v1/+/dn/ack")
+        for pattern in ("ct/v1/#", "ct/v1/+/dn/#", f"ct/v1/{OWN}/dn/cmd", f"ct/v1/{OTHERS}/dn/ack", "#", "$SYS/#"):
+            assert not await may_subscribe(client, pattern), pattern
+        for topic in (f"{OTHERS}/dn/ack", f"{OWN}/dn/cmd", f"{OWN}/dn/config", f"{OWN}/dn/fw", f"{OWN}/dn/ack"):
+            await speaker.publish(f"ct/v1/{topic}", b"{}", qos=1)
+        assert await heard(client, f"ct/v1/{OWN}/dn/ack") == {f"ct/v1/{OWN}/dn/ack"}
+
+
+async def test_nobody_else_speaks_for_a_factory_that_has_a_bridge(headquarters: Deployed) -> None:
+    own, others = (device_password(KEY, site.device) for site in sites())
+    assert await signs_in(bridge_client(headquarters))
+    assert await signs_in(headquarters.client(OTHERS, others))
+    assert not await signs_in(headquarters.client(OWN, own)), "it speaks by the bridge"
+    assert not await signs_in(bridge_client(headquarters, None))
+    assert not await signs_in(bridge_client(headquarters, bridge_password(KEY, FACTORY, 2)))
+    assert not await signs_in(bridge_client(headquarters, identifier="carbontrack-core"))
+
+
+async def may_subscribe(client: aiomqtt.Client, pattern: str) -> bool:
+    (code,) = await client.subscribe(pattern)
+    return (code if isinstance(code, int) else code.value) < SUBSCRIPTION_REFUSED
+
+
+async def signs_in(client: aiomqtt.Client) -> bool:
+    with suppress(aiomqtt.MqttError):
+        async with client:
+            return True
+    return False
+
+
+@pytest.fixture
+def alone(files: Path, tmp_path: Path) -> Iterator[BrokerSettings]:
+    """The broker of a bridge without headquarters, as the relay signs in there."""
+    port, folder = free_port(), tmp_path / "bridge"
+    folder.mkdir()
+    nobody = Headquarters("localhost", free_port(), (files / "ca.crt").read_bytes())
+    made = bridge_files(FACTORY, BRIDGE_PASSWORD, nobody)
+    for name, content in made.items():
+        (folder / name).write_bytes(content)
+    with bridge(folder, port):
+        yield BrokerSettings("127.0.0.1", port, "relay", made["secrets.yaml"].decode().split()[1])
+
+
+async def test_the_relay_writes_for_the_bridge_and_nobody_else_comes_in(alone: BrokerSettings) -> None:
+    async with client_beside(alone, "relay") as client:
+        await client.subscribe("#")
+        assert await heard(client, "hq/bridge") == {"hq/bridge"}
+        await client.publish(f"hq/{OWN}/up/data", b"{}", qos=1)
+        for topic in (f"hq/{OWN}/dn/ack", f"ct/v1/{OWN}/dn/cmd", f"hq/{OWN}/up"):
+            with suppress(aiomqtt.MqttError):
+                async with client_beside(alone, "forger") as forger:
+                    await forger.publish(topic, b"forged", qos=1)
+        await client.subscribe("hq/bridge")  # which says once more what it has said
+        assert await heard(client, "hq/bridge") == {"hq/bridge"}
+    assert not await signs_in(client_beside(replace(alone, username=None, password=None), "nobody"))
+    assert not await signs_in(client_beside(replace(alone, password="wrong"), "stranger"))
+
+
+async def test_who_runs_the_site_is_told_when_headquarters_is_silent(alone: BrokerSettings, tmp_path: Path) -> None:
+    clock, metrics = Clock(), Metrics()
+    EXECUTOR_CACHE.clear()
+    async with migrated_store(f"sqlite://{tmp_path / 'core.sqlite3'}", metrics) as store:
+        await register(store, OWN)
+        async with core(store, metrics) as running:
+            relay = Relay(alone, store, metrics, running.fleet, clock)
+            assert relay.problems() == ["The broker of the bridge to headquarters is away: no reading goes there."]
+            keeping = asyncio.create_task(relay.keep())
+            await eventually(lambda: not relay.problems())
+            running.tell(OWN, body(1, 5))
+            await eventually(lambda: relay.waiting() == 5)
+            assert relay.problems() == []
+
+            clock.now += 3601
+            (problem,) = relay.problems()
+            await end(keeping)
+
+    told = "Headquarters has confirmed nothing since the start of the core, and 5 records wait. "
+    assert problem == told + "The bridge has no connection."
