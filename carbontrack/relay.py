@@ -243,10 +243,10 @@ class Way:
 class Courier:
     """One device on its way to headquarters. ``conn`` counts starts of the site's core: a later one is larger.
 
-    Times ``now_s`` are monotonic, ``now_ms`` UTC.
+    ``is_new``: it had measured nothing when the core began. Times ``now_s`` are monotonic, ``now_ms`` UTC.
     """
 
-    def __init__(self, device_id: str, conn: int) -> None:
+    def __init__(self, device_id: str, conn: int, *, is_new: bool = False) -> None:
         self.device_id = device_id
         self.said: dict[str, Any] = {}
         """What the device has said of itself that goes into births: ``fw`` and ``cap``."""
@@ -254,6 +254,8 @@ class Courier:
         self.heard_s: float | None = None
         """When headquarters confirmed anything last."""
         self._conn = conn
+        self._all_is_new = is_new
+        """Whether a stream that is seen for the first time has begun just now."""
         self._ways: dict[str, Way] = {}
         self._asked: Way | None = None
         self._asked_s = 0.0
@@ -274,10 +276,10 @@ class Courier:
         for stream in streams:
             way = self._ways.get(stream.sid)
             if way is None or way.held.pk != stream.pk:
-                way = Way(stream, is_new=self._asked is not None)
+                way = Way(stream, is_new=self._all_is_new)
             way.held = stream
             ways[stream.sid] = way
-        self._ways = ways
+        self._ways, self._all_is_new = ways, True
 
     def waiting(self) -> int:
         """How many records headquarters has not confirmed, as far as it has spoken since the start."""

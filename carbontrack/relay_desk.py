@@ -60,6 +60,7 @@ class Relay:
         self._fleet = fleet
         self._monotonic = monotonic
         self._couriers: dict[str, Courier] = {}
+        self._is_first_turn = True
         self._conn = _now_ms()
         self._began_s = monotonic()
         self._heard_s: float | None = None
@@ -177,6 +178,7 @@ class Relay:
                     await self._send_of(client, device_id, streams, now_s)
                 else:
                     self._couriers.pop(device_id, None)
+            self._is_first_turn = False
             self._metrics.waiting.set(self.waiting())
             if now_s - self._looked_s > LOOK_EVERY_S:
                 self._looked_s = now_s
@@ -186,7 +188,7 @@ class Relay:
     async def _send_of(self, client: aiomqtt.Client, device_id: str, streams: list[Stream], now_s: float) -> None:
         courier = self._couriers.get(device_id)
         if courier is None:
-            courier = self._couriers[device_id] = Courier(device_id, self._conn)
+            courier = self._couriers[device_id] = Courier(device_id, self._conn, is_new=not self._is_first_turn)
         courier.look(streams)
         if self._is_linked is False:
             return
