@@ -23,7 +23,6 @@ from carbontrack.model import (
     AlertSettings,
     Device,
     DeviceStatus,
-    Factory,
     Flood,
     Outcome,
     Payload,
@@ -180,11 +179,6 @@ class Fleet:
         """A device of the registry, disabled or not."""
         site = self._sites.get(device_id)
         return site.device if site is not None else None
-
-    def factory_of(self, device_id: str) -> Factory | None:
-        """The factory of a device of the registry."""
-        site = self._sites.get(device_id)
-        return site.factory if site is not None else None
 
     def _tell_nobody(self, payload: Payload) -> str:
         device_id = payload.device_id

@@ -456,10 +456,10 @@ class Config(Section):
     """The database."""
     mqtt: Mqtt = Field(default_factory=Mqtt)
     """The connection to the MQTT broker."""
-    relay: Relay = Field(default_factory=Relay)
-    """Towards headquarters, where this is a site of its own."""
     http: Http = Field(default_factory=Http)
     """The portals, the HTTP API, health and metrics."""
+    relay: Relay = Field(default_factory=Relay)
+    """Towards headquarters, where this is a site of its own."""
     mail: Mail = Field(default_factory=Mail)
     """How mail goes out."""
     redis: Redis = Field(default_factory=Redis)
