@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from carbontrack.fleet import Fleet
-from carbontrack.ingest import BrokerSettings, client_beside
+from carbontrack.ingest import BrokerSettings, client_beside, is_refused
 from carbontrack.metrics import Metrics
 from carbontrack.relay import Courier, decode_receipt
 from carbontrack.store import ArchiveError, Handed, Store
@@ -121,7 +121,7 @@ class Relay:
         try:
             async with client_beside(self._settings, "relay", timeout=PUBLISH_S) as client:
                 granted = await client.subscribe([(ACKS, 0), (BRIDGE, 0)])
-                if any(not isinstance(code, int) and code.is_failure for code in granted):
+                if any(is_refused(code) for code in granted):
                     raise ConnectionError(f"the bridge's broker does not let {self._settings.username} read {ACKS}")
                 self._is_connected, self._is_linked = True, None
                 self._connect_again()

@@ -28,7 +28,7 @@ from carbontrack.credentials import bridge_password, device_password
 from carbontrack.doctor import Verdict
 from carbontrack.dynamic_security import accounts_of, bridge_name, whole_file
 from carbontrack.emissions.rate import site_pressure_kpa
-from carbontrack.ingest import SUBSCRIPTION_REFUSED, BrokerSettings, client_beside, tls_context
+from carbontrack.ingest import BrokerSettings, client_beside, is_refused, tls_context
 from carbontrack.metrics import Metrics
 from carbontrack.model import Device, Flag, Record, Site, Stack
 from carbontrack.relay_desk import Relay
@@ -410,7 +410,7 @@ async def test_nobody_else_speaks_for_a_factory_that_has_a_bridge(headquarters: 
 
 async def may_subscribe(client: aiomqtt.Client, pattern: str) -> bool:
     (code,) = await client.subscribe(pattern)
-    return (code if isinstance(code, int) else code.value) < SUBSCRIPTION_REFUSED
+    return not is_refused(code)
 
 
 async def signs_in(client: aiomqtt.Client) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,14 +21,19 @@ if TYPE_CHECKING:
 Handed = Sample | Record
 """As the site has it: the time is UTC in ms and settled, a sample's status all of the reading's flags."""
 
+RECENT = timedelta(days=2)
+BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
+
 _SOURCES = "SELECT id, base_seq FROM source WHERE stream_id = $1 ORDER BY base_seq, id"
 _SAMPLES = """
 SELECT r.seq, {at}, r.co2_ppm, r.temperature_c, r.flow_signal, r.pressure_kpa, r.flags
-FROM reading r WHERE r.source_id = $1 AND r.seq >= $2 AND r.seq <= $3 ORDER BY r.seq LIMIT $4
+FROM reading r WHERE r.source_id = $1 AND r.seq >= $2 AND r.seq <= $3 AND r.measured_at >= $5
+ORDER BY r.seq LIMIT $4
 """
 _RECORDS = """
 SELECT r.seq, {at}, r.kind, r.data
-FROM device_record r WHERE r.stream_id = $1 AND r.seq >= $2 AND r.seq <= $3 ORDER BY r.seq LIMIT $4
+FROM device_record r WHERE r.stream_id = $1 AND r.seq >= $2 AND r.seq <= $3 AND r.measured_at >= $5
+ORDER BY r.seq LIMIT $4
 """
 _SAMPLE_COLUMNS = (
     "seq",
@@ -62,26 +68,39 @@ class Relaying(Readings):
         A number that is missing, below the last one here or where these are fewer than ``limit``, is in neither. Ask
         for numbers that are committed. Raises :class:`ArchiveError` where the archive cannot be read.
         """
+        count = last - first + 1
+        found: dict[int, Handed] = {}
+        if count <= limit and self._engine.is_postgres:
+            # What is handed on at once is of today: all other days' tables stay shut.
+            found = await self._in_database(stream_pk, first, last, limit, datetime.now(UTC) - RECENT)
+        if len(found) < count:
+            found = await self._in_database(stream_pk, first, last, limit, BEFORE_ALL)
+        if len(found) < count:
+            # Only now: a day is in the archive before it leaves the database.
+            for row in await self._archived_numbers(device_id, sid, first, last, limit):
+                found.setdefault(row.seq, row)
+        return [found[seq] for seq in sorted(found)[:limit]]
+
+    async def _in_database(
+        self, stream_pk: int, first: int, last: int, limit: int, since: datetime
+    ) -> dict[int, Handed]:
+        since_is = self._engine.time(since)
         found: dict[int, Handed] = {}
         for source_id, base in await self._engine.records(_SOURCES, stream_pk):
             low, high = max(first - base, 0), min(last - base, (1 << BITS) - 1)
             if low <= high:
-                found |= await self._samples(source_id, base, low, high, limit)
-        found |= await self._records(stream_pk, first, last, limit)
-        # Only now: a day is in the archive before it leaves the database.
-        for row in await self._archived_numbers(device_id, sid, first, last, limit):
-            found.setdefault(row.seq, row)
-        return [found[seq] for seq in sorted(found)[:limit]]
+                found |= await self._samples(base, source_id, low, high, limit, since_is)
+        return found | await self._records(stream_pk, first, last, limit, since_is)
 
-    async def _samples(self, source_id: int, base: int, first: int, last: int, limit: int) -> dict[int, Handed]:
-        rows = await self._engine.records(_SAMPLES.format(at=self._at_ms()), source_id, first, last, limit)
+    async def _samples(self, base: int, *values: Any) -> dict[int, Handed]:
+        rows = await self._engine.records(_SAMPLES.format(at=self._at_ms()), *values)
         return {
             base + seq: Sample(base + seq, at_ms, 1, co2, temperature, *channels(signal, flags), pressure, None, flags)
             for seq, at_ms, co2, temperature, signal, pressure, flags in rows
         }
 
-    async def _records(self, stream_pk: int, first: int, last: int, limit: int) -> dict[int, Handed]:
-        rows = await self._engine.records(_RECORDS.format(at=self._at_ms()), stream_pk, first, last, limit)
+    async def _records(self, *values: Any) -> dict[int, Handed]:
+        rows = await self._engine.records(_RECORDS.format(at=self._at_ms()), *values)
         return {seq: Record(seq, kind, at_ms, 1, msgspec.json.decode(data)) for seq, at_ms, kind, data in rows}
 
     def _at_ms(self) -> str:
