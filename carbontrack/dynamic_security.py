@@ -31,6 +31,8 @@ CORE_ITERATIONS = 20_000
 
 BRIDGED = ("data", "backlog", "state")
 """The channels that a bridge may write."""
+BRIDGED_SENSOR = "ct_v1"
+"""The format of what a site hands on, whatever its devices have there."""
 
 Command = dict[str, Any]
 
@@ -77,13 +79,17 @@ def bridge_account(key: str, factory: str, generation: int, device_ids: Iterable
 def accounts_of(key: str, sites: Iterable[Site], bridges: Mapping[str, int]) -> list[Account]:
     """Those of all active devices: one each, and one for all of a factory that ``bridges`` names.
 
-    The number is that of the bridge's password. Who speaks by a bridge cannot speak by itself.
+    The number is that of the bridge's password. Who speaks by a bridge cannot speak by itself. It speaks for devices of
+    the format that it brings alone: any other driver would put it into quarantine.
     """
     active = [site for site in sites if site.device.status is DeviceStatus.ACTIVE]
     own = [account_of(key, site.device) for site in active if site.factory.slug not in bridges]
     return own + [
         bridge_account(
-            key, factory, generation, [site.device.device_id for site in active if site.factory.slug == factory]
+            key,
+            factory,
+            generation,
+            [it.device.device_id for it in active if it.factory.slug == factory and it.device.sensor == BRIDGED_SENSOR],
         )
         for factory, generation in bridges.items()
     ]

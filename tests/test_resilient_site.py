@@ -329,15 +329,17 @@ async def _add_account(store: Store, site: Site, found: Account) -> None:
 
 
 KEY = "a key of headquarters"
-OWN, OTHERS = DEVICES[0], NEIGHBOUR
+OWN, OTHERS, OF_ANOTHER_FORMAT = DEVICES[0], NEIGHBOUR, "dev-003"
 BRIDGE_PASSWORD = bridge_password(KEY, FACTORY, 1)
 
 
 def sites() -> list[Site]:
-    """A device of the factory that has a platform of its own, and one of another factory."""
+    """A device of the factory that has a platform of its own, one of another factory, and one of a strange format."""
+    kangaita, gitugi, stack = factory(id=1), factory("Gitugi", id=2), Stack(1, 1, "Boiler", ())
     return [
-        Site(factory(name, id=number), Stack(number, number, "Boiler", ()), Device(number, device_id, number, number))
-        for number, (name, device_id) in enumerate({"Kangaita": OWN, "Gitugi": OTHERS}.items(), start=1)
+        Site(kangaita, stack, Device(1, OWN, 1, 1)),
+        Site(gitugi, stack, Device(2, OTHERS, 2, 1)),
+        Site(kangaita, stack, Device(3, OF_ANOTHER_FORMAT, 1, 1, sensor="flat_json")),
     ]
 
 
@@ -371,6 +373,7 @@ async def test_a_bridge_writes_what_its_devices_measure_and_nothing_else(headqua
     refused = [
         f"ct/v1/{OTHERS}/up/data",
         f"ct/v1/{OTHERS}/up/state",
+        f"ct/v1/{OF_ANOTHER_FORMAT}/up/data",
         f"ct/v1/{OWN}/dn/cmd",
         f"ct/v1/{OWN}/dn/ack",
         f"ct/v1/{OWN}/up/config",
@@ -399,7 +402,7 @@ async def test_a_bridge_reads_the_receipts_of_its_devices_and_nothing_else(headq
 
 
 async def test_nobody_else_speaks_for_a_factory_that_has_a_bridge(headquarters: Deployed) -> None:
-    own, others = (device_password(KEY, site.device) for site in sites())
+    own, others, _ = (device_password(KEY, site.device) for site in sites())
     assert await signs_in(bridge_client(headquarters))
     assert await signs_in(headquarters.client(OTHERS, others))
     assert not await signs_in(headquarters.client(OWN, own)), "it speaks by the bridge"

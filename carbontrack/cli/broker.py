@@ -96,6 +96,7 @@ def broker_bridge(
     """
     from carbontrack.bridge import Headquarters, bridge_files  # noqa: PLC0415  # only needed here
     from carbontrack.credentials import bridge_password  # noqa: PLC0415  # as above
+    from carbontrack.dynamic_security import BRIDGED_SENSOR  # noqa: PLC0415  # as above
 
     settings = load(config)
     key, mqtt = device_key(settings), settings.mqtt
@@ -108,9 +109,10 @@ def broker_bridge(
         devices = [site.device for site in await store.sites() if site.factory.slug == factory]
         if not devices and factory not in {each.slug for each in await store.factories()}:
             stop(f"there is no factory {factory!r}; carbontrack factory list has their names")
-        strange = [device.device_id for device in devices if device.sensor != "ct_v1"]
+        strange = [device.device_id for device in devices if device.sensor != BRIDGED_SENSOR]
         if strange:
-            typer.echo(f"look     {', '.join(strange)}: what a site hands on has the sensor format ct_v1.")
+            text = "not handed on, because here their sensor format is not"
+            typer.echo(f"look     {', '.join(strange)}: {text} {BRIDGED_SENSOR}, which what comes by a bridge has.")
 
     with_store(config, command)
     try:
