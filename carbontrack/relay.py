@@ -163,7 +163,9 @@ class Way:
         self.confirmed: int | None = None
         """Headquarters has everything up to this number; None: it has not said."""
         self.answered = False
-        """Whether it has said so since the last birth."""
+        """Whether it has said so since it was asked last."""
+        self.is_doubtful = True
+        """Whether what was sent may be lost on the way."""
         self.sent = Stream(held.pk, held.sid)
         """What was sent, or is confirmed, since the last start over."""
         self.flying: deque[int] = deque()
@@ -220,6 +222,7 @@ class Way:
         """
         self.sent = Stream(self.held.pk, self.held.sid, 0 if doubting else self.confirmed or 0)
         self.flying.clear()
+        self.is_doubtful = False
 
     def note_sent(self, first: int, last: int) -> None:
         """These numbers are on their way."""
@@ -306,12 +309,18 @@ class Courier:
     # --- connections and receipts
 
     def connect_again(self) -> None:
-        """What was on its way may be lost: ask how far headquarters is."""
+        """What was on its way may be lost: ask how far headquarters is, and go on from there."""
+        self.ask_again()
+        for way in self._ways.values():
+            way.is_doubtful, way.live_from = True, way.newest + 1
+
+    def ask_again(self) -> None:
+        """Ask how far headquarters is with every stream: it may have less than it had."""
         self._asked = None
         self._probing = False
         self._waiting_since_s, self._patience_s = None, PATIENCE_S
         for way in self._ways.values():
-            way.answered, way.live_from = False, way.newest + 1
+            way.answered = False
 
     def take_receipt(self, receipt: Receipt, now_s: float) -> None:
         """Headquarters has spoken."""
@@ -374,8 +383,9 @@ class Courier:
 
     def _birth(self, way: Way, now_s: float) -> Outgoing:
         """Ask how far headquarters is with a stream. ``first`` is 1: a birth declares nothing lost."""
-        if self._asked is not way:
+        if way.is_doubtful:
             way.start_over()
+        if self._asked is not way:
             self._waiting_since_s = None
         self._asked, self._asked_s, way.answered = way, now_s, False
         self._told_online = True

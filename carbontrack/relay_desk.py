@@ -172,7 +172,9 @@ class Relay:
         while True:
             now_s = self._monotonic()
             if now_s - self._asked_s > ASK_AGAIN_S:
-                self._connect_again()
+                self._asked_s = now_s
+                for courier in self._couriers.values():
+                    courier.ask_again()
             for device_id, streams in (await self._store.streams()).items():
                 if self._fleet.device(device_id) is not None:
                     await self._send_of(client, device_id, streams, now_s)

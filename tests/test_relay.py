@@ -200,6 +200,9 @@ class World:
     def reconnect(self) -> None:
         self.courier.connect_again()
 
+    def ask_again(self) -> None:
+        self.courier.ask_again()
+
     def back_up(self) -> None:
         self.backup = copy.deepcopy(self.hq.kept())
 
@@ -209,7 +212,7 @@ class World:
     async def all_well(self) -> None:
         """From now on nothing is lost, for as long as it takes."""
         await self.fill()
-        self.reconnect()  # as at the latest every hour
+        self.ask_again()  # as every hour
         for _ in range(600):
             await self.wait(2.0)
             await self.deliver()
@@ -261,6 +264,7 @@ BETWEEN = st.one_of(
     st.tuples(st.just("drop"), st.integers(1, 30)),
     st.tuples(st.just("restart")),
     st.tuples(st.just("reconnect")),
+    st.tuples(st.just("ask_again")),
     st.tuples(st.just("back_up")),
     st.tuples(st.just("restore")),
 )
