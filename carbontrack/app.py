@@ -49,6 +49,7 @@ from carbontrack.notify import Notices
 from carbontrack.outbound import Alarms, Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
+from carbontrack.relay_desk import Relay
 from carbontrack.reloading import Reloader, note_reload
 from carbontrack.report_desk import ReportDesk
 from carbontrack.report_schedule import ReportSchedules
@@ -104,6 +105,7 @@ class Core:
     notices: Notices
     device_desk: DeviceDesk
     rollouts: RolloutDesk
+    relay: Relay | None
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -127,6 +129,7 @@ class Core:
             found.append(self.mailer.problem)
         return [
             *found,
+            *(self.relay.problems() if self.relay else ()),
             *self.notices.problems(),
             *self.plugins.problems(),
             *self.reloader.left_out,
@@ -227,6 +230,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             notices,
             device_desk,
             rollouts,
+            relay_of(config, store, metrics, fleet),
         )
         try:
             async with kept_running(
@@ -246,6 +250,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 lag=lambda: _measure_lag(metrics, plugins.watch),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
+                **({"relay": core.relay.keep} if core.relay else {}),
             ):
                 yield core
         finally:
@@ -444,6 +449,7 @@ def web_services(
         hsts_s=http.hsts_s,
         public_url=http.public_url,
         device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
+        bridged=frozenset(core.config.mqtt.bridges),
         max_payload_bytes=core.config.mqtt.max_payload_bytes,
         mailer=core.mailer,
         metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
@@ -482,7 +488,23 @@ def accounts_of(config: Config, settings: BrokerSettings, store: Store, metrics:
     key = config.mqtt.device_key
     if key is None or not config.mqtt.keep_accounts:
         return None
-    return BrokerAccounts(settings, key.get_secret_value(), store, metrics, config.devices.registry_poll_s)
+    poll_s, bridges = config.devices.registry_poll_s, config.mqtt.bridges
+    return BrokerAccounts(settings, key.get_secret_value(), store, metrics, poll_s, bridges)
+
+
+def bridge_settings(config: Config) -> BrokerSettings:
+    """The broker of the bridge to headquarters as the configuration describes it."""
+    relay, client_id = config.relay, config.mqtt.client_id
+    password = relay.password.get_secret_value() if relay.password else None
+    return BrokerSettings(relay.host, relay.port, relay.username, password, client_id=client_id)
+
+
+def relay_of(config: Config, store: Store, metrics: Metrics, fleet: Fleet) -> Relay | None:
+    """The line to headquarters, where this is a site of its own."""
+    if not config.relay.enabled:
+        return None
+
+    return Relay(bridge_settings(config), store, metrics, fleet)
 
 
 def books_of(config: Config, store: Store) -> Books:
