@@ -36,6 +36,7 @@ from carbontrack.factory_watch import FactoryWatch
 from carbontrack.fence import Watch
 from carbontrack.firmware import public_key_at
 from carbontrack.fleet import Fleet
+from carbontrack.handout import Handouts
 from carbontrack.health import Birth
 from carbontrack.hookspecs import Outbound
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
@@ -391,6 +392,7 @@ def web_services(
         hsts_s=http.hsts_s,
         public_url=http.public_url,
         device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
+        handouts=Handouts.of(config),
         max_payload_bytes=core.config.mqtt.max_payload_bytes,
         mailer=core.mailer,
         metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,

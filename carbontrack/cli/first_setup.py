@@ -36,6 +36,10 @@ mqtt:
   password: !secret mqtt_password
   device_key: !secret mqtt_device_key
 
+devices:
+  # What devices are told of the broker when they are handed out.
+  broker_host: {broker_host}
+
 http:
   host: 127.0.0.1
   port: {port}
@@ -141,7 +145,11 @@ def _write_configuration(path: Path, answers: Answers) -> None:
         **{name: secrets.token_hex(32) for name in ("mqtt_password", "mqtt_device_key", "secret_key", "metrics_token")},
     )
     text = CONFIG.format(
-        path=path, port=answers.port, public_url=json.dumps(answers.public_url), time_zone=json.dumps(answers.time_zone)
+        path=path,
+        port=answers.port,
+        broker_host=json.dumps(answers.broker_host),
+        public_url=json.dumps(answers.public_url),
+        time_zone=json.dumps(answers.time_zone),
     )
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)

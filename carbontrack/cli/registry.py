@@ -194,6 +194,51 @@ def device_remove(device_id: str, config: ConfigOption = None) -> None:
     with_store(config, command)
 
 
+@device_app.command("revoke")
+def device_revoke(device_id: str, config: ConfigOption = None) -> None:
+    """Shut a device out for good: it is disabled, and its password never opens anything again.
+
+    The broker ends its connection within seconds. It keeps its readings; enabled again it needs its new password.
+    """
+
+    async def command(store: Store) -> None:
+        await store.revoke_device(device_id, by=from_here())
+        typer.echo(f"Device {device_id} is shut out.")
+
+    with_store(config, command)
+
+
+@device_app.command("replace")
+def device_replace(
+    old: Annotated[str, typer.Argument(help="The unit that is broken.")],
+    new: Annotated[str, typer.Argument(help="The unit in its place: a new name, or a device of the same chimney.")],
+    at: Annotated[
+        str, typer.Option(help="From when on the new one counts, for example 2026-03-01T08:00+03:00; without it, now.")
+    ] = "",
+    sensor: Annotated[str, typer.Option(help="The driver that reads its messages; without it the old one's.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Let another unit take over a broken one's chimney. The chimney's history goes on; the old unit is shut out.
+
+    Example: carbontrack device replace ct-kangaita-1 ct-kangaita-9
+    """
+
+    async def command(store: Store) -> None:
+        from carbontrack.replacing import replace_device  # noqa: PLC0415  # see run
+
+        if sensor and sensor not in (known := _sensors(config)):
+            stop(f"No plugin brings the sensor driver {sensor!r}. There are: {', '.join(known)}")
+        moment = moment_named(at, "--at", config) if at else None
+        site = await _site(store, old)
+        done = await replace_device(store, site, new, by=from_here(), now=datetime.now(UTC), at=moment, sensor=sensor)
+        place = f"{site.stack.name} of {site.factory.name}"
+        typer.echo(f"Device {new} measures {place} from {done.at.isoformat(timespec='seconds')} on. {old} is shut out.")
+        if load(config).mqtt.device_key:
+            typer.echo(f"What the new one is told: carbontrack device handout {new}")
+
+    with_store(config, command)
+
+
 @device_app.command("settings")
 def device_settings(
     device_id: Annotated[str, typer.Argument(help="The device's name on the wire.")],

@@ -42,6 +42,7 @@ from carbontrack.web import (
     telling_pages,
     templating,
     trend_pages,
+    unit_pages,
     upload_pages,
 )
 from carbontrack.web.access import check_access
@@ -112,6 +113,7 @@ def _add_routes(app: web.Application) -> None:
         setup_pages,
         device_pages,
         device_order_pages,
+        unit_pages,
         upload_pages,
     )
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages, firmware_pages)

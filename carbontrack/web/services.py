@@ -15,6 +15,7 @@ from carbontrack.bookkeeping import Books
 from carbontrack.device_desk import DeviceDesk
 from carbontrack.firmware import public_key_at
 from carbontrack.fleet import Fleet
+from carbontrack.handout import Handouts
 from carbontrack.live import Live
 from carbontrack.mail import Mailer
 from carbontrack.metrics import Metrics
@@ -80,6 +81,8 @@ class Services:
     canary_token: str | None = None
     device_key: str | None = field(default=None, repr=False)
     """What the devices' passwords are worked out from; without it no device may send over HTTP."""
+    handouts: Handouts = field(default_factory=Handouts)
+    """What devices are told when they are set up."""
     max_payload_bytes: int = 262_144
     device_patience_s: float = 10.0
     """How long a device that sends over HTTP waits for the commit at most."""
