@@ -206,7 +206,11 @@ def device_handout(
     from carbontrack.handout import HandoutError, Handouts, Wifi  # noqa: PLC0415  # loads what only this needs
 
     handouts = Handouts.of(load(config))
-    wifi = Wifi(wifi_ssid, wifi_password_file.read_text().partition("\n")[0] if wifi_password_file else "")
+    try:
+        wifi_password = wifi_password_file.read_text("utf-8").partition("\n")[0] if wifi_password_file else ""
+    except OSError as error:
+        stop(f"{wifi_password_file}: {error.strerror}")
+    wifi = Wifi(wifi_ssid, wifi_password)
 
     async def command(store: Store) -> None:
         device = next((site.device for site in await store.sites() if site.device.device_id == device_id), None)

@@ -24,6 +24,7 @@ from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, Site, slug_
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
     from carbontrack.store import Store
+    from carbontrack.web.registering import Judged
 
 device_app = typer.Typer(help="Register, list, disable, move and remove devices.", no_args_is_help=True)
 PATIENCE = timedelta(minutes=35)
@@ -237,6 +238,66 @@ def device_replace(
             typer.echo(f"What the new one is told: carbontrack device handout {new}")
 
     with_store(config, command)
+
+
+@device_app.command("import")
+def device_import(
+    file: Annotated[Path, typer.Argument(help="A table, CSV or .xlsx; see: carbontrack device template")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it comes to.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Register the factories, chimneys and devices of a table: all of it, or nothing where a row is wrong.
+
+    What is there already is left as it is, so the same table may be given again.
+
+    Example: carbontrack device import devices.csv --dry-run
+    """
+    try:
+        body = file.read_bytes()
+    except OSError as error:
+        stop(f"{file}: {error.strerror}")
+
+    async def command(store: Store) -> None:
+        judged = await _judged_table(store, file, body, _sensors(config))
+        new = judged.registration
+        told = f"{len(new.factories)} factories, {len(new.stacks)} chimneys and {len(new.devices)} devices"
+        if dry_run:
+            typer.echo(f"{told} would be registered; {judged.there} of {judged.rows} rows are there already.")
+            return
+        await store.register_all(new, by=from_here())
+        typer.echo(f"{told} are registered; {judged.there} of {judged.rows} rows were there already.")
+
+    with_store(config, command)
+
+
+async def _judged_table(store: Store, file: Path, body: bytes, sensors: list[str]) -> Judged:
+    """What a table would register. Stops with all that is wrong with it."""
+    from carbontrack.web.errors import Problem  # noqa: PLC0415  # see run
+    from carbontrack.web.registering import judge  # noqa: PLC0415  # see run
+    from carbontrack.web.spreadsheets import Unreadable, read_table  # noqa: PLC0415  # see run
+
+    try:
+        table = await read_table(body, asyncio.Semaphore(1))
+        judged = await judge(table, store, sensors, datetime.now(UTC))
+    except Unreadable as error:
+        stop(f"{file}: {error}")
+    except Problem as problem:
+        stop("\n".join([f"{file}: {problem.detail}", *(f"{name} {text}" for name, text in problem.errors)]))
+    if judged.errors:
+        told = [f"{file}, row {it.row}: {it.field} {it.message}" for it in judged.errors]
+        stop("\n".join([*told, "Nothing was registered."]))
+    return judged
+
+
+@device_app.command("template")
+def device_template() -> None:
+    """Print a table to begin with, for carbontrack device import.
+
+    Example: carbontrack device template
+    """
+    from carbontrack.web.registering import template  # noqa: PLC0415  # see run
+
+    typer.echo(template(), nl=False)
 
 
 @device_app.command("settings")

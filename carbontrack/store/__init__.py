@@ -28,7 +28,7 @@ from carbontrack.store.photos import MOST_PHOTOS, EntryPhoto, Photos
 from carbontrack.store.postgres import PostgresBackend
 from carbontrack.store.quarantine import Quarantine, QuarantineState
 from carbontrack.store.readings import Readings
-from carbontrack.store.registry import Registry
+from carbontrack.store.registry import Registration, Registry
 from carbontrack.store.reports import STEPS, KeptReport, ReportLink, Reports
 from carbontrack.store.schema import SchemaMismatch
 from carbontrack.store.sqlite import SqliteBackend
@@ -60,6 +60,7 @@ __all__ = [
     "OutboxState",
     "Outlook",
     "QuarantineState",
+    "Registration",
     "RegistryError",
     "ReportLink",
     "SchemaMismatch",

@@ -41,6 +41,17 @@ class _Register:
     sites: tuple[Site, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What is to be registered at once; factories are named by their slugs, stacks by their names."""
+
+    factories: Sequence[Factory] = ()
+    stacks: Sequence[tuple[str, str, MonitoringPlan]] = ()
+    """Factory, name and first plan."""
+    devices: Sequence[tuple[str, str, str, str]] = ()
+    """Factory, stack, device id and driver."""
+
+
 class Registry(Audit):
     """Factories, stacks, plans and devices."""
 
@@ -113,12 +124,9 @@ class Registry(Audit):
     @in_context
     async def add_factory(self, factory: Factory, *, by: Origin = PLATFORM) -> Factory:
         """Add a factory; its ``id`` is given by the store. Raises :class:`RegistryError` for a name that is taken."""
-        values = {field.name: getattr(factory, field.name) for field in dataclass_fields(Factory) if field.name != "id"}
         try:
             async with self._changing(by) as journal:
-                row = await FactoryRow.create(**values)
-                await count_change()
-                await journal.note(AuditAction.FACTORY_ADDED, "factory", row.id, row.id, after=values)
+                row = await _add_factory(journal, factory)
         except IntegrityError as error:
             raise RegistryError(_taken(factory.name)) from error
         return _factory(row)
@@ -195,14 +203,9 @@ class Registry(Audit):
     @in_context
     async def add_stack(self, factory_id: int, name: str, plan: MonitoringPlan, *, by: Origin = PLATFORM) -> Stack:
         """Add a stack with its first monitoring plan. Raises :class:`RegistryError` for a name that is taken."""
-        values = _plan_values(plan)
         try:
             async with self._changing(by) as journal:
-                stack = await StackRow.create(factory_id=factory_id, name=name)
-                await PlanRow.create(stack_id=stack.id, **values)
-                await count_change()
-                after = {"name": name, "plan": values}
-                await journal.note(AuditAction.STACK_ADDED, "stack", stack.id, factory_id, after=after)
+                stack = await _add_stack(journal, factory_id, name, plan)
         except IntegrityError as error:
             raise RegistryError(
                 gettext("this factory has a stack named %(name)s already, or there is no such factory", name=repr(name))
@@ -234,6 +237,30 @@ class Registry(Audit):
         except IntegrityError as error:
             raise RegistryError(_device_taken(device_id)) from error
         return _device(row)
+
+    @in_context
+    async def register_all(self, new: Registration, *, by: Origin = PLATFORM) -> list[Device]:
+        """Register factories, stacks and devices, all of them or none; the devices, in their order.
+
+        Raises :class:`RegistryError` where somebody has registered one of them meanwhile.
+        """
+        try:
+            async with self._changing(by) as journal:
+                for factory in new.factories:
+                    await _add_factory(journal, factory)
+                factories = {row.slug: row.id for row in await FactoryRow.all()}
+                for slug, name, plan in new.stacks:
+                    await _add_stack(journal, factories[slug], name, plan)
+                stacks = {(row.factory_id, row.name): row.id for row in await StackRow.all()}
+                rows = [
+                    await _add_device(journal, device_id, stacks[factories[slug], stack], sensor)
+                    for slug, stack, device_id, sensor in new.devices
+                ]
+        except (IntegrityError, KeyError) as error:
+            raise RegistryError(
+                gettext("the registry has changed meanwhile, and nothing of the table was taken: upload it again")
+            ) from error
+        return [_device(row) for row in rows]
 
     @in_context
     async def change_device(
@@ -379,6 +406,23 @@ async def _read_register(revision: int) -> _Register:
         if row.stack_id in stack_of and row.factory_id in factory_of  # else they were removed during this
     ]
     return _Register(revision, tuple(factories), tuple(stacks), tuple(sites))
+
+
+async def _add_factory(journal: Journal, factory: Factory) -> FactoryRow:
+    values = {field.name: getattr(factory, field.name) for field in dataclass_fields(Factory) if field.name != "id"}
+    row = await FactoryRow.create(**values)
+    await count_change()
+    await journal.note(AuditAction.FACTORY_ADDED, "factory", row.id, row.id, after=values)
+    return row
+
+
+async def _add_stack(journal: Journal, factory_id: int, name: str, plan: MonitoringPlan) -> StackRow:
+    values = _plan_values(plan)
+    stack = await StackRow.create(factory_id=factory_id, name=name)
+    await PlanRow.create(stack_id=stack.id, **values)
+    await count_change()
+    await journal.note(AuditAction.STACK_ADDED, "stack", stack.id, factory_id, after={"name": name, "plan": values})
+    return stack
 
 
 async def _add_device(

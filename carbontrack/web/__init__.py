@@ -35,6 +35,7 @@ from carbontrack.web import (
     people_pages,
     plugin_pages,
     quality_pages,
+    register_pages,
     report_pages,
     setup_pages,
     static_files,
@@ -114,6 +115,7 @@ def _add_routes(app: web.Application) -> None:
         device_pages,
         device_order_pages,
         unit_pages,
+        register_pages,
         upload_pages,
     )
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages, firmware_pages)

@@ -211,6 +211,13 @@ CALLS: Mapping[str, Call] = {
     "POST /api/firmware/rollouts/{id}/pause/": Call(),
     "POST /api/firmware/rollouts/{id}/resume/": Call(),
     "POST /api/firmware/rollouts/{id}/stop/": Call(),
+    "POST /hq/devices/import": Call(form=lambda _: table("factory\nKangaita\n"), unaudited="It only shows a table."),
+    "POST /hq/devices/import/keep": Call(
+        form=lambda it: {
+            "table": f'{{"head":["factory","altitude_m"],"rows":[[2,["Table {it.number}","1900"]]],"separator":","}}'
+        }
+    ),
+    "POST /hq/devices/handouts": Call(form=lambda it: {"as": "zip", "ids": it.made}, made=make.device),
     "POST /devices/{id}/handout": Call(form={"as": "file"}),
     "POST /devices/{id}/credentials": Call(form={"what": "revoke", "confirmed": "true"}),
     "POST /devices/{id}/replace": Call(
