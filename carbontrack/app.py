@@ -45,7 +45,7 @@ from carbontrack.mail import Mailer, mailer
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
 from carbontrack.model import Origin
-from carbontrack.notify import Notices
+from carbontrack.notify import Notices, nobody
 from carbontrack.outbound import Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
@@ -393,6 +393,7 @@ def web_services(
         public_url=http.public_url,
         device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
         handouts=Handouts.of(config),
+        registry_changed=core.accounts.look_soon if core.accounts is not None else nobody,
         max_payload_bytes=core.config.mqtt.max_payload_bytes,
         mailer=core.mailer,
         metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,

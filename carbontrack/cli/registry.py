@@ -153,7 +153,8 @@ def device_list(config: ConfigOption = None) -> None:
         for site in await store.sites():
             device = site.device
             place = f"{site.factory.name}, {site.stack.name}"
-            typer.echo(f"{device.device_id:24} {device.status.value:9} {device.sensor:10} {place}")
+            replaced = f" (replaced by {device.replaced_by})" if device.replaced_by else ""
+            typer.echo(f"{device.device_id:24} {device.status.value:9} {device.sensor:10} {place}{replaced}")
 
     with_store(config, command)
 

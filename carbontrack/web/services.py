@@ -20,6 +20,7 @@ from carbontrack.live import Live
 from carbontrack.mail import Mailer
 from carbontrack.metrics import Metrics
 from carbontrack.model import StorageStatus
+from carbontrack.notify import nobody
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.report_desk import ReportDesk
@@ -88,6 +89,8 @@ class Services:
     """How long a device that sends over HTTP waits for the commit at most."""
     firmware_key: Callable[[], EllipticCurvePublicKey] = lambda: public_key_at(None)
     """Whose images are taken. Raises :class:`~carbontrack.firmware.FirmwareError` where there is no key."""
+    registry_changed: Callable[[], None] = nobody
+    """Called when the registry was changed here; it never waits."""
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
     problems: Callable[[], Sequence[str]] = tuple
