@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import MultiMapping
 
+from carbontrack.web.door import told_by_web_process
 from carbontrack.web.services import SERVICES
 
 Network = IPv4Network | IPv6Network
@@ -109,7 +110,8 @@ def behind(trusted: Sequence[Network]) -> Middleware:
     @web.middleware
     async def see_through_proxies(request: web.Request, handler: Handler) -> web.StreamResponse:
         direct = Origin(request.remote or "", request.scheme, request.host)
-        origin = origin_of(direct, request.headers, trusted)
+        told = told_by_web_process(request)
+        origin = Origin(*told) if told else origin_of(direct, request.headers, trusted)
         if origin == direct:
             return await handler(request)
         request[_SECURE] = origin.scheme == "https"  # for add_headers, which gets the request as it came
