@@ -17,7 +17,7 @@ from carbontrack.web.access import REGISTRY_ROLES, allow, origin
 from carbontrack.web.api.devices import WifiInput, handout_lines
 from carbontrack.web.api.registry import registry_changed
 from carbontrack.web.errors import REFUSALS, Problem
-from carbontrack.web.forms import Form, number_in, posted, refused, typed
+from carbontrack.web.forms import Form, number_in, posted, refused, typed, uploaded
 from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.registering import COLUMNS, Judged, judge, template
 from carbontrack.web.services import SERVICES, Services
@@ -81,9 +81,7 @@ async def import_template(request: web.Request) -> web.StreamResponse:  # noqa: 
 async def look_at_table(request: web.Request) -> web.StreamResponse:
     """Show what a table would register."""
     try:
-        file = (await posted(request)).get("file")
-        body = file.file.read() if isinstance(file, web.FileField) else b""
-        table = await read_table(body, request.app[WORKBOOKS])
+        table = await read_table(await uploaded(request, "file"), request.app[WORKBOOKS])
         return _preview(request, table, await _judged(request, table))
     except web.HTTPRequestEntityTooLarge:
         return _import_page(request, problem=gettext("The file is larger than 1 MiB. Send it in parts."), status=422)
