@@ -174,6 +174,10 @@ async def test_each_of_them_does_all_that_the_core_does(site: Site) -> None:
         caller = await estate.again(who(site, route))
         request = await prepare(estate, route, caller, estate.own)
         status, body = await send((site.one, site.two)[number % 2], request)
+        for _ in range(20):  # accounts of months that are being worked out
+            if status != 503:
+                break
+            status, body = await send((site.one, site.two)[number % 2], request)
         if status >= 400 and status not in {409, 422}:
             wrong.append(f"{route.name}: {status} {body[:300]!r}")
     assert not wrong, "\n".join(wrong)

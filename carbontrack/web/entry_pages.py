@@ -33,7 +33,7 @@ from carbontrack.web.entries import (
     usual_production,
 )
 from carbontrack.web.errors import Problem, field_errors
-from carbontrack.web.forms import number_in, posted
+from carbontrack.web.forms import content_of, number_in, posted
 from carbontrack.web.ledger_pages import ENERGY_TITLES, EVIDENCE_TITLES, ORIGIN_TITLES, UNIT_TITLES, page_factory
 from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.photos import MOST_BYTES, TOO_LARGE, Picture, look_at
@@ -282,8 +282,7 @@ def _number(text: str) -> str:
 
 async def _photo(form: MultiDictProxy[Any]) -> tuple[bytes, Picture] | None:
     """The photo of a form; None where none was chosen. Raises :class:`Problem` for what is no photo."""
-    file = form.get("photo")
-    content = file.file.read() if isinstance(file, web.FileField) else b""
+    content = content_of(form.get("photo"))
     return (content, look_at(content)) if content else None
 
 

@@ -77,7 +77,11 @@ async def uploaded(request: web.Request, name: str) -> bytes:
 
     The file is closed here: aiohttp closes those of the request that it made, and behind a proxy ours is another.
     """
-    sent = (await posted(request)).get(name)
+    return content_of((await posted(request)).get(name))
+
+
+def content_of(sent: Any) -> bytes:
+    """The content of a field of a form that should be a file; nothing where it is none. The file is closed."""
     if not isinstance(sent, web.FileField):
         return b""
     with sent.file as file:

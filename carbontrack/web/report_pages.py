@@ -22,7 +22,7 @@ from carbontrack.store import STEPS, KeptReport, RegistryError
 from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REPORTERS, USER, WRITERS, Handler, allow, origin, public
 from carbontrack.web.check_words import told
 from carbontrack.web.errors import Problem
-from carbontrack.web.forms import number_in, posted, sentence
+from carbontrack.web.forms import number_in, posted, sentence, uploaded
 from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.present import severity_title
 from carbontrack.web.report_access import (
@@ -442,10 +442,10 @@ async def key(request: web.Request) -> web.StreamResponse:
 async def check_file(request: web.Request) -> web.StreamResponse:
     """Say whether a report that was uploaded is genuine, altered or superseded."""
     services = request.app[SERVICES]
-    sent = (await posted(request)).get("file")
-    if not isinstance(sent, web.FileField):
+    content = await uploaded(request, "file")
+    if not content:
         raise sent_on(request, "/reports/", Notice(_("Choose a file to check."), is_bad=True))
-    checked, kept = await services.desk.check(sent.file.read())
+    checked, kept = await services.desk.check(content)
     raise sent_on(request, "/reports/", _verdict(checked, kept))
 
 

@@ -18,7 +18,7 @@ from carbontrack.web.access import USER, WRITERS, allow, origin
 from carbontrack.web.bulk import ENERGY, PRODUCTION, Entry, Kind, Upload, examine
 from carbontrack.web.entries import EnergyInput, EntryInput, ProductionInput
 from carbontrack.web.errors import Problem
-from carbontrack.web.forms import posted
+from carbontrack.web.forms import content_of, posted
 from carbontrack.web.ledger_pages import ENERGY_TITLES, UNIT_TITLES, page_factory
 from carbontrack.web.notices import Notice, sent_on
 from carbontrack.web.services import SERVICES
@@ -63,10 +63,9 @@ async def look_at_table(request: web.Request) -> web.StreamResponse:
     name, page = "energy", _Page(request, factory)
     try:
         form = await posted(request)
-        name, file = str(form.get("kind")), form.get("file")
+        name = str(form.get("kind"))
         table = _table(name)
-        body = file.file.read() if isinstance(file, web.FileField) else b""
-        found = await read_table(body, request.app[WORKBOOKS])
+        found = await read_table(content_of(form.get("file")), request.app[WORKBOOKS])
         rows = await asyncio.to_thread(read_rows, found, table.kind.given, services.time_zone)
         return await page.show(name, table, rows, await _examine(request, table, rows, factory))
     except web.HTTPRequestEntityTooLarge:
