@@ -61,6 +61,7 @@ LARGEST_BODY = 1024 * 1024
 def create_app(services: Services) -> web.Application:
     """The application. Its routes are closed unless they say who may come in (:mod:`carbontrack.web.access`)."""
     middlewares = [
+        edge.numbered(services.trusted_proxies),
         edge.behind(services.trusted_proxies),
         edge.compress,
         templating.write_in_their_language,
