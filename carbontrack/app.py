@@ -130,6 +130,10 @@ class Core:
         ]
 
 
+Diagnose = Callable[[Core], Awaitable[bytes]]
+"""Makes the bundle of diagnostics of a running core (:mod:`carbontrack.diagnostics`)."""
+
+
 @asynccontextmanager
 async def run_core(config: Config, read: Callable[[], Config] | None = None) -> AsyncIterator[Core]:
     """The core without its web part: store, plugins, fleet, ingest, and the tasks that keep them in order.
@@ -249,9 +253,14 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             await fleet.close()
 
 
-async def serve(config: Config, read: Callable[[], Config]) -> None:
+async def serve(config: Config, read: Callable[[], Config], diagnose: Diagnose | None = None) -> None:
     """Run core and web until SIGINT or SIGTERM. SIGHUP has it read the configuration anew, by ``read``."""
-    async with stop_signal() as stop, run_core(config, read) as core, run_web(core) as url, reload_signal(core):
+    async with (
+        stop_signal() as stop,
+        run_core(config, read) as core,
+        run_web(core, diagnose=diagnose) as url,
+        reload_signal(core),
+    ):
         log.info("serving", url=url, devices=len(core.fleet.states()))
         await stop.wait()
         log.info("stopping")
@@ -308,8 +317,13 @@ async def running_plugins(
 
 
 @asynccontextmanager
-async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> AsyncIterator[str]:
-    """The portals, the API and the metrics of a core; the address that they are at."""
+async def run_web(
+    core: Core, demo_accounts: Sequence[DemoAccount] = (), diagnose: Diagnose | None = None
+) -> AsyncIterator[str]:
+    """The portals, the API and the metrics of a core; the address that they are at.
+
+    ``diagnose`` makes the bundle of diagnostics that operators download.
+    """
     http = core.config.http
     certificate = certificate_of(core) if http.tls else None
 
@@ -318,7 +332,7 @@ async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> Asyn
 
     async with (
         counted_attempts(core.metrics, core.config.redis.url) as attempts,
-        _served(web_services(core, attempts, demo_accounts, certificate), http, certificate) as url,
+        _served(web_services(core, attempts, demo_accounts, certificate, diagnose), http, certificate) as url,
     ):
         jobs: dict[str, Callable[[], Awaitable[None]]] = {}
         if core.config.devices.canary_every_s:
@@ -356,7 +370,11 @@ def certificate_of(core: Core) -> ServerCertificate:
 
 
 def web_services(
-    core: Core, attempts: Attempts, demo_accounts: Sequence[DemoAccount], certificate: ServerCertificate | None
+    core: Core,
+    attempts: Attempts,
+    demo_accounts: Sequence[DemoAccount],
+    certificate: ServerCertificate | None,
+    diagnose: Diagnose | None,
 ) -> WebServices:
     """What the pages and the API of a core use."""
     config = core.config
@@ -401,6 +419,7 @@ def web_services(
         storage=lambda: core.upkeep.status,
         problems=problems,
         canary_token=core.canary.token,
+        diagnose=partial(diagnose, core) if diagnose else None,
     )
 
 

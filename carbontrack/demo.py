@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from carbontrack.app import broker_settings, reload_signal, run_core, run_web, stop_signal
+from carbontrack.app import Diagnose, broker_settings, reload_signal, run_core, run_web, stop_signal
 from carbontrack.broker import BrokerStartError, embedded_broker
 from carbontrack.config import Config, load_config
 from carbontrack.credentials import device_password
@@ -97,12 +97,13 @@ def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201  # this is for a person to read
 
 
-async def run_demo(options: DemoOptions, say: Callable[[str], object] = _print) -> None:
+async def run_demo(
+    options: DemoOptions, say: Callable[[str], object] = _print, diagnose: Diagnose | None = None
+) -> None:
     """Run until Ctrl-C. ``say`` is told what a person should read.
 
     Raises :class:`BrokerStartError` when the broker or the port of the pages is not to be had.
     """
-    set_up_logging("warning", "console")
     _check_port(options.port)
     folder = options.data_dir.resolve()
     if options.fresh:
@@ -124,7 +125,7 @@ async def run_demo(options: DemoOptions, say: Callable[[str], object] = _print) 
         accounts = _accounts(fleet)
         async with (
             run_core(config, read) as core,
-            run_web(core, accounts) as url,
+            run_web(core, accounts, diagnose) as url,
             reload_signal(core),
             _simulator(options, folder, settings) as simulator,
         ):

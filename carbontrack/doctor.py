@@ -21,7 +21,7 @@ import aiohttp
 from cryptography import x509
 
 from carbontrack.app import broker_settings
-from carbontrack.config import Config
+from carbontrack.config import Config, Http
 from carbontrack.configured import problems_of
 from carbontrack.ingest import BrokerSettings, sign_in
 from carbontrack.metrics import Metrics
@@ -212,11 +212,15 @@ def rooms(config: Config) -> Iterable[Finding]:
             yield fine("disk", text)
 
 
+def own_address(http: Http) -> str:
+    """Where a core of this machine listens."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(http.host, http.host)  # noqa: S104  # compared, not listened on
+    return f"{'https' if http.tls else 'http'}://{host}:{http.port}"
+
+
 async def core(config: Config) -> Finding:
     """What the core itself says, if it is running here."""
-    http = config.http
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(http.host, http.host)  # noqa: S104  # compared, not listened on
-    url = f"{'https' if http.tls else 'http'}://{host}:{http.port}/readyz"
+    http, url = config.http, f"{own_address(config.http)}/readyz"
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER_S)) as session,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from carbontrack.cli.audit import audit_app
 from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, load, opened_store, run, stop
+from carbontrack.cli.diagnostics import diagnostics
 from carbontrack.cli.doctor import doctor
 from carbontrack.cli.firmware import firmware_app
 from carbontrack.cli.first_setup import init
@@ -57,6 +59,7 @@ add_backup(app)
 app.command()(reload)
 app.command()(openapi)
 app.command()(doctor)
+app.command()(diagnostics)
 app.command()(init)
 
 # --- running
@@ -69,10 +72,13 @@ def serve(config: ConfigOption = None) -> None:
     Example: carbontrack serve --config config/carbontrack.yaml
     """
     from carbontrack.app import serve as serve_core  # noqa: PLC0415  # see run
+    from carbontrack.diagnostics import of_core  # noqa: PLC0415  # see run
+    from carbontrack.logs import set_up_logging  # noqa: PLC0415  # see run
 
     settings = load(config)
-    _set_up_logging(settings)
-    run(lambda: serve_core(settings, lambda: load_config(config, os.environ)))
+    recent = set_up_logging(settings.logging.level, settings.logging.format)
+    diagnose = partial(of_core, config.parent if config else None, recent.lines)
+    run(lambda: serve_core(settings, lambda: load_config(config, os.environ), diagnose))
 
 
 @app.command()
@@ -92,8 +98,12 @@ def demo(
     Example: carbontrack demo --factories 5 --port 8081
     """
     from carbontrack.demo import DemoOptions, run_demo  # noqa: PLC0415  # see run
+    from carbontrack.diagnostics import of_core  # noqa: PLC0415  # see run
+    from carbontrack.logs import set_up_logging  # noqa: PLC0415  # see run
 
-    run(lambda: run_demo(DemoOptions(factories, speed, port, data_dir, fresh=fresh)))
+    recent = set_up_logging("warning", "console")
+    diagnose = partial(of_core, None, recent.lines)
+    run(lambda: run_demo(DemoOptions(factories, speed, port, data_dir, fresh=fresh), diagnose=diagnose))
 
 
 @app.command()
@@ -209,9 +219,3 @@ def show_config_schema(
         typer.echo(text)
     else:
         output.write_text(f"{text}\n", "utf-8")
-
-
-def _set_up_logging(config: Config) -> None:
-    from carbontrack.logs import set_up_logging  # noqa: PLC0415  # see run
-
-    set_up_logging(config.logging.level, config.logging.format)

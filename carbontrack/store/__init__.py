@@ -30,7 +30,7 @@ from carbontrack.store.quarantine import Quarantine, QuarantineState
 from carbontrack.store.readings import Readings
 from carbontrack.store.registry import Registry
 from carbontrack.store.reports import STEPS, KeptReport, ReportLink, Reports
-from carbontrack.store.schema import SchemaMismatch
+from carbontrack.store.schema import SchemaMismatch, is_missing, newest_migration
 from carbontrack.store.sqlite import SqliteBackend
 from carbontrack.store.telemetry import ADJOINING, Engine
 from carbontrack.store.tiers import Tiers
@@ -71,8 +71,11 @@ __all__ = [
     "Work",
     "audit_record",
     "chained",
+    "is_missing",
     "migrate",
+    "newest_migration",
     "open_store",
+    "schema_of",
 ]
 
 
@@ -154,6 +157,14 @@ async def migrate(url: str, report: Callable[[str], object] = lambda _: None) ->
     """Bring a database's schema up to date; the names of the migrations that were applied."""
     async with _connected(url) as context:
         return await schema.migrate(context.db(), report)
+
+
+async def schema_of(url: str) -> str:
+    """The newest migration of a database; "" where it has none. Raises :class:`StoreUnavailable`."""
+    if is_missing(url):
+        return ""
+    async with _connected(url) as context:
+        return max(await schema.applied(context.db()), default="")
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from carbontrack.web import (
     compare_pages,
     device_order_pages,
     device_pages,
+    diagnostics_pages,
     edge,
     entry_pages,
     factory_report_pages,
@@ -116,7 +117,8 @@ def _add_routes(app: web.Application) -> None:
         upload_pages,
     )
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages, firmware_pages)
-    for part in (*of_people, api, *of_factories, *of_the_network, firmware_files, installed, ops, static_files):
+    of_the_platform = (firmware_files, diagnostics_pages, installed, ops, static_files)
+    for part in (*of_people, api, *of_factories, *of_the_network, *of_the_platform):
         part.add_routes(app)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from ipaddress import IPv4Network, IPv6Network
@@ -88,6 +88,8 @@ class Services:
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
     problems: Callable[[], Sequence[str]] = tuple
+    diagnose: Callable[[], Awaitable[bytes]] | None = None
+    """Makes the bundle of diagnostics, where whoever composed this can."""
 
 
 SERVICES = web.AppKey("services", Services)
