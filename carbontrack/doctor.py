@@ -25,7 +25,14 @@ from carbontrack.config import Config, Http
 from carbontrack.configured import problems_of
 from carbontrack.ingest import BrokerSettings, sign_in
 from carbontrack.metrics import Metrics
-from carbontrack.store import SchemaMismatch, StoreUnavailable, open_store
+from carbontrack.store import (
+    SchemaMismatch,
+    StoreUnavailable,
+    is_missing,
+    newest_migration,
+    open_store,
+    schema_of,
+)
 
 ENDS_SOON = timedelta(days=30)
 CLOCKS_AGREE_S = 2.0
@@ -113,15 +120,18 @@ def secrets_of(config: Config, folder: Path | None) -> Iterable[Finding]:
 async def database(config: Config, clock: Callable[[], datetime]) -> AsyncIterator[Finding]:
     """Whether it is there, has our schema, and has the same time as we have."""
     url = config.database.url
-    if url.startswith("sqlite://") and not (file := Path(url.removeprefix("sqlite://"))).is_file():
-        yield wrong("database", f"There is no {file} yet.", "Run: carbontrack migrate --config FILE")
+    if is_missing(url):
+        yield wrong(
+            "database", f"There is no {url.removeprefix('sqlite://')} yet.", "Run: carbontrack migrate --config FILE"
+        )
         return
     try:
         async with open_store(url, Metrics()) as store:
             began = time.perf_counter()
             theirs, ours = await store.server_time(), clock()
             took_ms = 1000 * (time.perf_counter() - began)
-            yield fine("database", f"It answers in {took_ms:.1f} ms, and its schema is that of this version.")
+            schema = f"its schema is that of this version, {newest_migration()}"
+            yield fine("database", f"It answers in {took_ms:.1f} ms, and {schema}.")
             apart_s = abs((theirs - ours).total_seconds())
             if apart_s > CLOCKS_AGREE_S:
                 text = f"This machine's clock and the database's are {apart_s:.0f} s apart."
@@ -129,7 +139,9 @@ async def database(config: Config, clock: Callable[[], datetime]) -> AsyncIterat
             else:
                 yield fine("clock", "This machine and the database have the same time.")
     except SchemaMismatch as error:
-        yield wrong("database", str(error), "Make a backup first where there are data: carbontrack backup")
+        has, knows = await schema_of(url) or "none", newest_migration()
+        text = f"{error} (Its newest is {has}, this version's {knows}.)"
+        yield wrong("database", text, "Make a backup first where there are data: docs/deploy/upgrading.md")
     except (StoreUnavailable, OSError, ValueError) as error:
         yield wrong("database", f"It cannot be used: {error}", "Is it running, and are name and password right?")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 from functools import partial
@@ -61,6 +62,55 @@ app.command()(openapi)
 app.command()(doctor)
 app.command()(diagnostics)
 app.command()(init)
+
+# --- which version
+
+
+def _show_version(*, wanted: bool) -> None:
+    """Print version and schema, and end: before a command is looked for."""
+    if wanted:
+        typer.echo(_of_this_version())
+        raise typer.Exit
+
+
+def _of_this_version() -> str:
+    from carbontrack.store import newest_migration  # noqa: PLC0415  # see run
+
+    return f"Carbon Track {importlib.metadata.version('carbontrack')}, schema {newest_migration()}"
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and its schema.", is_eager=True)
+    ] = False,
+) -> None:
+    """Continuous CO2 measurement for the chimneys of tea factories."""
+    _show_version(wanted=version)
+
+
+@app.command()
+def version(config: ConfigOption = None) -> None:
+    """Say the version, the schema that it works with, and the schema that the database has.
+
+    It ends with 1 where the two are not the same.
+
+    Example: carbontrack version --config config/carbontrack.yaml
+    """
+    from carbontrack.store import newest_migration, schema_of  # noqa: PLC0415  # see run
+
+    typer.echo(_of_this_version())
+    there = ""
+
+    async def main() -> None:
+        nonlocal there
+        there = await schema_of(load(config).database.url)
+
+    run(main)
+    typer.echo(f"The database has {there or 'no schema yet'}.")
+    if there != newest_migration():
+        raise typer.Exit(1)
+
 
 # --- running
 

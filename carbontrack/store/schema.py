@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -85,6 +86,7 @@ def known_migrations() -> set[str]:
     return {path.stem for path in folder.glob("[0-9]*.py")}
 
 
+@cache
 def newest_migration() -> str:
     """The name of the schema that this version works with."""
     return max(known_migrations())
