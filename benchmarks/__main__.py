@@ -15,6 +15,7 @@ from benchmarks import (
     recompute,
     reports,
     score,
+    upgrade,
     watchers,
 )
 
@@ -30,6 +31,7 @@ BENCHMARKS = {
     "recompute": recompute.main,
     "reports": reports.main,
     "score": score.main,
+    "upgrade": upgrade.main,
     "watchers": watchers.main,
 }
 

@@ -55,8 +55,8 @@ from carbontrack.rollouts import Limits as RolloutLimits
 from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.seal import key_at
-from carbontrack.store import Store, StoreUnavailable, open_store
-from carbontrack.tasks import end
+from carbontrack.store import SchemaMismatch, Store, StoreUnavailable, open_store
+from carbontrack.tasks import end, first_of
 from carbontrack.tiers import Summariser
 from carbontrack.tls import ServerCertificate
 from carbontrack.upkeep import Upkeep
@@ -99,6 +99,8 @@ class Core:
     notices: Notices
     device_desk: DeviceDesk
     rollouts: RolloutDesk
+    outdated: asyncio.Event
+    """Set when the database has another schema than this version works with: it was migrated while the core ran."""
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -226,6 +228,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             notices,
             device_desk,
             rollouts,
+            asyncio.Event(),
         )
         try:
             async with _kept_running(
@@ -242,6 +245,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 reports=schedules_of(config, desk, mail, metrics).keep,
                 lag=lambda: _measure_lag(metrics, plugins.watch),
+                schema=lambda: _watch_schema(store, core.outdated, devices.registry_poll_s),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
             ):
@@ -254,7 +258,11 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
 
 
 async def serve(config: Config, read: Callable[[], Config], diagnose: Diagnose | None = None) -> None:
-    """Run core and web until SIGINT or SIGTERM. SIGHUP has it read the configuration anew, by ``read``."""
+    """Run core and web until SIGINT or SIGTERM. SIGHUP has it read the configuration anew, by ``read``.
+
+    Raises :class:`~carbontrack.store.SchemaMismatch` when a newer version has migrated the database: what this one
+    would go on to write was meant for another schema. The devices keep what they measure until the newer one runs.
+    """
     async with (
         stop_signal() as stop,
         run_core(config, read) as core,
@@ -262,8 +270,10 @@ async def serve(config: Config, read: Callable[[], Config], diagnose: Diagnose |
         reload_signal(core),
     ):
         log.info("serving", url=url, devices=len(core.fleet.states()))
-        await stop.wait()
+        await first_of(stop.wait(), core.outdated.wait())
         log.info("stopping")
+        if core.outdated.is_set():
+            await core.store.check_schema()
 
 
 @asynccontextmanager
@@ -560,6 +570,18 @@ async def _follow_registry(store: Store, fleet: Fleet, rules: RuleBook, reloader
                 await note_reload(store, Origin("command line"), result)
             seen = revision
         await asyncio.sleep(every_s)
+
+
+async def _watch_schema(store: Store, outdated: asyncio.Event, every_s: float) -> None:
+    """See when somebody else has migrated the database."""
+    while not outdated.is_set():
+        await asyncio.sleep(every_s)
+        try:
+            await store.check_schema()
+        except SchemaMismatch as error:
+            log.error("the schema is another one, ending", error=str(error))  # noqa: TRY400  # the text says all
+            outdated.set()
+    await asyncio.Event().wait()  # it ends with the core
 
 
 async def _tidy(upkeep: Upkeep, store: Store) -> None:

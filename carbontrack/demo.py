@@ -32,6 +32,7 @@ from carbontrack.simulator import DemoFactory, demo_fleet, run_fleet
 from carbontrack.simulator.books import simulated_entries
 from carbontrack.simulator.ota import FAILS, HARDWARE, ROLLS_BACK
 from carbontrack.store import Store, migrate, open_store
+from carbontrack.tasks import first_of
 from carbontrack.tiers import local_day
 from carbontrack.web import DemoAccount
 from carbontrack.words import N_
@@ -131,7 +132,7 @@ async def run_demo(
         ):
             core.rollouts.base_url = core.rollouts.base_url or url
             say(_banner(url, accounts, fleet, folder))
-            await _first_of(stop.wait(), simulator.wait())
+            await first_of(stop.wait(), simulator.wait())
             if not stop.is_set():
                 say(f"The simulated fleet ended by itself. The pages go on. See {folder / LOG}")
                 await stop.wait()
@@ -359,15 +360,6 @@ def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value for name, value in environ.items() if not name.startswith("CARBONTRACK_") and name not in theirs
     }
-
-
-async def _first_of(*waits: object) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]  # coroutines of any result
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def _stop_at_eof(stop: asyncio.Event) -> None:

@@ -131,6 +131,13 @@ class Store(
             raise RegistryError(gettext("there are readings of this stack: it stays, so that they do"))
         await Registry.remove_stack(self, stack_id, by=by)
 
+    async def check_schema(self) -> None:
+        """Return while the schema is the one that this version knows: somebody may have migrated it meanwhile.
+
+        Raises :class:`SchemaMismatch`, and :class:`StoreUnavailable` where the database is away.
+        """
+        await schema.check(self._engine.connection)
+
     async def save(self, work: Work) -> None:
         """Return when an actor's work is committed; raises :class:`StoreUnavailable` when it is not."""
         await self.commits.save(work)
