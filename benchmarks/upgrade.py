@@ -304,7 +304,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of it")
     share = 10 if parser.parse_args(arguments).quick else 1
     size = Size(nodes=40 // share, readings=10_000, sample_s=0.5)
-    with tempfile.TemporaryDirectory(prefix="carbontrack-upgrade-") as place, postgres() as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="carbontrack-upgrade-") as place,
+        postgres(Path(tempfile.gettempdir())) as server,
+    ):
         shared, brokers = Path(place, "shared"), Path(place, "broker")
         shared.mkdir()
         brokers.mkdir()

@@ -48,6 +48,7 @@ from carbontrack.notify import Notices
 from carbontrack.outbound import Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
+from carbontrack.redact import redactor_of
 from carbontrack.reloading import Reloader, note_reload
 from carbontrack.report_desk import ReportDesk
 from carbontrack.report_schedule import ReportSchedules
@@ -55,10 +56,12 @@ from carbontrack.rollouts import Limits as RolloutLimits
 from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.seal import key_at
+from carbontrack.sentry import errors_reported, sentry_problems
 from carbontrack.store import SchemaMismatch, Store, StoreUnavailable, open_store
 from carbontrack.tasks import end, first_of
 from carbontrack.tiers import Summariser
 from carbontrack.tls import ServerCertificate
+from carbontrack.tracing import TracedBackend, Tracer, traced, tracing_problems
 from carbontrack.upkeep import Upkeep
 from carbontrack.web import DemoAccount, check_pages, create_app
 from carbontrack.web import Services as WebServices
@@ -266,7 +269,9 @@ async def serve(config: Config, read: Callable[[], Config], diagnose: Diagnose |
     async with (
         stop_signal() as stop,
         run_core(config, read) as core,
-        run_web(core, diagnose=diagnose) as url,
+        _errors_reported(core),
+        _traced(core) as tracer,
+        run_web(core, diagnose=diagnose, tracer=tracer) as url,
         reload_signal(core),
     ):
         log.info("serving", url=url, devices=len(core.fleet.states()))
@@ -274,6 +279,27 @@ async def serve(config: Config, read: Callable[[], Config], diagnose: Diagnose |
         log.info("stopping")
         if core.outdated.is_set():
             await core.store.check_schema()
+
+
+@asynccontextmanager
+async def _errors_reported(core: Core) -> AsyncIterator[None]:
+    """Tell Sentry of errors, where it is to be told, without what the registry knows of people."""
+    for problem in sentry_problems(core.config):
+        log.error(problem)
+    people, sites = await core.store.users(), await core.store.sites()
+    with errors_reported(core.config, redactor_of(core.config, people, sites)):
+        yield
+
+
+@asynccontextmanager
+async def _traced(core: Core) -> AsyncIterator[Tracer | None]:
+    """What requests are traced with, where they are to be; commits are then traced as well."""
+    for problem in tracing_problems(core.config):
+        log.error(problem)
+    with traced(core.config) as tracer:
+        if tracer is not None:
+            core.store.commits.wrap(lambda backend: TracedBackend(backend, tracer))
+        yield tracer
 
 
 @asynccontextmanager
@@ -328,7 +354,10 @@ async def running_plugins(
 
 @asynccontextmanager
 async def run_web(
-    core: Core, demo_accounts: Sequence[DemoAccount] = (), diagnose: Diagnose | None = None
+    core: Core,
+    demo_accounts: Sequence[DemoAccount] = (),
+    diagnose: Diagnose | None = None,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[str]:
     """The portals, the API and the metrics of a core; the address that they are at.
 
@@ -342,7 +371,7 @@ async def run_web(
 
     async with (
         counted_attempts(core.metrics, core.config.redis.url) as attempts,
-        _served(web_services(core, attempts, demo_accounts, certificate, diagnose), http, certificate) as url,
+        _served(web_services(core, attempts, demo_accounts, certificate, diagnose, tracer), http, certificate) as url,
     ):
         jobs: dict[str, Callable[[], Awaitable[None]]] = {}
         if core.config.devices.canary_every_s:
@@ -385,6 +414,7 @@ def web_services(
     demo_accounts: Sequence[DemoAccount],
     certificate: ServerCertificate | None,
     diagnose: Diagnose | None,
+    tracer: Tracer | None,
 ) -> WebServices:
     """What the pages and the API of a core use."""
     config = core.config
@@ -430,6 +460,7 @@ def web_services(
         problems=problems,
         canary_token=core.canary.token,
         diagnose=partial(diagnose, core) if diagnose else None,
+        tracer=tracer,
     )
 
 

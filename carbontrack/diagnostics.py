@@ -11,10 +11,9 @@ import io
 import json
 import os
 import platform
-import re
 import sys
 import zipfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import distributions, version
@@ -23,16 +22,14 @@ from typing import Any
 
 import aiohttp
 from prometheus_client import generate_latest
-from pydantic import BaseModel, SecretStr
 
 from carbontrack.app import Core
 from carbontrack.config import Config
-from carbontrack.config.fields import MASK, secrets_in
-from carbontrack.credentials import device_password
+from carbontrack.config.fields import MASK
 from carbontrack.doctor import examine, own_address
 from carbontrack.hookspecs import PluginStatus
-from carbontrack.model import Site, User
-from carbontrack.redact import SHORTEST_ANYWHERE, Redactor
+from carbontrack.model import Site
+from carbontrack.redact import Redactor, redactor_of
 from carbontrack.store import Store, newest_migration, schema_of
 
 ANSWER_S = 10.0
@@ -108,48 +105,6 @@ async def bundle(source: Source, now: datetime) -> bytes:
         return _zipped({"README.txt": head, **files}, now)
 
     return await asyncio.to_thread(write)
-
-
-def redactor_of(config: Config, users: Sequence[User] = (), sites: Sequence[Site] = ()) -> Redactor:
-    """What takes out everything that this installation must keep to itself."""
-    key = config.mqtt.device_key
-    secrets = {part for secret in _secrets(config) for part in (secret, *_parts(secret))}
-    secrets |= {user.phone_number for user in users}
-    if key is not None:
-        secrets |= {device_password(key.get_secret_value(), site.device) for site in sites}
-    names = {part for user in users for name in (user.first_name, user.last_name) for part in (name, *name.split())}
-    kept = {site.device.device_id for site in sites} | {site.factory.slug for site in sites}
-    return Redactor(secrets, names, kept)
-
-
-def _secrets(value: Any) -> Iterator[str]:
-    """Everything in the configuration that is kept secret, at any depth."""
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _secrets(getattr(value, name))
-    elif isinstance(value, Mapping):
-        yield from secrets_in(value)
-        for part in value.values():
-            yield from _secrets(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _secrets(part)
-    elif isinstance(value, str) and "://" in value:
-        yield from _parts(value)
-
-
-def _parts(url: str) -> Iterator[str]:
-    """What of an address opens something by itself: what signs in, and of a secret one what its path has in it."""
-    before, sign, rest = url.partition("://")
-    if not sign or before == "sqlite":
-        return
-    account, sign, place = rest.rpartition("@")
-    if sign:
-        yield account.partition(":")[2] or account
-    if before.startswith("http"):
-        yield from (part for part in re.split(r"[/?&=]", place.partition("/")[2]) if len(part) >= SHORTEST_ANYWHERE)
 
 
 def settings(config: Config) -> dict[str, Any]:

@@ -8,15 +8,20 @@ the rest of a URL, and long texts that nobody would write by hand.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from carbontrack.config.fields import MASK, SECRET_KEY
+from pydantic import BaseModel, SecretStr
+
+from carbontrack.config import Config
+from carbontrack.config.fields import MASK, SECRET_KEY, secrets_in
+from carbontrack.credentials import device_password
+from carbontrack.model import Site, User
 
 SHORTEST_ANYWHERE = 8
 """Characters of what is taken out within words as well; what is shorter only where it stands alone."""
 SHORTEST_NAME = 2
-AS_THEY_ARE = frozenset({"request_id", "timestamp", "logger", "event_id"})
+AS_THEY_ARE = frozenset({"request_id", "trace_id", "timestamp", "logger", "event_id"})
 """Keys of values that may look like a secret and are none."""
 
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]{0,20})://([^\s\"'<>\\]*)", re.IGNORECASE)
@@ -101,3 +106,48 @@ def _without_rest(match: re.Match[str]) -> str:
     if scheme.lower() in {"postgres", "postgresql"}:
         return f"{scheme}://{host}{slash}{path}"
     return f"{scheme}://{host}{slash}{MASK}" if path else f"{scheme}://{host}{slash}"
+
+
+# --- what this installation must keep to itself
+
+
+def redactor_of(config: Config, users: Sequence[User] = (), sites: Sequence[Site] = ()) -> Redactor:
+    """What takes out everything that this installation must keep to itself."""
+    key = config.mqtt.device_key
+    secrets = {part for secret in _secrets(config) for part in (secret, *_parts(secret))}
+    secrets |= {user.phone_number for user in users}
+    if key is not None:
+        secrets |= {device_password(key.get_secret_value(), site.device) for site in sites}
+    names = {part for user in users for name in (user.first_name, user.last_name) for part in (name, *name.split())}
+    kept = {site.device.device_id for site in sites} | {site.factory.slug for site in sites}
+    return Redactor(secrets, names, kept)
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    """Everything in the configuration that is kept secret, at any depth."""
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, Mapping):
+        yield from secrets_in(value)
+        for part in value.values():
+            yield from _secrets(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _secrets(part)
+    elif isinstance(value, str) and "://" in value:
+        yield from _parts(value)
+
+
+def _parts(url: str) -> Iterator[str]:
+    """What of an address opens something by itself: what signs in, and of a secret one what its path has in it."""
+    before, sign, rest = url.partition("://")
+    if not sign or before == "sqlite":
+        return
+    account, sign, place = rest.rpartition("@")
+    if sign:
+        yield account.partition(":")[2] or account
+    if before.startswith("http"):
+        yield from (part for part in re.split(r"[/?&=]", place.partition("/")[2]) if len(part) >= SHORTEST_ANYWHERE)

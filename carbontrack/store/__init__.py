@@ -35,8 +35,8 @@ from carbontrack.store.sqlite import SqliteBackend
 from carbontrack.store.telemetry import ADJOINING, Engine
 from carbontrack.store.tiers import Tiers
 from carbontrack.store.wood_prices import WoodPrices
-from carbontrack.store.work import TIER_MS, StoreBusy, StoreFull, StoreUnavailable, StreamState, Work
-from carbontrack.store.writer import GroupCommit
+from carbontrack.store.work import TIER_MS, Batch, StoreBusy, StoreFull, StoreUnavailable, StreamState, Work
+from carbontrack.store.writer import Backend, GroupCommit
 from carbontrack.words import gettext
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ __all__ = [
     "STEPS",
     "TIER_MS",
     "ArchiveError",
+    "Backend",
     "Backlog",
+    "Batch",
     "Choice",
     "ConflictError",
     "Entry",

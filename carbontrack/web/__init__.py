@@ -72,6 +72,8 @@ def create_app(services: Services) -> web.Application:
         templating.count_waiting,
         show_plugin_page,
     ]
+    if services.tracer is not None:
+        middlewares.insert(1, edge.traced_by(services.tracer))
     app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)

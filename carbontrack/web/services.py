@@ -25,6 +25,7 @@ from carbontrack.report_desk import ReportDesk
 from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store
+from carbontrack.tracing import Tracer
 from carbontrack.web.attempts import Attempts
 from carbontrack.words import gettext
 
@@ -90,6 +91,8 @@ class Services:
     problems: Callable[[], Sequence[str]] = tuple
     diagnose: Callable[[], Awaitable[bytes]] | None = None
     """Makes the bundle of diagnostics, where whoever composed this can."""
+    tracer: Tracer | None = None
+    """What requests are traced with, where they are to be."""
 
 
 SERVICES = web.AppKey("services", Services)
