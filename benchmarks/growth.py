@@ -29,7 +29,6 @@ import uvloop
 
 from benchmarks.publisher import Load
 from benchmarks.rig import Core, mosquitto, postgres, publishing, serving
-from carbontrack.app import calm_garbage_collection
 from carbontrack.bookkeeping import Books, month, shipped_factors
 from carbontrack.data import load_factories
 from carbontrack.ledger import Metric
@@ -39,6 +38,7 @@ from carbontrack.simulator import demo_fleet
 from carbontrack.simulator.instruments import Instruments
 from carbontrack.store import Store, Work, migrate, open_store
 from carbontrack.store.partitions import ensure_days, partition
+from carbontrack.tasks import calm_garbage_collection
 from tests.support.postgres import Postgres
 
 STACKS = 268

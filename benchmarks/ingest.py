@@ -37,7 +37,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.publisher import Load
 from benchmarks.rig import mosquitto, postgres, publishing
-from carbontrack.app import calm_garbage_collection
 from carbontrack.bookkeeping import Books, shipped_factors
 from carbontrack.config import Config, Plugins
 from carbontrack.device import Services
@@ -55,7 +54,8 @@ from carbontrack.report_desk import ReportDesk
 from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store, migrate, open_store
-from carbontrack.tasks import end
+from carbontrack.tasks import calm_garbage_collection, end
+from carbontrack.web import CoreParts as WebCoreParts
 from carbontrack.web import Services as WebServices
 from carbontrack.web import create_app
 from carbontrack.web.attempts import Attempts
@@ -177,26 +177,28 @@ def web_services(parts: CoreParts, plugins: PluginHost, device_key: str | None =
     """What the web part is given to work with."""
     limits = Limits(60.0, 1024)
     books = Books(parts.store, shipped_factors(), UTC, (0.85, 1.15))
+    reports = ReportDesk(
+        books,
+        lambda name, report: plugins.render(name, report, limits),
+        cache(Ed25519PrivateKey.generate),
+        "benchmark",
+        lambda: datetime.now(UTC),
+    )
     return WebServices(
         store=parts.store,
         books=books,
         rules=RuleBook(parts.store),
         fleet=parts.fleet,
-        device_desk=DeviceDesk(parts.store, parts.metrics),
-        rollouts=RolloutDesk(parts.store, parts.metrics),
+        core=WebCoreParts(
+            parts.fleet, DeviceDesk(parts.store, parts.metrics), RolloutDesk(parts.store, parts.metrics), reports
+        ),
         live=parts.live,
         metrics=parts.metrics,
         plugins=plugins,
         report_limits=limits,
-        desk=ReportDesk(
-            books,
-            lambda name, report: plugins.render(name, report, limits),
-            cache(Ed25519PrivateKey.generate),
-            "benchmark",
-            lambda: datetime.now(UTC),
-        ),
         reloader=Reloader(Config(), plugins, parts.metrics, None),
         readiness=tuple,
+        refused=parts.metrics.refused,
         attempts=Attempts(parts.metrics),
         time_zone=UTC,
         version="benchmark",

@@ -27,11 +27,11 @@ from aiohttp.test_utils import TestServer
 from benchmarks.ingest import Bench, committed, committed_per_s, core, row, web_services
 from benchmarks.publisher import Load, body
 from benchmarks.rig import postgres
-from carbontrack.app import calm_garbage_collection
 from carbontrack.credentials import device_password
 from carbontrack.metrics import Metrics
 from carbontrack.model import Device
 from carbontrack.plugins import PluginHost
+from carbontrack.tasks import calm_garbage_collection
 from carbontrack.web import create_app
 
 KEY = "a key of this benchmark and of nothing else"

@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from carbontrack.app import run as run_on_a_loop
 from carbontrack.config import Config, Plugins
 from carbontrack.configured import rule_instances
 from carbontrack.device import Services
@@ -27,6 +26,7 @@ from carbontrack.metrics import Metrics
 from carbontrack.model import Payload
 from carbontrack.plugins import Contributions, PluginHost
 from carbontrack.plugins.finding import find_plugins, import_plugin
+from carbontrack.tasks import run as run_on_a_loop
 from tests.support.world import NOON_MS, body, migrated_store, register
 
 DEVICES = 67

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
+import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.metadata import version
 from ipaddress import ip_network
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -57,15 +58,19 @@ from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.seal import key_at
 from carbontrack.sentry import errors_reported, sentry_problems
+from carbontrack.shared import CoreStatus, RedisShelf, Teller, opened_redis
 from carbontrack.store import SchemaMismatch, Store, StoreUnavailable, open_store
 from carbontrack.tasks import end, first_of
 from carbontrack.tiers import Summariser
 from carbontrack.tls import ServerCertificate
 from carbontrack.tracing import TracedBackend, Tracer, traced, tracing_problems
 from carbontrack.upkeep import Upkeep
-from carbontrack.web import DemoAccount, check_pages, create_app
+from carbontrack.web import CoreDoor, CoreParts, DemoAccount, check_pages, create_app
 from carbontrack.web import Services as WebServices
 from carbontrack.web.attempts import Attempts, counted_attempts
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 log = structlog.get_logger(__name__)
 
@@ -234,7 +239,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             asyncio.Event(),
         )
         try:
-            async with _kept_running(
+            async with kept_running(
                 ingest=ingest.consume,
                 registry=lambda: _follow_registry(store, fleet, rules, reloader, devices.registry_poll_s),
                 upkeep=lambda: _tidy(upkeep, store),
@@ -248,7 +253,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 reports=schedules_of(config, desk, mail, metrics).keep,
                 lag=lambda: _measure_lag(metrics, plugins.watch),
-                schema=lambda: _watch_schema(store, core.outdated, devices.registry_poll_s),
+                schema=lambda: watch_schema(store, core.outdated, devices.registry_poll_s),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
             ):
@@ -269,8 +274,7 @@ async def serve(config: Config, read: Callable[[], Config], diagnose: Diagnose |
     async with (
         stop_signal() as stop,
         run_core(config, read) as core,
-        _errors_reported(core),
-        _traced(core) as tracer,
+        watched(config, core.store) as tracer,
         run_web(core, diagnose=diagnose, tracer=tracer) as url,
         reload_signal(core),
     ):
@@ -282,23 +286,17 @@ async def serve(config: Config, read: Callable[[], Config], diagnose: Diagnose |
 
 
 @asynccontextmanager
-async def _errors_reported(core: Core) -> AsyncIterator[None]:
-    """Tell Sentry of errors, where it is to be told, without what the registry knows of people."""
-    for problem in sentry_problems(core.config):
-        log.error(problem)
-    people, sites = await core.store.users(), await core.store.sites()
-    with errors_reported(core.config, redactor_of(core.config, people, sites)):
-        yield
+async def watched(config: Config, store: Store) -> AsyncIterator[Tracer | None]:
+    """Errors go to Sentry and commits are traced, where that is wanted; what requests are traced with.
 
-
-@asynccontextmanager
-async def _traced(core: Core) -> AsyncIterator[Tracer | None]:
-    """What requests are traced with, where they are to be; commits are then traced as well."""
-    for problem in tracing_problems(core.config):
+    What Sentry is told has nothing of what the registry knows of people by now.
+    """
+    for problem in (*sentry_problems(config), *tracing_problems(config)):
         log.error(problem)
-    with traced(core.config) as tracer:
+    redactor = redactor_of(config, await store.users(), await store.sites())
+    with errors_reported(config, redactor), traced(config) as tracer:
         if tracer is not None:
-            core.store.commits.wrap(lambda backend: TracedBackend(backend, tracer))
+            store.commits.wrap(lambda backend: TracedBackend(backend, tracer))
         yield tracer
 
 
@@ -369,21 +367,57 @@ async def run_web(
     def own_certificate() -> Trust:
         return Fingerprint(certificate.fingerprint) if certificate else True
 
+    redis_url, token = core.config.redis.url, secrets.token_urlsafe(32)
     async with (
-        counted_attempts(core.metrics, core.config.redis.url) as attempts,
-        _served(web_services(core, attempts, demo_accounts, certificate, diagnose, tracer), http, certificate) as url,
+        counted_attempts(core.metrics, redis_url) as attempts,
+        opened_redis(redis_url) if redis_url else contextlib.nullcontext() as redis,
     ):
-        jobs: dict[str, Callable[[], Awaitable[None]]] = {}
-        if core.config.devices.canary_every_s:
-            jobs["canary"] = lambda: core.canary.fly(url, own_certificate)
-        if core.config.redis.url:
-            jobs["redis"] = attempts.keep
-        async with _kept_running(**jobs):
-            yield url
+        services = web_services(core, attempts, demo_accounts, certificate, diagnose, tracer)
+        if redis:
+            services = replace(services, shelf=RedisShelf(redis), door=lambda: CoreDoor("", token))
+        async with served(services, http, certificate) as url:
+            jobs: dict[str, Callable[[], Awaitable[None]]] = {}
+            if core.config.devices.canary_every_s:
+                jobs["canary"] = lambda: core.canary.fly(url, own_certificate)
+            if redis:
+                door = CoreDoor(http.core_url or _reached_at(url), token)
+                jobs["redis"] = attempts.keep
+                jobs["teller"] = _teller(core, services, door, certificate, redis).keep
+            async with kept_running(**jobs):
+                yield url
+
+
+def _reached_at(url: str) -> str:
+    """Where a process of this machine reaches what listens here."""
+    return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://:::", "://[::1]:")
+
+
+def _teller(
+    core: Core, services: WebServices, door: CoreDoor, certificate: ServerCertificate | None, redis: Redis
+) -> Teller:
+    """Who tells the web processes beside the core what changes just now, and how it is doing."""
+
+    def status() -> CoreStatus:
+        now = services.clock()
+        return CoreStatus(
+            at=now,
+            url=door.url,
+            fingerprint=certificate.fingerprint if certificate else None,  # as it is now: a reload renews it
+            door=door.token,
+            problems=services.problems(),
+            errors=core.fleet.errors(),
+            floods=core.fleet.floods(round(now.timestamp() * 1000)),
+            strangers=tuple(core.fleet.strangers.values()),
+            refused=services.refused(),
+            storage=services.storage(),
+            reloads=core.reloader.reloads,
+        )
+
+    return Teller(redis, core.live, core.fleet.snapshots, status)
 
 
 @asynccontextmanager
-async def _served(services: WebServices, http: Http, certificate: ServerCertificate | None) -> AsyncIterator[str]:
+async def served(services: WebServices, http: Http, certificate: ServerCertificate | None) -> AsyncIterator[str]:
     """The web part on its port; its address."""
     runner = web.AppRunner(create_app(services), access_log=None, shutdown_timeout=3)
     await runner.setup()
@@ -430,11 +464,9 @@ def web_services(
     return WebServices(
         store=core.store,
         books=core.books,
-        desk=core.desk,
         rules=core.rules,
         fleet=core.fleet,
-        device_desk=core.device_desk,
-        rollouts=core.rollouts,
+        core=CoreParts(core.fleet, core.device_desk, core.rollouts, core.desk),
         firmware_key=partial(public_key_at, config.firmware.public_key_file),
         live=core.live,
         plugins=core.plugins,
@@ -443,6 +475,7 @@ def web_services(
         reloader=core.reloader,
         metrics=core.metrics,
         readiness=core.not_ready,
+        refused=core.metrics.refused,
         session_hours=http.session_hours,
         secure_cookies=http.secure_cookies,
         trusted_proxies=tuple(map(ip_network, http.trusted_proxies)),
@@ -564,7 +597,7 @@ def follow_plugins(
 
 
 @asynccontextmanager
-async def _kept_running(**jobs: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+async def kept_running(**jobs: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     """Run jobs as named tasks; one that fails is logged and started again, the others never notice."""
 
     async def keep(name: str, job: Callable[[], Awaitable[None]]) -> None:
@@ -603,7 +636,7 @@ async def _follow_registry(store: Store, fleet: Fleet, rules: RuleBook, reloader
         await asyncio.sleep(every_s)
 
 
-async def _watch_schema(store: Store, outdated: asyncio.Event, every_s: float) -> None:
+async def watch_schema(store: Store, outdated: asyncio.Event, every_s: float) -> None:
     """See when somebody else has migrated the database."""
     while not outdated.is_set():
         await asyncio.sleep(every_s)
@@ -666,26 +699,3 @@ async def _measure_lag(metrics: Metrics, watch: Watch) -> None:
         await asyncio.sleep(LAG_PROBE_S)
         metrics.loop_lag.observe(max(0.0, loop.time() - due))
         watch.beat()
-
-
-def calm_garbage_collection() -> None:
-    """Let Python look for cycles less often: thousands of actors live for ever, and each look visits all of them.
-
-    With 10,000 devices this makes the way from the broker to the database half as fast again (docs/performance.md).
-    """
-    gc.set_threshold(50_000, 50, 50)
-
-
-def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run a coroutine on the fastest loop there is."""
-    calm_garbage_collection()
-    with contextlib.suppress(ImportError):
-        import uvloop  # noqa: PLC0415  # there is none for Windows
-
-        uvloop.run(_awaited(main))
-        return
-    asyncio.run(_awaited(main))
-
-
-async def _awaited(main: Callable[[], Awaitable[None]]) -> None:
-    await main()

@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import cache
 from math import fsum
 from pathlib import Path
 
@@ -399,7 +400,7 @@ def shipped_factors(own_file: Path | None = None) -> FactorSet:
 
     Raises :class:`~carbontrack.emissions.factors.FactorError` with file, row and key for what cannot be used.
     """
-    shipped = FactorSet.of(parse_factors(load_factor_rows(), "the shipped factors"))
+    shipped = _shipped_factors()
     if own_file is None:
         return shipped
     try:
@@ -409,6 +410,12 @@ def shipped_factors(own_file: Path | None = None) -> FactorSet:
     except YAMLError as error:
         raise FactorError(f"accounting.factors_file: {own_file} is not YAML: {error}") from error
     return shipped.replaced(parse_factors(rows, str(own_file)))
+
+
+@cache
+def _shipped_factors() -> FactorSet:
+    """They never change while a process runs, and reading them takes a while."""
+    return FactorSet.of(parse_factors(load_factor_rows(), "the shipped factors"))
 
 
 def _hour_from(moment: datetime) -> datetime:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from carbontrack.model import Snapshot
 
@@ -62,6 +62,14 @@ class Subscription:
         return changed
 
 
+class ToldAlert(NamedTuple):
+    """What was told of an alert: at which number, what, and of which factory (None: of the whole network)."""
+
+    at: int
+    event: Mapping[str, Any]
+    factory_id: int | None
+
+
 class Live:
     """Hands each snapshot to the watchers of its factory."""
 
@@ -70,7 +78,7 @@ class Live:
         self._told = 0
         self._changed_at: dict[str, int] = {}
         """How much had been told when a device last changed."""
-        self._alerts: deque[tuple[int, Mapping[str, Any], int | None]] = deque(maxlen=MOST_ALERTS)
+        self._alerts: deque[ToldAlert] = deque(maxlen=MOST_ALERTS)
         self._era = ""
         self.begin_anew()
 
@@ -96,7 +104,7 @@ class Live:
 
     def alerts_since(self, told: int, factory_id: int | None) -> list[Mapping[str, Any]]:
         """What was told of alerts after that, to watchers of one factory or (None) of all."""
-        return [event for at, event, of in self._alerts if at > told and _may_hear(factory_id, of)]
+        return [it.event for it in self._alerts if it.at > told and _may_hear(factory_id, it.factory_id)]
 
     def publish(self, snapshot: Snapshot) -> None:
         self._told += 1
@@ -109,10 +117,45 @@ class Live:
     def publish_alert(self, event: Mapping[str, Any], factory_id: int | None) -> None:
         """Hand what is told of an alert to the watchers of its factory; None: to those of all factories."""
         self._told += 1
-        self._alerts.append((self._told, event, factory_id))
+        self._alerts.append(ToldAlert(self._told, event, factory_id))
         for subscription in self._subscriptions:
             if _may_hear(subscription.factory_id, factory_id):
                 subscription.put_alert(event)
+
+    # --- the same stream in several processes
+
+    @property
+    def era(self) -> str:
+        """Within it the numbers count on; another one means that everything is told anew."""
+        return self._era
+
+    @property
+    def told(self) -> int:
+        """How much has been told."""
+        return self._told
+
+    def changed_at(self, device_id: str) -> int:
+        """How much had been told when a device last changed."""
+        return self._changed_at.get(device_id, 0)
+
+    def all_alerts_since(self, told: int) -> list[ToldAlert]:
+        """What was told of alerts after that, of every factory."""
+        return [it for it in self._alerts if it.at > told]
+
+    def repeat(
+        self, era: str, told: int, snapshots: Iterable[tuple[int, Snapshot]], alerts: Sequence[ToldAlert]
+    ) -> None:
+        """Tell on what another process's stream has told by now, under the same numbers: a place is good in both."""
+        if era != self._era:
+            self.begin_anew()
+            self._era = era
+        for at, snapshot in snapshots:
+            self.publish(snapshot)
+            self._changed_at[snapshot.device_id] = at
+        for alert in alerts:
+            self.publish_alert(alert.event, alert.factory_id)
+            self._alerts[-1] = alert
+        self._told = told
 
     @property
     def watchers(self) -> int:

@@ -338,3 +338,10 @@ class Metrics:
         for bit, counter in self._flags.items():
             if flags & bit:
                 counter.inc()
+
+    def refused(self) -> dict[str, int]:
+        """How many messages were not taken since the start, by why not."""
+        value = self.registry.get_sample_value
+        ways = "carbontrack_mqtt_messages_total", "carbontrack_http_messages_total"
+        counts = {name: sum(value(way, {"delivery": name}) or 0 for way in ways) for name in DELIVERIES}
+        return {name: int(count) for name, count in counts.items() if count and name != "delivered"}

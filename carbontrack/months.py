@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from importlib.metadata import version
 from math import fsum
+from typing import Protocol
 
+import msgspec
 import structlog
 
 from carbontrack.bookkeeping import Books, has_submitted, month, worst
@@ -69,6 +72,16 @@ class Months:
         return {it: self.found[it, first] for it in factory_ids if (it, first) in self.found}
 
 
+class Shelf(Protocol):
+    """Where the processes of a site leave what one of them has worked out for all."""
+
+    async def find(self, name: str) -> bytes | None:
+        """What was left under a name, if it is there still."""
+
+    async def leave(self, name: str, content: bytes, lasts_s: float) -> None:
+        """Leave something under a name, for so long."""
+
+
 @dataclass(slots=True)
 class MonthBook:
     """Keeps the accounts by month. ``clock`` is that of the days, ``monotonic`` that of their age."""
@@ -76,6 +89,7 @@ class MonthBook:
     books: Books
     clock: Callable[[], datetime]
     monotonic: Callable[[], float] = time.monotonic
+    shelf: Shelf | None = None
     _kept: dict[Key, FactoryMonth] = field(default_factory=dict)
     _asked: dict[date, float] = field(default_factory=dict)
     _due: dict[Key, Factory] = field(default_factory=dict)
@@ -102,11 +116,9 @@ class MonthBook:
         begun = [first for first in sorted(set(months), reverse=True) if self._until(first) is not None]
         self._forget(now, begun)
         keys = {(factory.id, first): factory for first in begun for factory in factories}
-        recent = self._this_month() - timedelta(days=1)
         for key, factory in keys.items():
             kept = self._kept.get(key)
-            lasts = FRESH_S if key[1] >= recent.replace(day=1) else OLDER_FRESH_S
-            if kept is None or now - kept.made_at >= lasts:
+            if kept is None or now - kept.made_at >= self._lasts_s(key):
                 self._due.setdefault(key, factory)
         if self._due and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._work(), name="months:work")
@@ -123,6 +135,11 @@ class MonthBook:
         for first in old:
             del self._asked[first]
 
+    def _lasts_s(self, key: Key) -> float:
+        """For how long an account is fresh."""
+        recent = self._this_month() - timedelta(days=1)
+        return FRESH_S if key[1] >= recent.replace(day=1) else OLDER_FRESH_S
+
     def _this_month(self) -> date:
         return self.clock().astimezone(self.books.zone).date().replace(day=1)
 
@@ -138,7 +155,7 @@ class MonthBook:
             key = next((it for it in self._due if it not in self._kept), None) or next(iter(self._due))
             factory = self._due.pop(key)
             try:
-                self._kept[key] = await self._of(factory, key[1])
+                self._kept[key] = await self._found(key) or await self._made(key, factory)
             except Unavailable:
                 self._due.clear()  # the database is away: whoever asks again begins anew
                 return
@@ -147,6 +164,21 @@ class MonthBook:
                 self._kept[key] = FactoryMonth(
                     None, problem=N_("It could not be worked out."), made_at=self.monotonic()
                 )
+
+    async def _found(self, key: Key) -> FactoryMonth | None:
+        """What another process has worked out, with the age that it has."""
+        left = await self.shelf.find(_name(key)) if self.shelf else None
+        if left is None:
+            return None
+        made_at, found = _decode(left)
+        age_s = max(0.0, (self.clock() - made_at).total_seconds())
+        return replace(found, made_at=self.monotonic() - age_s) if age_s < self._lasts_s(key) else None
+
+    async def _made(self, key: Key, factory: Factory) -> FactoryMonth:
+        made_at, found = self.clock(), await self._of(factory, key[1])
+        if self.shelf:
+            await self.shelf.leave(_name(key), _encode((made_at, found)), self._lasts_s(key))
+        return found
 
     async def _of(self, factory: Factory, first: date) -> FactoryMonth:
         made_at, span = self.monotonic(), self._until(first)
@@ -159,6 +191,15 @@ class MonthBook:
             return FactoryMonth(None, problem=str(error), made_at=made_at)
         statuses = [status for _, _, status in await self.books.targets_met(found)]
         return FactoryMonth(found, worst(statuses), made_at=made_at)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(tuple[datetime, FactoryMonth]).decode
+
+
+def _name(key: Key) -> str:
+    """Under which a month lies on the shelf: another version of Carbon Track may count otherwise."""
+    return f"month:{version('carbontrack')}:{key[0]}:{key[1]:%Y-%m}"
 
 
 # --- several accounts together

@@ -29,6 +29,7 @@ class Reloader:
     ) -> None:
         self.config = config
         self.last: ReloadResult | None = None
+        self.reloads = 0
         self.left_out: tuple[str, ...] = ()
         """What of the configuration cannot be used with the plugins that there are."""
         self.also: list[Callable[[], tuple[str, ...]]] = []
@@ -85,6 +86,7 @@ class Reloader:
 
     def _told(self, result: ReloadResult) -> ReloadResult:
         self.last = result
+        self.reloads += 1
         kind = "refused" if result.problems else "failed" if result.failed or result.left_out else "done"
         self._metrics.reloads.labels(kind).inc()
         log.info(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -107,3 +108,29 @@ async def python_process(*arguments: str, stdin: int = DEVNULL, stdout: int = DE
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+# --- the loop of the whole process
+
+
+def calm_garbage_collection() -> None:
+    """Let Python look for cycles less often: thousands of actors live for ever, and each look visits all of them.
+
+    With 10,000 devices this makes the way from the broker to the database half as fast again (docs/performance.md).
+    """
+    gc.set_threshold(50_000, 50, 50)
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    """Run a coroutine on the fastest loop there is."""
+    calm_garbage_collection()
+    with suppress(ImportError):
+        import uvloop  # noqa: PLC0415  # there is none for Windows
+
+        uvloop.run(_awaited(main))
+        return
+    asyncio.run(_awaited(main))
+
+
+async def _awaited(main: Callable[[], Awaitable[None]]) -> None:
+    await main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -19,12 +20,16 @@ from urllib.request import urlopen
 
 import aiomqtt
 import pytest
+from aiohttp import ClientResponse, ClientSession, DummyCookieJar
 
+from carbontrack.model import Role
 from carbontrack.store.schema import known_migrations
 from carbontrack.tasks import end
 from tests.support import programs
 from tests.support.mosquitto import Broker
+from tests.support.redis import Redis
 from tests.support.system import free_port
+from tests.support.web import PASSWORD, password_hash
 from tests.support.world import body, execute, give_schema, migrated_store, register
 
 T = TypeVar("T")
@@ -68,11 +73,13 @@ def run(config: Path) -> Run:
 
 
 @contextmanager
-def serving(config: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """``carbontrack serve`` until the block ends; it must end by SIGTERM, in order."""
-    url = f"http://127.0.0.1:{http_port(config)}"
+def serving(config: Path, *words: str, port: int | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """``carbontrack serve``, or another command that goes on, until the block ends."""
+    url = f"http://127.0.0.1:{port or http_port(config)}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "carbontrack", "serve", "--config", str(config)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "carbontrack", *(words or ["serve"]), "--config", str(config)],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         yield process, url
@@ -141,6 +148,53 @@ async def test_an_operator_sets_up_a_site_and_its_first_reading_arrives(
     assert "dev-001" in run("device", "list").stdout
     assert run("device", "remove", "dev-001").returncode == 0
     assert "dev-001" not in run("device", "list").stdout
+
+
+async def test_two_web_processes_show_what_a_real_core_measures_and_one_may_go(
+    config: Path, mosquitto: Broker, redis: Redis, postgres_url: str
+) -> None:
+    ports = [free_port(), free_port()]
+    config.write_text(f"{config.read_text()}redis:\n  url: {redis.url}\n")
+    async with migrated_store(postgres_url) as store:
+        await register(store, "dev-001")
+        await store.add_user("hq@example.org", password_hash(), Role.HQ_MANAGER)
+
+    with (
+        serving(config) as (_, core),
+        serving(config, "web", "--port", str(ports[0]), port=ports[0]) as (first, one),
+        serving(config, "web", "--port", str(ports[1]), port=ports[1]) as (second, two),
+    ):
+        for url in (core, one, two):
+            await in_thread(until, lambda url=url: get(f"{url}/readyz")[0] == 200, f"{url} did not become ready")
+        async with ClientSession(cookie_jar=DummyCookieJar()) as web, mosquitto.client("dev-001") as device:
+            given = {"email": "hq@example.org", "password": PASSWORD}
+            async with web.post(f"{one}/api/login/", json=given) as answer:
+                headers = {"Authorization": f"Bearer {(await answer.json())['token']}"}
+            async with sending(device, "dev-001") as sender:
+                async with web.get(f"{one}/api/live/", headers=headers) as stream:
+                    place = await heard(stream, b"event: reading")
+                    first.send_signal(signal.SIGTERM)
+                    assert await in_thread(first.wait, PATIENCE_S) == 0
+                async with web.get(f"{two}/api/live/", headers=headers | {"Last-Event-ID": place}) as stream:
+                    await heard(stream, b"event: reading", never=b"event: all")
+                async with web.get(f"{two}/api/mcu-devices/1/health/", headers=headers) as answer:
+                    assert (await answer.json())["device_id"] == "dev-001", "the core was asked"
+                await sender.keeps_up(least=20)
+        second.send_signal(signal.SIGTERM)
+        _, log = await in_thread(second.communicate, None, PATIENCE_S)
+        assert second.returncode == 0, log
+        assert all(json.loads(line)["level"] != "error" for line in log.splitlines()), log
+
+
+async def heard(stream: ClientResponse, event: bytes, *, never: bytes = b"nothing") -> str:
+    """Hear an event, and none of another kind before; the place of the stream after it."""
+    seen = b""
+    async with asyncio.timeout(PATIENCE_S):
+        while event not in seen or b"\nevent: place" not in seen.partition(event)[2]:
+            seen += await stream.content.readuntil(b"\n\n")
+    assert never not in seen
+    places: list[bytes] = re.findall(rb"^id: (.+)$", seen, re.MULTILINE)
+    return places[-1].decode()
 
 
 SEMICOLONS = """
@@ -233,10 +287,10 @@ class Sender:
     kept: int = 0
     longest_s: float = 0.0
 
-    async def keeps_up(self) -> None:
-        """Everything is kept, a hundred readings at least, and nothing ever waited for long."""
+    async def keeps_up(self, least: int = 100) -> None:
+        """Everything is kept, so many readings at least, and nothing ever waited for long."""
         deadline = time.monotonic() + PATIENCE_S
-        wanted = max(self.sent, 100)
+        wanted = max(self.sent, least)
         while self.kept < wanted:
             assert time.monotonic() < deadline, f"only {self.kept} of {wanted} are kept"
             await asyncio.sleep(0.05)

@@ -56,14 +56,23 @@ async def test_every_page_can_be_used_by_everybody(estate: Estate, chromium: Chr
     screens = (DESK, PHONE_DARK) if language == LOCALES[0] else (PHONE, DESK_DARK)
     everyone = await visitors(estate, language, (*EVERYWHERE, *ONCE) if language == LOCALES[0] else EVERYWHERE)
     every = await pages(estate)
-    waiting = ((visitor, page) for visitor in everyone for page in every if visitor.may_open(page))
+    # In the other language one person sees a page on the one screen, and the next on the other.
+    turn = len(screens) if language == LOCALES[0] else 1
+    waiting = (
+        (visitor, page, [screens[(who + number + more) % 2] for more in range(turn)])
+        for who, visitor in enumerate(everyone)
+        for number, page in enumerate(every)
+        if visitor.may_open(page)
+    )
 
     async def walk() -> None:
         tabs: dict[Visitor, Tab] = {}
-        for visitor, page in waiting:
+        for visitor, page, seen_on in waiting:
             if visitor not in tabs:
                 tabs[visitor] = await tab_of(chromium, visitor, str(estate.portal.server.make_url("/")))
-            await tour.look(chromium, tabs[visitor], visitor, page, screens[:1] if visitor.role in ONCE else screens)
+            is_once = visitor.role in ONCE
+            shown = screens[:1] if is_once else seen_on
+            await tour.look(chromium, tabs[visitor], visitor, page, shown, pictures=not is_once)
 
     await asyncio.gather(*(walk() for _ in range(AT_ONCE)))
 

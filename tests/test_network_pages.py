@@ -19,12 +19,14 @@ from carbontrack.ledger import Day, Metric, Target, TargetStatus
 from carbontrack.model import Factory, Origin
 from carbontrack.months import FORGET_S, FRESH_S, FactoryMonth, MonthBook, together
 from carbontrack.periods import months_until
+from carbontrack.shared import RedisShelf, opened_redis
 from carbontrack.web.compare_pages import part_value
 from carbontrack.web.leaderboard_pages import spark_of, trend_of
 from carbontrack.web.network_map import Marker, apart, factory_state, first_view, marker_size, place
 from carbontrack.web.network_pages import CellState, calendar_cell, due_on
 from carbontrack.web.present import NO_VALUE
 from tests.support.html import Browser, page
+from tests.support.redis import Redis
 from tests.support.web import Portal, running_portal
 from tests.support.world import NOON, Clock, factory
 from tests.support.year import enter, measure
@@ -95,6 +97,25 @@ async def test_a_month_book_has_what_the_books_say_and_keeps_it(filled: Portal) 
     again = await book.ask(factories, [FEBRUARY])
     assert again.found[1, FEBRUARY] is months.found[1, FEBRUARY]
     await book.close()
+
+
+async def test_one_process_works_a_month_out_for_all_of_a_site(filled: Portal, redis: Redis) -> None:
+    clock, books, factories = Clock(), filled.services.books, [filled.kangaita.factory]
+    async with opened_redis(redis.url) as client:
+        one, other = (MonthBook(books, filled.services.clock, clock, RedisShelf(client)) for _ in range(2))
+        made = (await one.ask(factories, [FEBRUARY])).found[1, FEBRUARY]
+        await enter(filled.core.store, 1, FEBRUARY, wood_kg=1000, tea_kg=None)  # who worked it out anew would see it
+
+        found = (await other.ask(factories, [FEBRUARY])).found[1, FEBRUARY]
+
+        assert (found.account, found.target) == (made.account, made.target)
+        redis.stop()
+        own = (
+            await MonthBook(books, filled.services.clock, clock, RedisShelf(client)).ask(factories, [FEBRUARY])
+        ).found
+        assert own[1, FEBRUARY].account != made.account, "without Redis each works by itself"
+    await one.close()
+    await other.close()
 
 
 async def test_what_is_old_is_shown_while_it_is_worked_out_anew(filled: Portal) -> None:

@@ -131,6 +131,33 @@ def serve(config: ConfigOption = None) -> None:
     run(lambda: serve_core(settings, lambda: load_config(config, os.environ), diagnose))
 
 
+@app.command("web")
+def serve_web(
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on; without it, http.host.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The port to listen on; without it, http.port.")
+    ] = None,
+) -> None:
+    """Run the portals and the API in a process of their own, beside a core that runs and through the Redis of both.
+
+    Example: carbontrack web --config config/carbontrack.yaml --port 8081
+    """
+    from carbontrack.logs import set_up_logging  # noqa: PLC0415  # see run
+    from carbontrack.web_process import serve_web  # noqa: PLC0415  # see run
+
+    settings = load(config)
+    own = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    settings = settings.model_copy(update={"http": settings.http.model_copy(update=own)})
+    if settings.redis.url is None:
+        stop(
+            "redis.url: a web process hears through a Redis what the core tells. Set it for both, and start the core "
+            "(carbontrack serve) first."
+        )
+    set_up_logging(settings.logging.level, settings.logging.format)
+    run(lambda: serve_web(settings, lambda: load_config(config, os.environ)))
+
+
 @app.command()
 def demo(
     factories: Annotated[

@@ -16,6 +16,7 @@ import typer
 
 from carbontrack.config import Config, ConfigError, load_config
 from carbontrack.model import Factory, Origin
+from carbontrack.tasks import run as run_on_a_loop
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
     from carbontrack.store import Store
@@ -44,36 +45,46 @@ def load(path: Path | None) -> Config:
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    """Run a command's coroutine; what a person can mend is told in one line, without a traceback."""
-    from carbontrack.app import run as run_on_a_loop  # noqa: PLC0415  # everything: slow to import, and not always needed
-    from carbontrack.backup import BackupError  # noqa: PLC0415  # as above
-    from carbontrack.broker import BrokerStartError  # noqa: PLC0415  # as above
-    from carbontrack.emissions.factors import FactorError, FactorMissing  # noqa: PLC0415  # as above
-    from carbontrack.store import (  # noqa: PLC0415  # as above
+    """Run a command's coroutine; what a person can mend is told in one line, without a traceback.
+
+    Whatever a command needs it imports itself: all of Carbon Track takes seconds to import on a small machine.
+    """
+    try:
+        run_on_a_loop(main)
+    except ConfigError as error:
+        stop(str(error))
+    except OSError as error:
+        stop(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if not isinstance(error, _mended_by_people()):
+            raise
+        stop(str(error))
+
+
+def _mended_by_people() -> tuple[type[Exception], ...]:
+    """Errors whose text says what to do. Asked for when there is one: then most of this is imported already."""
+    from carbontrack.backup import BackupError  # noqa: PLC0415  # see run
+    from carbontrack.broker import BrokerStartError  # noqa: PLC0415  # see run
+    from carbontrack.emissions.factors import FactorError, FactorMissing  # noqa: PLC0415  # see run
+    from carbontrack.store import (  # noqa: PLC0415  # see run
         ArchiveError,
         RegistryError,
         SchemaMismatch,
         StoreUnavailable,
     )
 
-    try:
-        run_on_a_loop(main)
-    except (
-        ConfigError,
-        SchemaMismatch,
-        StoreUnavailable,
+    return (
         ArchiveError,
         BackupError,
-        RegistryError,
         BrokerStartError,
         FactorError,
         FactorMissing,
-    ) as error:
-        stop(str(error))
-    except OSError as error:
-        stop(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        RegistryError,
+        SchemaMismatch,
+        StoreUnavailable,
+    )
 
 
 @asynccontextmanager

@@ -134,6 +134,8 @@ class Http(Section):
     """Reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Proto` and `X-Forwarded-Host` are believed."""
     public_url: PublicUrl | None = None
     """The address that people reach the portal by, for links in mails; without it mails have no links."""
+    core_url: PublicUrl | None = None
+    """Where web processes (`carbontrack web`) reach the core; without it at the address that it listens on."""
     hsts_s: int = Field(31_536_000, ge=0)
     """For how long a browser that came by https is to come by https only (`Strict-Transport-Security`); 0 says nothing.
     """
@@ -181,7 +183,8 @@ class Mail(Section):
 
 class Redis(Section):
     url: RedisUrl | None = None
-    """Where all web processes of a site count attempts at guessing together; without it each counts by itself."""
+    """Where all processes of a site count attempts at guessing together, and where the core tells web processes
+    (`carbontrack web`) what changes just now; without it each counts by itself, and only the core serves pages."""
 
 
 class Sentry(Section):

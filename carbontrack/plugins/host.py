@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
@@ -386,7 +387,12 @@ class PluginHost:
         name = item.name
         before = self._lives.get(name)
         try:
-            loaded = await in_thread(lambda: load(item, config), LOAD_TIMEOUT_S)
+            # A strange import may take its time, or for ever; ours that was done once is there at once.
+            loaded = (
+                load(item, config)
+                if item.is_ours and item.module in sys.modules
+                else await in_thread(lambda: load(item, config), LOAD_TIMEOUT_S)
+            )
         except (LoadError, TimeoutError) as error:
             text = str(error) or f"its import did not end within {LOAD_TIMEOUT_S:g} s"
             text = without_secrets(text, secrets_in(config.plugins.options.get(name, {})))

@@ -6,6 +6,7 @@ import importlib.metadata
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -22,6 +23,11 @@ from carbontrack.plugins.finding import Found, import_plugin
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 OPTIONS_VERSION = "options_version"
 """The key among a plugin's options that says of which form they are."""
+
+
+_SPECS = ModuleType("hooks")
+_SPECS.__dict__.update({name: getattr(hookspecs, name) for name in (*HOOKS, "set_up", "migrate_options")})
+"""The hooks alone: pluggy looks at every name of what it is given, for each plugin anew."""
 
 
 class LoadError(Exception):
@@ -65,7 +71,7 @@ def loaded_from(module: Any, found: Found, config: Config) -> Loaded:
 
 def _managed(module: Any, name: str) -> pluggy.PluginManager:
     manager = pluggy.PluginManager(PROJECT)
-    manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(_SPECS)
     try:
         manager.register(module, name=name)
         manager.check_pending()

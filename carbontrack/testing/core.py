@@ -45,8 +45,8 @@ from carbontrack.store import Store, migrate, open_store
 from carbontrack.tasks import end
 from carbontrack.testing.examples import FACTORY, report
 from carbontrack.testing.loading import as_installed
+from carbontrack.web import CoreParts, create_app
 from carbontrack.web import Services as WebServices
-from carbontrack.web import create_app
 from carbontrack.web.attempts import Attempts
 
 PATIENCE_S = 20.0
@@ -325,25 +325,25 @@ def _web_services(
     reloader: Reloader,
     rules: RuleBook,
 ) -> WebServices:
+    reports = ReportDesk(
+        books,
+        lambda name, report: plugins.render(name, report, Limits.of(config.plugins)),
+        cache(Ed25519PrivateKey.generate),
+        "test",
+        lambda: datetime.now(UTC),
+    )
     return WebServices(
         store=store,
         books=books,
         fleet=fleet,
-        device_desk=device_desk,
-        rollouts=RolloutDesk(store, metrics),
+        core=CoreParts(fleet, device_desk, RolloutDesk(store, metrics), reports),
         live=live,
         metrics=metrics,
         plugins=plugins,
         report_limits=Limits.of(config.plugins),
-        desk=ReportDesk(
-            books,
-            lambda name, report: plugins.render(name, report, Limits.of(config.plugins)),
-            cache(Ed25519PrivateKey.generate),
-            "test",
-            lambda: datetime.now(UTC),
-        ),
         attempts=Attempts(metrics),
         readiness=list,
+        refused=metrics.refused,
         time_zone=ZoneInfo(config.site.time_zone),
         version="test",
         clock=lambda: datetime.now(UTC),

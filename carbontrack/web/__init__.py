@@ -20,6 +20,7 @@ from carbontrack.web import (
     device_order_pages,
     device_pages,
     diagnostics_pages,
+    door,
     edge,
     entry_pages,
     factory_report_pages,
@@ -51,10 +52,10 @@ from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.device_auth import DEVICES, DeviceAuthenticator
 from carbontrack.web.errors import answer_errors
 from carbontrack.web.plugin_pages import PLUGIN_PAGES, PluginPages, find_plugin_page, show_plugin_page
-from carbontrack.web.services import SERVICES, DemoAccount, Services
+from carbontrack.web.services import SERVICES, CoreDoor, CoreParts, DemoAccount, Services
 from carbontrack.web.spreadsheets import WORKBOOKS, WORKBOOKS_AT_ONCE
 
-__all__ = ["DemoAccount", "Services", "check_pages", "create_app"]
+__all__ = ["CoreDoor", "CoreParts", "DemoAccount", "Services", "check_pages", "create_app"]
 
 LARGEST_BODY = 1024 * 1024
 
@@ -67,6 +68,7 @@ def create_app(services: Services) -> web.Application:
         edge.compress,
         templating.write_in_their_language,
         answer_errors,
+        door.go_to_core,
         find_plugin_page,
         check_access,
         templating.count_waiting,
@@ -84,6 +86,8 @@ def create_app(services: Services) -> web.Application:
     network_pages.keep_months(app, services)
     app[PLUGIN_PAGES] = PluginPages(services.plugins, app[templating.ENVIRONMENTS])
     _add_routes(app)
+    if services.core is None:
+        door.keep_way(app)
     app.on_response_prepare.append(edge.add_headers)
     app.on_shutdown.append(_stop_streams)
     return app

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
 from aiohttp import web
 
@@ -43,13 +44,19 @@ class SignIn:
     expires_at: datetime
 
 
+@cache
+def _nobodys_hash() -> str:
+    """The hash of a password that nobody knows, one for the process: to make it takes as long as to check one."""
+    return hash_password(secrets.token_urlsafe(16))
+
+
 class Authenticator:
     """Checks passwords, few at a time: each takes tens of milliseconds of a core, which readings need as well."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
         self._at_once = asyncio.Semaphore(AT_ONCE)
-        self._nobody = hash_password(secrets.token_urlsafe(16))
+        self._nobody = _nobodys_hash()
         self._mails: set[asyncio.Task[None]] = set()
 
     # --- signing in

@@ -68,7 +68,7 @@ class Row:
 
     @classmethod
     def all_of(cls, sites: Sequence[Site], services: Services) -> list[Row]:
-        fleet = services.fleet
+        fleet = services.whole_fleet
         health = fleet.health(services.clock(), [site.device.device_id for site in sites])
         snapshots = fleet.snapshots()
         found = []

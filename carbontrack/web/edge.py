@@ -15,7 +15,8 @@ from aiohttp.typedefs import Handler, Middleware
 from multidict import MultiMapping
 
 from carbontrack.tracing import Tracer
-from carbontrack.web.services import SERVICES
+from carbontrack.web.door import told_by_web_process
+from carbontrack.web.services import ID_HEADER, REQUEST_ID, SERVICES
 
 log = structlog.get_logger(__name__)
 
@@ -69,8 +70,6 @@ COMPRESSED = frozenset(
 LEAST_BYTES = 1000
 """Less than this fits into a packet anyway."""
 
-REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
-"""What a request is called in the log, in its answer's header ``X-Request-ID`` and on pages that tell of an error."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}", re.ASCII)
 _SECRET = ("token",)
 """Variables of addresses that open something to whoever knows them."""
@@ -119,9 +118,9 @@ def numbered(trusted: Sequence[Network]) -> Middleware:
 
     @web.middleware
     async def give_id(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("X-Request-ID", "")
-        chosen = _ID.fullmatch(given) and _is_trusted(request.remote or "", trusted)
-        request[REQUEST_ID] = given if chosen else secrets.token_hex(6)
+        given = request.headers.get(ID_HEADER, "")
+        is_believed = _is_trusted(request.remote or "", trusted) or told_by_web_process(request) is not None
+        request[REQUEST_ID] = given if is_believed and _ID.fullmatch(given) else secrets.token_hex(6)
         # A connection is one task, and has one request after the other.
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(
@@ -185,7 +184,8 @@ def behind(trusted: Sequence[Network]) -> Middleware:
     @web.middleware
     async def see_through_proxies(request: web.Request, handler: Handler) -> web.StreamResponse:
         direct = Origin(request.remote or "", request.scheme, request.host)
-        origin = origin_of(direct, request.headers, trusted)
+        told = told_by_web_process(request)
+        origin = Origin(*told) if told else origin_of(direct, request.headers, trusted)
         if origin == direct:
             return await handler(request)
         request[_SECURE] = origin.scheme == "https"  # for add_headers, which gets the request as it came
@@ -199,7 +199,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers = response.headers
     headers["Server"] = SERVER
     if REQUEST_ID in request:
-        headers["X-Request-ID"] = request[REQUEST_ID]
+        headers[ID_HEADER] = request[REQUEST_ID]
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if not request.path.startswith("/static/"):

@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 from carbontrack.store import RegistryError, StoreUnavailable
 from carbontrack.web.access import Handler
 from carbontrack.web.attempts import TooManyAttempts
-from carbontrack.web.edge import REQUEST_ID
+from carbontrack.web.services import REQUEST_ID
 from carbontrack.web.templating import render
 from carbontrack.words import N_, gettext
 

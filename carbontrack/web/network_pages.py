@@ -46,7 +46,7 @@ def add_routes(app: web.Application) -> None:
 
 def keep_months(app: web.Application, services: Services) -> None:
     """Give the application its accounts by month, for as long as it runs."""
-    app[MONTH_BOOK] = MonthBook(services.books, services.clock)
+    app[MONTH_BOOK] = MonthBook(services.books, services.clock, shelf=services.shelf)
 
     async def close(app: web.Application) -> None:
         await app[MONTH_BOOK].close()

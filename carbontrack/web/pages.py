@@ -195,7 +195,7 @@ async def unpark(request: web.Request) -> web.StreamResponse:
         await services.store.note(
             origin(request), AuditAction.DEVICE_UNPARKED, "device", device.device_id, device.factory_id
         )
-        await services.fleet.unpark(device.device_id)
+        await services.whole_fleet.unpark(device.device_id)
     raise web.HTTPSeeOther("/hq/")
 
 

@@ -17,7 +17,6 @@ from carbontrack.hookspecs import (
     ReportFormat,
     TargetStanding,
 )
-from carbontrack.metrics import DELIVERIES
 from carbontrack.model import (
     Alert,
     Factory,
@@ -123,12 +122,7 @@ class Reader:
         return self._services.fleet.errors() if self._user.role in NETWORK_ROLES else {}
 
     def refused(self) -> Mapping[str, int]:
-        if self._user.role not in NETWORK_ROLES:
-            return {}
-        value = self._services.metrics.registry.get_sample_value
-        ways = "carbontrack_mqtt_messages_total", "carbontrack_http_messages_total"
-        counts = {name: sum(value(way, {"delivery": name}) or 0 for way in ways) for name in DELIVERIES}
-        return {name: int(count) for name, count in counts.items() if count and name != "delivered"}
+        return self._services.refused() if self._user.role in NETWORK_ROLES else {}
 
     async def recoveries(self, factory_id: int | None = None) -> Sequence[Recovery]:
         since = self.now - RECOVERIES_SHOWN

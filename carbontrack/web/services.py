@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal
+from typing import Literal, Protocol
 
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -18,7 +18,8 @@ from carbontrack.fleet import Fleet
 from carbontrack.live import Live
 from carbontrack.mail import Mailer
 from carbontrack.metrics import Metrics
-from carbontrack.model import StorageStatus
+from carbontrack.model import Device, Flood, Site, Snapshot, StorageStatus, Stranger
+from carbontrack.months import Shelf
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.report_desk import ReportDesk
@@ -47,6 +48,55 @@ class DemoAccount:
         return gettext(self.title, factory=self.factory) if self.factory else gettext(self.title)
 
 
+class FleetView(Protocol):
+    """As much of the fleet as every process of a site knows: :class:`~carbontrack.fleet.Fleet` in the core itself."""
+
+    @property
+    def strangers(self) -> Mapping[str, Stranger]:
+        """Who sends and is not registered."""
+
+    def device(self, device_id: str) -> Device | None:
+        """A device of the registry, disabled or not."""
+
+    def is_online(self, device_id: str) -> bool:
+        """Whether a device is connected, as far as anybody knows."""
+
+    def snapshots(self) -> dict[str, Snapshot]:
+        """The live state of every running device."""
+
+    def errors(self) -> dict[str, str]:
+        """Why an actor is backing off or parked."""
+
+    def floods(self, now_ms: int) -> list[Flood]:
+        """Devices that send more than they may, the worst first."""
+
+    def measure(self) -> None:
+        """Set the gauges that are counted when somebody asks."""
+
+    async def sync(self, sites: Sequence[Site]) -> None:
+        """Follow the registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoreParts:
+    """What only the core itself has. A route that uses it is marked :func:`~carbontrack.web.door.of_core`."""
+
+    fleet: Fleet
+    device_desk: DeviceDesk
+    rollouts: RolloutDesk
+    desk: ReportDesk
+
+
+@dataclass(frozen=True, slots=True)
+class CoreDoor:
+    """Where a web process hands on what only the core can answer. ``token`` proves that it is a process of the site."""
+
+    url: str
+    token: str
+    fingerprint: bytes | None = None
+    """SHA-256 of the certificate that the core's own https must have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """The parts of the core that pages and the API use.
@@ -57,17 +107,18 @@ class Services:
     store: Store
     books: Books
     rules: RuleBook
-    fleet: Fleet
-    device_desk: DeviceDesk
-    rollouts: RolloutDesk
+    fleet: FleetView
+    core: CoreParts | None
+    """None in a web process beside the core."""
     live: Live
     metrics: Metrics
     plugins: PluginHost
     reloader: Reloader
     report_limits: Limits
-    desk: ReportDesk
     attempts: Attempts
     readiness: Callable[[], Sequence[str]]
+    refused: Callable[[], Mapping[str, int]]
+    """How many messages the core has not taken, by why not."""
     time_zone: tzinfo
     version: str
     clock: Callable[[], datetime]
@@ -93,6 +144,39 @@ class Services:
     """Makes the bundle of diagnostics, where whoever composed this can."""
     tracer: Tracer | None = None
     """What requests are traced with, where they are to be."""
+    shelf: Shelf | None = None
+    """Where all processes of the site keep what was worked out for everybody; None: each keeps its own."""
+    door: Callable[[], CoreDoor | None] = lambda: None
+    """In a web process: where the core is; None while it was not heard. In the core: its own."""
+
+    @property
+    def _core(self) -> CoreParts:
+        if self.core is None:
+            raise RuntimeError("only the core itself can do this: the route lacks its mark of_core")
+        return self.core
+
+    @property
+    def whole_fleet(self) -> Fleet:
+        """The fleet, with its actors."""
+        return self._core.fleet
+
+    @property
+    def desk(self) -> ReportDesk:
+        """Where reports are made, and signed."""
+        return self._core.desk
+
+    @property
+    def device_desk(self) -> DeviceDesk:
+        """Who tells devices settings and commands."""
+        return self._core.device_desk
+
+    @property
+    def rollouts(self) -> RolloutDesk:
+        """Who brings firmware to devices."""
+        return self._core.rollouts
 
 
 SERVICES = web.AppKey("services", Services)
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+"""What a request is called in the log, in its answer's header ``X-Request-ID`` and on pages that tell of an error."""
+ID_HEADER = "X-Request-ID"

@@ -168,7 +168,15 @@ class Tour:
     titles: dict[tuple[str, str], str] = field(default_factory=dict)
 
     async def look(
-        self, chromium: Chromium, tab: Tab, visitor: Visitor, page: Page, screens: Sequence[Screen], world: str = ""
+        self,
+        chromium: Chromium,
+        tab: Tab,
+        visitor: Visitor,
+        page: Page,
+        screens: Sequence[Screen],
+        world: str = "",
+        *,
+        pictures: bool = True,
     ) -> None:
         """Open a page and look at it on some screens; ``world`` stands in the names of the pictures."""
         where = f"{page.path} for {visitor.name}"
@@ -190,7 +198,7 @@ class Tour:
             await fit(tab, screen)
             for complaint in await complaints_of(tab, again=screen is not screens[0]):
                 self._complain(complaint, f"{where}, {screen.name}")
-            if len(screens) > 1:
+            if pictures:
                 await self._picture(tab, visitor, page, screen, world)
 
     def _note(self, where: str, facts: Mapping[str, Any], visitor: Visitor, page: Page) -> None:

@@ -30,7 +30,7 @@ from carbontrack.reloading import Reloader
 from carbontrack.report_desk import ReportDesk
 from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
-from carbontrack.web import Services, check_pages, create_app
+from carbontrack.web import CoreParts, Services, check_pages, create_app
 from carbontrack.web.attempts import Attempts
 from tests.support.world import NOON, Core, core, migrated_store, register
 
@@ -140,8 +140,6 @@ async def running_portal(
                 "store": store,
                 "books": Books(store, shipped_factors(), ZoneInfo("Africa/Nairobi"), (0.85, 1.15)),
                 "fleet": running.fleet,
-                "device_desk": desk,
-                "rollouts": rollouts,
                 "live": running.live,
                 "metrics": metrics,
                 "plugins": plugins,
@@ -150,18 +148,20 @@ async def running_portal(
                 "reloader": Reloader(config, plugins, metrics, read),
                 "problems": plugins.problems,
                 "readiness": lambda: portal.reasons,
+                "refused": metrics.refused,
                 "time_zone": ZoneInfo("Africa/Nairobi"),
                 "version": "test",
                 "diagnose": no_diagnostics,
                 "clock": lambda: portal.now + timedelta(seconds=1),
             }
-            values["desk"] = ReportDesk(
+            reports = ReportDesk(
                 values["books"],
                 lambda name, report: plugins.render(name, report, Limits(60.0, 1024)),
                 cache(Ed25519PrivateKey.generate),
                 "test",
                 values["clock"],
             )
+            values["core"] = CoreParts(running.fleet, desk, rollouts, reports)
             services = Services(**(values | changed))
             server = TestServer(create_app(services))
             async with server:
@@ -170,5 +170,5 @@ async def running_portal(
                     yield portal
                 finally:
                     await portal.close()
-                    await values["desk"].close()
+                    await reports.close()
                     await plugins.close()

@@ -100,7 +100,7 @@ async def post_emissions(request: web.Request, query: Handed) -> Taken:
     services = request.app[SERVICES]
     device_id = device.device_id if device is not None else str(query.device_id)
     outcome = await take(services, device_id, await read_json(request), query.lane)
-    told = {"now": _now_ms(services), "credit": services.fleet.credit(device_id)}
+    told = {"now": _now_ms(services), "credit": services.whole_fleet.credit(device_id)}
     return Taken(**msgspec.to_builtins(outcome), **told)
 
 
@@ -110,7 +110,7 @@ async def take(services: Services, device_id: str, body: bytes, lane: Lane) -> O
     Raises :class:`Problem` where they cannot be taken now; then it is safe to send all of them again.
     """
     channel = "data" if lane == "live" else "backlog"
-    parts = _messages(body, services.fleet.most_at_once)
+    parts = _messages(body, services.whole_fleet.most_at_once)
     metrics, count = services.metrics, len(parts)
     if any(len(part) > services.max_payload_bytes for part in parts):
         _count(metrics, "too_large", count, count)
@@ -118,7 +118,7 @@ async def take(services: Services, device_id: str, body: bytes, lane: Lane) -> O
     try:
         now_ms = _now_ms(services)
         payloads = [Payload(device_id, channel, part, now_ms) for part in parts]
-        outcome = await services.fleet.deliver(payloads, services.device_patience_s)
+        outcome = await services.whole_fleet.deliver(payloads, services.device_patience_s)
     except Undelivered as error:
         _count(metrics, error.reason, count, error.refused)
         raise problem_of(error) from None

@@ -55,8 +55,8 @@ class DeviceOut(Output):
     @classmethod
     def all_of(cls, sites: Iterable[Site], services: Services) -> list[DeviceOut]:
         devices = [site.device for site in sites]
-        snapshots, states = services.fleet.snapshots(), services.fleet.states()
-        health = services.fleet.health(services.clock(), [device.device_id for device in devices])
+        snapshots, states = services.fleet.snapshots(), services.whole_fleet.states()
+        health = services.whole_fleet.health(services.clock(), [device.device_id for device in devices])
         found = []
         for device in devices:
             snapshot, doing = snapshots.get(device.device_id), health.get(device.device_id)
@@ -172,7 +172,7 @@ async def device_health(request: web.Request) -> DeviceHealthOut:
 def health_of_site(site: Site, services: Services) -> DeviceHealth:
     """How a device of the registry is doing."""
     device_id = site.device.device_id
-    found = services.fleet.health(services.clock(), [device_id]).get(device_id)
+    found = services.whole_fleet.health(services.clock(), [device_id]).get(device_id)
     return found if found is not None else health_of_absent(device_id, NOT_STARTED)
 
 

@@ -140,7 +140,7 @@ async def replay(request: web.Request) -> Whole:
     services, item = request.app[SERVICES], await _item(request)
     _check_can_be_replayed(request, item)
     try:
-        outcome = await services.fleet.replay(item, services.device_patience_s)
+        outcome = await services.whole_fleet.replay(item, services.device_patience_s)
     except Undelivered as error:
         raise problem_of(error) from None
     if outcome.quarantined or outcome.refused:
