@@ -70,6 +70,8 @@ COMPRESSED = frozenset(
 LEAST_BYTES = 1000
 """Less than this fits into a packet anyway."""
 
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Asked for every few seconds by whoever watches over the process."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}", re.ASCII)
 _SECRET = ("token",)
 """Variables of addresses that open something to whoever knows them."""
@@ -135,7 +137,7 @@ def numbered(trusted: Sequence[Network]) -> Middleware:
             status = raised.status
             raise
         finally:
-            tell = log.info if _is_worth_a_line(request.method, status) else log.debug
+            tell = log.info if _is_worth_a_line(request, status) else log.debug
             tell("answered", status=status, took_ms=round(1000 * (time.perf_counter() - began), 1))
 
     return give_id
@@ -172,10 +174,12 @@ def path_without_secrets(request: web.Request) -> str:
     return "/".join("***" if part in secret else part for part in request.path.split("/"))
 
 
-def _is_worth_a_line(method: str, status: int) -> bool:
-    """Whether something was changed or refused; what devices send is counted and not told."""
+def _is_worth_a_line(request: web.Request, status: int) -> bool:
+    """Whether something was changed or refused; what devices send is counted and not told, and who asks for ever."""
+    if request.path in PROBES:
+        return False
     by_a_device = "device" in structlog.contextvars.get_contextvars()
-    return status >= 400 or (method not in {"GET", "HEAD", "OPTIONS"} and not by_a_device)
+    return status >= 400 or (request.method not in {"GET", "HEAD", "OPTIONS"} and not by_a_device)
 
 
 def behind(trusted: Sequence[Network]) -> Middleware:
