@@ -92,7 +92,10 @@ async def bundle(source: Source, now: datetime) -> bytes:
         "tables": await part(_tables(source)),
     }
     metrics = await part(_metrics(source))
-    log = "" if source.log else ": none, as the log is where standard error went (--log FILE takes it in)"
+    where = (
+        "nothing was written yet" if source.core else "they are where standard error went (--log FILE takes them in)"
+    )
+    log = "" if source.log else f": none, {where}"
     people = "" if source.store else "The database was not there: names of people may have stayed in the log.\n"
     head = README.format(
         version=version("carbontrack"), at=f"{now:%Y-%m-%d %H:%M:%S}", mask=MASK, log=log, people=people
