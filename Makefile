@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo test check site words firmware chaos explore format bench lock audit clean
+.PHONY: help install dev demo test check site words pictures firmware chaos explore format bench lock audit clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ format: dev ## Format the code and mend what ruff can mend
 
 words: dev ## Gather the texts of the pages for translation (ARGS=--check only says what is missing)
 	$(BIN)/python scripts/words.py $(ARGS)
+
+pictures: dev ## Take the documents' pictures anew, of a running demo (some minutes)
+	CARBONTRACK_PICTURES=docs/images $(BIN)/pytest tests/test_pictures.py -k taken_of
 
 firmware: ## Build the node's firmware for this machine and run its tests, plainly and with sanitizers
 	cmake -S firmware -B firmware/build/release -DCMAKE_BUILD_TYPE=MinSizeRel

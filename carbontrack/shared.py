@@ -224,7 +224,7 @@ class Mirror:
                             asked_at = time.monotonic()
                             await self.take_status()
         except RedisAway:
-            self.problem = f"Redis does not answer: what is live here is from before {self._clock():%H:%M} UTC."
+            self._stands_still(f"Redis does not answer: what is live here is from before {self._clock():%H:%M} UTC.")
             raise
 
     async def take_status(self) -> None:
@@ -233,7 +233,15 @@ class Mirror:
         if status is not None:
             self.core, self.problem = _unpack_status(status), ""
         elif self.core is not None:
-            self.problem = f"The core was last heard at {self.core.at:%H:%M:%S} UTC: what is live here stands still."
+            self._stands_still(
+                f"The core was last heard at {self.core.at:%H:%M:%S} UTC: what is live here is from then."
+            )
+
+    def _stands_still(self, problem: str) -> None:
+        """Say what is wrong; whoever watches goes, to another process perhaps, and comes back."""
+        if not self.problem:
+            self.problem = problem
+            self._live.close()
 
     async def _take(self, change: Change) -> None:
         if change.before is None or (change.place.era, change.before) != (self._place.era, self._place.told):

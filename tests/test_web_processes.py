@@ -131,7 +131,7 @@ class Stream:
         name, data = "", []
         while name in {"", "place"}:
             name = ""
-            for line in (await self._answer.content.readuntil(b"\n\n")).decode().splitlines():
+            for line in await self._lines():
                 key, _, value = line.partition(": ")
                 if key == "id":
                     self.place = value
@@ -141,11 +141,17 @@ class Stream:
                     data = json.loads(value)
         return name, data
 
+    async def _lines(self) -> list[str]:
+        event = await self._answer.content.readuntil(b"\n\n")
+        if not event:
+            raise EOFError
+        return event.decode().splitlines()
+
     async def to_place(self) -> str:
         """Hear until the stream has said how far it is."""
         before = self.place
         while self.place == before:
-            for line in (await self._answer.content.readuntil(b"\n\n")).decode().splitlines():
+            for line in await self._lines():
                 if line.startswith("id: "):
                     self.place = line[4:]
         return self.place
@@ -250,8 +256,13 @@ def device_page(site: Site) -> str:
 
 
 async def test_while_redis_is_away_pages_go_on_and_say_so_and_nothing_is_missed_afterwards(site: Site) -> None:
-    site.redis.stop()
-    await is_ready(site.one, status=503)
+    async with watching(site.one, site.hq) as stream:
+        await stream.next()
+        site.redis.stop()
+        with pytest.raises(EOFError):
+            await stream.next()  # a page must not say that it is live
+    async with site.one.get("/api/live/", headers=site.hq.headers) as answer:
+        assert answer.status == 503
     async with site.one.get("/hq/", headers=site.hq.headers) as answer:
         assert answer.status == 200
         assert "Redis does not answer" in await answer.text()

@@ -46,10 +46,10 @@ http:
   metrics_token: !secret metrics_token
 
 retention:
-  archive_folder: archive
+  archive_folder: {archive}
 
 reports:
-  signing_key_file: carbontrack-signing-key.pem
+  signing_key_file: {signing_key}
 
 site:
   time_zone: {time_zone}
@@ -74,6 +74,8 @@ class Answers:
     public_url: str
     port: int
     time_zone: str
+    data_dir: Path | None
+    """Where the core writes; None: beside the configuration."""
 
 
 def init(
@@ -87,6 +89,10 @@ def init(
     public_url: Annotated[str | None, typer.Option(help="Where people find the portal; asked for.")] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port that the portal listens on here.")] = 8080,
     time_zone: Annotated[str, typer.Option(help="The time zone in which days begin.")] = "Africa/Nairobi",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where the core keeps what it writes: archive, signing key, SQLite; without it, FOLDER."),
+    ] = None,
     admin: Annotated[
         str | None, typer.Option(help="The address of the first person, who is of headquarters; asked for.")
     ] = None,
@@ -104,7 +110,7 @@ def init(
     if path.exists():
         typer.echo(f"kept     {path}")
     else:
-        _write_configuration(path, _asked(folder, database, broker_host, public_url, port, time_zone))
+        _write_configuration(path, _asked(folder, database, broker_host, public_url, port, time_zone, data_dir))
     settings = load(path)
     hosts = [*dict.fromkeys([broker_host or settings.mqtt.host, settings.mqtt.host, "127.0.0.1"])]
     write_broker_files(settings, folder / "broker", hosts)
@@ -119,10 +125,17 @@ def init(
 
 
 def _asked(
-    folder: Path, database: str | None, broker_host: str | None, public_url: str | None, port: int, time_zone: str
+    folder: Path,
+    database: str | None,
+    broker_host: str | None,
+    public_url: str | None,
+    port: int,
+    time_zone: str,
+    data_dir: Path | None,
 ) -> Answers:
     """What was given, and what a person is asked for."""
-    beside = f"sqlite://{(folder / 'carbontrack.sqlite3').absolute()}"
+    data_dir = data_dir.absolute() if data_dir else None
+    beside = f"sqlite://{(data_dir or folder.absolute()) / 'carbontrack.sqlite3'}"
     question = "Database (PostgreSQL for a fleet: postgres://USER:PASSWORD@HOST/NAME)"
     database = database or typer.prompt(question, default=beside)
     if urlsplit(database).scheme not in ("sqlite", "postgres", "postgresql"):
@@ -131,7 +144,7 @@ def _asked(
         "Name or address under which devices reach the broker", default="localhost"
     )
     public_url = public_url or typer.prompt("Where people find the portal", default=f"http://localhost:{port}")
-    return Answers(database, broker_host, public_url, port, time_zone)
+    return Answers(database, broker_host, public_url, port, time_zone, data_dir)
 
 
 def _write_configuration(path: Path, answers: Answers) -> None:
@@ -140,8 +153,14 @@ def _write_configuration(path: Path, answers: Answers) -> None:
         database_url=json.dumps(answers.database_url),
         **{name: secrets.token_hex(32) for name in ("mqtt_password", "mqtt_device_key", "secret_key", "metrics_token")},
     )
+    data = answers.data_dir or Path()
     text = CONFIG.format(
-        path=path, port=answers.port, public_url=json.dumps(answers.public_url), time_zone=json.dumps(answers.time_zone)
+        path=path,
+        port=answers.port,
+        public_url=json.dumps(answers.public_url),
+        time_zone=json.dumps(answers.time_zone),
+        archive=data / "archive",
+        signing_key=data / "carbontrack-signing-key.pem",
     )
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)

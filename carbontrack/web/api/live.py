@@ -95,6 +95,8 @@ async def stream(request: web.Request, query: LiveQuery) -> web.StreamResponse:
     long ago.
     """
     services, user = request.app[SERVICES], request[USER]
+    if services.core is None and (reasons := services.readiness()):
+        raise web.HTTPServiceUnavailable(text=reasons[0], headers={"Retry-After": "5"})  # a page says "Connecting"
     token = session_token(request) or ""
     heard = request.headers.get("Last-Event-ID") or query.after or ""
 
