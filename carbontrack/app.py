@@ -46,10 +46,11 @@ from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
 from carbontrack.model import Origin
 from carbontrack.notify import Notices
-from carbontrack.outbound import Ways
+from carbontrack.outbound import Alarms, Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.redact import redactor_of
+from carbontrack.relay_desk import Relay
 from carbontrack.reloading import Reloader, note_reload
 from carbontrack.report_desk import ReportDesk
 from carbontrack.report_schedule import ReportSchedules
@@ -109,6 +110,7 @@ class Core:
     rollouts: RolloutDesk
     outdated: asyncio.Event
     """Set when the database has another schema than this version works with: it was migrated while the core ran."""
+    relay: Relay | None
 
     def not_ready(self) -> list[str]:
         """Why the core is not ready to take readings; empty when it is."""
@@ -132,6 +134,7 @@ class Core:
             found.append(self.mailer.problem)
         return [
             *found,
+            *(self.relay.problems() if self.relay else ()),
             *self.notices.problems(),
             *self.plugins.problems(),
             *self.reloader.left_out,
@@ -176,6 +179,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         def born(device_id: str, birth: Birth) -> None:
             device_desk.born(device_id, birth)
             rollouts.born(device_id, birth)
+            alarms.born(device_id)
 
         services = DeviceServices(
             store=store,
@@ -206,10 +210,9 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
         reloader.keep_following(lambda current: follow_plugins(current, plugins, fleet, watch, notices, rules))
         await fleet.sync(await store.sites())
         ingest = Ingest(settings, fleet, receipts, metrics, hearing)
-        device_desk.send, device_desk.is_online = ingest.send, fleet.is_online
-        rollouts.send, rollouts.fleet, device_desk.of_firmware = ingest.send, fleet, rollouts.answered
-        ways.by_mail = mail.deliver if mail else None
-        ways.by_page, ways.by_command = live.publish_alert, ingest.command
+        alarms = Alarms(ingest.command)
+        _open_ways(ways, mail, live, alarms)
+        _connect_desks(ingest, fleet, device_desk, rollouts)
         zone = ZoneInfo(config.site.time_zone)
         summariser = Summariser(store, zone)
         upkeep = upkeep_of(config, store, metrics)
@@ -237,6 +240,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             device_desk,
             rollouts,
             asyncio.Event(),
+            relay_of(config, store, metrics, fleet),
         )
         try:
             async with kept_running(
@@ -249,6 +253,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 late=late.keep,
                 notices=notices.keep,
                 orders=device_desk.keep,
+                alarms=alarms.keep,
                 rollouts=rollouts.keep,
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 reports=schedules_of(config, desk, mail, metrics).keep,
@@ -256,6 +261,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 schema=lambda: watch_schema(store, core.outdated, devices.registry_poll_s),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
+                **({"relay": core.relay.keep} if core.relay else {}),
             ):
                 yield core
         finally:
@@ -334,6 +340,18 @@ async def reload_signal(core: Core) -> AsyncIterator[None]:
     finally:
         loop.remove_signal_handler(signal.SIGHUP)
         await end(*reloads)
+
+
+def _open_ways(ways: Ways, mail: Mailer | None, live: Live, alarms: Alarms) -> None:
+    """What notifiers send by, from now on."""
+    ways.by_mail = mail.deliver if mail else None
+    ways.by_page, ways.by_command = live.publish_alert, alarms.command
+
+
+def _connect_desks(ingest: Ingest, fleet: Fleet, device_desk: DeviceDesk, rollouts: RolloutDesk) -> None:
+    """Let the desks speak to devices, and hear what is theirs."""
+    device_desk.send, device_desk.is_online = ingest.send, fleet.is_online
+    rollouts.send, rollouts.fleet, device_desk.of_firmware = ingest.send, fleet, rollouts.answered
 
 
 @asynccontextmanager
@@ -482,6 +500,7 @@ def web_services(
         hsts_s=http.hsts_s,
         public_url=http.public_url,
         device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
+        bridged=frozenset(core.config.mqtt.bridges),
         max_payload_bytes=core.config.mqtt.max_payload_bytes,
         mailer=core.mailer,
         metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
@@ -522,7 +541,23 @@ def accounts_of(config: Config, settings: BrokerSettings, store: Store, metrics:
     key = config.mqtt.device_key
     if key is None or not config.mqtt.keep_accounts:
         return None
-    return BrokerAccounts(settings, key.get_secret_value(), store, metrics, config.devices.registry_poll_s)
+    poll_s, bridges = config.devices.registry_poll_s, config.mqtt.bridges
+    return BrokerAccounts(settings, key.get_secret_value(), store, metrics, poll_s, bridges)
+
+
+def bridge_settings(config: Config) -> BrokerSettings:
+    """The broker of the bridge to headquarters as the configuration describes it."""
+    relay, client_id = config.relay, config.mqtt.client_id
+    password = relay.password.get_secret_value() if relay.password else None
+    return BrokerSettings(relay.host, relay.port, relay.username, password, client_id=client_id)
+
+
+def relay_of(config: Config, store: Store, metrics: Metrics, fleet: Fleet) -> Relay | None:
+    """The line to headquarters, where this is a site of its own."""
+    if not config.relay.enabled:
+        return None
+
+    return Relay(bridge_settings(config), store, metrics, fleet)
 
 
 def books_of(config: Config, store: Store) -> Books:

@@ -12,6 +12,7 @@ import itertools
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import aiomqtt
 import msgspec
@@ -24,13 +25,12 @@ from carbontrack.dynamic_security import (
     OURS,
     Account,
     Command,
-    account_of,
+    accounts_of,
     commands_to_make,
     commands_to_remove,
 )
 from carbontrack.ingest import BrokerSettings, client_beside
 from carbontrack.metrics import Metrics
-from carbontrack.model import DeviceStatus
 from carbontrack.store import Store
 
 log = structlog.get_logger(__name__)
@@ -79,13 +79,25 @@ _decode = msgspec.json.Decoder(_Answers).decode
 class BrokerAccounts:
     """``problem`` says what is wrong; it is empty while every active device has its account."""
 
-    def __init__(self, settings: BrokerSettings, key: str, store: Store, metrics: Metrics, poll_s: float) -> None:
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        key: str,
+        store: Store,
+        metrics: Metrics,
+        poll_s: float,
+        bridges: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.problem = ""
         self._settings = settings
         self._key = key
         self._store = store
         self._metrics = metrics
         self._poll_s = poll_s
+        self._unknown: list[str] = []
+        """Names of bridges that are no factory's."""
+        self._bridges = bridges
+        """Factories whose devices speak by a bridge, with the number of its password."""
         self._failed: dict[str, str] = {}
         """Device id -> why its account could not be made or removed, as the broker says."""
 
@@ -115,8 +127,9 @@ class BrokerAccounts:
             await control.wait(self._poll_s if done else 0.0)
 
     async def _wanted(self) -> dict[str, Account]:
-        devices = [site.device for site in await self._store.sites() if site.device.status is DeviceStatus.ACTIVE]
-        return {device.device_id: account_of(self._key, device) for device in devices}
+        sites = await self._store.sites()
+        self._unknown = sorted(self._bridges.keys() - {factory.slug for factory in await self._store.factories()})
+        return {account.name: account for account in accounts_of(self._key, sites, self._bridges)}
 
     async def _change(self, control: _Control, wanted: Mapping[str, Account], there: dict[str, str]) -> bool:
         """Bring accounts in step for at most as long as the registry may wait; whether all were."""
@@ -167,6 +180,8 @@ class BrokerAccounts:
         self._metrics.accounts.labels("failed").set(len(wrong))
         self._metrics.accounts.labels("waiting").set(max(0, len(wanted) - in_step - len(wrong)))
         self.problem = ""
+        if self._unknown:
+            self.problem = f"mqtt.bridges names {', '.join(self._unknown)}, and no factory is called so in addresses."
         if wrong:
             name, why = next(iter(wrong.items()))
             others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""

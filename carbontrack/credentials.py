@@ -23,6 +23,21 @@ def password_mark(key: str, device: Device) -> str:
     return _mac(key, "mark", device).hex()[:16]
 
 
+def bridge_password(key: str, factory: str, generation: int) -> str:
+    """The password by which a site's bridge speaks for the devices of a factory, which is named as in addresses."""
+    return base64.urlsafe_b64encode(_bridge_mac(key, "password", factory, generation)).rstrip(b"=").decode()
+
+
+def bridge_mark(key: str, factory: str, generation: int) -> str:
+    """As :func:`password_mark`."""
+    return _bridge_mac(key, "mark", factory, generation).hex()[:16]
+
+
+def _bridge_mac(key: str, purpose: str, factory: str, generation: int) -> bytes:
+    text = f"carbontrack mqtt bridge {purpose}\n{generation}\n{factory}"
+    return hmac.digest(key.encode(), text.encode(), hashlib.sha256)
+
+
 def _mac(key: str, purpose: str, device: Device) -> bytes:
     text = f"carbontrack mqtt {purpose}\n{device.password_generation}\n{device.device_id}"
     return hmac.digest(key.encode(), text.encode(), hashlib.sha256)

@@ -20,11 +20,12 @@ from pathlib import Path
 import aiohttp
 from cryptography import x509
 
-from carbontrack.app import broker_settings
+from carbontrack.app import bridge_settings, broker_settings
 from carbontrack.config import Config, Http
 from carbontrack.configured import problems_of
 from carbontrack.ingest import BrokerSettings, sign_in
 from carbontrack.metrics import Metrics
+from carbontrack.relay_desk import look_at_bridge
 from carbontrack.store import (
     SchemaMismatch,
     StoreUnavailable,
@@ -39,6 +40,8 @@ CLOCKS_AGREE_S = 2.0
 """Two machines with NTP differ by less. Nodes take the time from receipts where they have no other."""
 LITTLE_ROOM = 0.1
 ANSWER_S = 10.0
+LINK_S = 2.0
+"""What a broker keeps it tells at once."""
 
 
 class Verdict(StrEnum):
@@ -83,6 +86,8 @@ async def examine(
         yield finding
     async for finding in broker(config, clock()):
         yield finding
+    if config.relay.enabled:
+        yield await bridge(config)
     for finding in rooms(config):
         yield finding
     yield await core(config)
@@ -168,6 +173,23 @@ async def broker(config: Config, now: datetime) -> AsyncIterator[Finding]:
         yield wrong("broker", f"{where} does not let us in: {_said(error)}", to_do)
     else:
         yield fine("broker", f"{where} lets us in, and we may listen to the devices.")
+
+
+async def bridge(config: Config) -> Finding:
+    """Whether what devices measure goes on to headquarters."""
+    settings, subject = bridge_settings(config), "bridge"
+    where = f"{settings.host}:{settings.port}"
+    if settings.host not in ("127.0.0.1", "localhost", "::1"):
+        return wrong(subject, f"{where} is spoken to without TLS.", "Run the bridge's broker on this machine.")
+    try:
+        is_linked = await asyncio.wait_for(look_at_bridge(settings, LINK_S), ANSWER_S)
+    except (OSError, TimeoutError) as error:
+        to_do = "Is carbontrack-bridge running, and is relay.password its own? docs/deploy/resilient-site.md"
+        return wrong(subject, f"{where} does not let us in: {_said(error)}", to_do)
+    if not is_linked:
+        to_do = "Nothing is lost. Is the link there? journalctl -u carbontrack-bridge says more."
+        return look(subject, "It has no connection to headquarters now.", to_do)
+    return fine(subject, "It is connected to headquarters.")
 
 
 def _said(error: Exception) -> str:

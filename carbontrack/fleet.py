@@ -16,7 +16,7 @@ from carbontrack.actor import Actor, ActorState
 from carbontrack.alerts import count_standings, rules_at, rules_of_factory
 from carbontrack.device import DeviceActor, Rules, Services
 from carbontrack.emissions.rate import site_pressure_kpa
-from carbontrack.health import DeviceHealth, FleetFirmware, HealthState, NodeRecord, health_of, health_of_absent
+from carbontrack.health import Birth, DeviceHealth, FleetFirmware, HealthState, NodeRecord, health_of, health_of_absent
 from carbontrack.hookspecs import DecodeError, SensorDriver
 from carbontrack.model import (
     MIN_DATETIME,
@@ -317,6 +317,11 @@ class Fleet:
         """Whether a device is connected, as far as anybody knows."""
         actor = self._actors.get(device_id)
         return actor is not None and actor.snapshot.online
+
+    def birth(self, device_id: str) -> Birth | None:
+        """What a device said of itself when it connected last, since the start."""
+        actor = self._actors.get(device_id)
+        return actor.birth if actor is not None else None
 
     def snapshot(self, device_id: str) -> Snapshot | None:
         """The live state of a device that runs."""

@@ -92,8 +92,13 @@ async def sign_in(settings: BrokerSettings) -> None:
             granted = await client.subscribe(UP_FILTER, qos=1)
     except aiomqtt.MqttError as error:
         raise ConnectionError(str(error)) from error
-    if any(code >= SUBSCRIPTION_REFUSED for code in granted if isinstance(code, int)):
+    if any(is_refused(code) for code in granted):
         raise ConnectionError(f"it lets us in, and does not let us listen to {UP_FILTER}")
+
+
+def is_refused(code: Any) -> bool:
+    """Whether a broker does not let us listen, by its answer to a subscription, which is a number or an object."""
+    return bool(code >= SUBSCRIPTION_REFUSED if isinstance(code, int) else code.is_failure)
 
 
 def tls_context(

@@ -191,10 +191,12 @@ class Intake:
         if message.numbered:
             batch.receipts[stream.sid] = stream
         new_before = len(batch.work.readings) + len(batch.work.records)
+        watermark, beyond = stream.watermark, stream.beyond
         self._add_rows(payload, message, stream, received_at, batch, is_kept)
-        if len(batch.work.readings) + len(batch.work.records) > new_before:
-            if message.numbered:
-                stream.add(message.first_seq, message.first_seq + message.count - 1)
+        is_new = len(batch.work.readings) + len(batch.work.records) > new_before
+        if is_new and message.numbered:
+            stream.add(message.first_seq, message.first_seq + message.count - 1)
+        if is_new or stream.watermark != watermark or stream.beyond is not beyond:
             batch.changed[stream.pk] = (stream, received_at)
 
     def _decode(self, payload: Payload) -> Message:
@@ -260,9 +262,10 @@ class Intake:
     ) -> None:
         live = payload.channel == "data"
         samples, records, numbered = message.samples, message.records, message.numbered
-        for record in records:
-            if record.kind == "anchor":
-                _take_anchor(stream, record, payload.received_at_ms)
+        # What a site hands on comes in any order, and for the site its gaps and anchors have done their work.
+        statements = records if not message.relayed else ()
+        for record in statements:
+            _take_anchor(stream, record, payload.received_at_ms)
         times = _times(message)
         first_ms, last_ms = min(times), max(times)
         quality = (samples[0] if samples else records[0]).clock
@@ -274,7 +277,7 @@ class Intake:
             if numbered and is_kept(sample.seq):
                 batch.duplicate += 1
                 continue
-            reading = self._compute(sample, stream, clock, live, received_at)
+            reading = self._compute(sample, stream, clock, live, received_at, relayed=message.relayed)
             batch.work.readings.append(reading)
             added = True
             if batch.newest is None or reading.measured_at >= batch.newest.measured_at:
@@ -285,16 +288,19 @@ class Intake:
             if numbered and is_kept(record.seq):
                 batch.duplicate += 1
                 continue
-            _take_gap(stream, record)
             measured_at = datetime.fromtimestamp((record.device_time_ms + clock.offset_ms) / 1000, UTC)
             batch.work.records.append((stream.pk, record, measured_at, received_at))
+        for record in statements:  # one that comes again, too: a relay's hole may have grown
+            _take_gap(stream, record)
 
-    def _compute(self, sample: Sample, stream: Stream, clock: Clock, live: bool, received_at: datetime) -> Reading:
+    def _compute(
+        self, sample: Sample, stream: Stream, clock: Clock, live: bool, received_at: datetime, *, relayed: bool = False
+    ) -> Reading:
         measured_ms = sample.device_time_ms + clock.offset_ms
         flags = sample.status | clock.flags
         if not live:
             flags |= _BACKLOG
-        elif self._is_stuck(sample.co2_ppm, measured_ms):
+        elif not relayed and self._is_stuck(sample.co2_ppm, measured_ms):
             flags |= _STUCK
         stack = self.site.stack
         plan = stack.plans[0] if len(stack.plans) == 1 else plan_in_force(stack.plans, measured_ms / 1000)
@@ -421,7 +427,7 @@ def _is_finite(value: float | None) -> bool:
 def _take_anchor(stream: Stream, record: Record, received_at_ms: int) -> None:
     """A clock anchor states where one boot's uptime lies in UTC; it may speak of an earlier boot."""
     boot, utc_ms, uptime_ms = (record.data.get(key) for key in ("boot", "utc", "ms"))
-    if not (type(boot) is int and type(utc_ms) is int and type(uptime_ms) is int):
+    if record.kind != "anchor" or not (type(boot) is int and type(utc_ms) is int and type(uptime_ms) is int):
         return
     if uptime_ms >= 0 and utc_ms - uptime_ms >= EARLIEST_MS and utc_ms <= received_at_ms + FUTURE_TOLERANCE_MS:
         stream.anchor(boot, utc_ms - uptime_ms)

@@ -33,6 +33,36 @@ HTTP_DELIVERIES = tuple(name for name in DELIVERIES if name != "unknown_topic")
 disable_created_metrics()  # type: ignore[no-untyped-call]  # its author left the types out
 
 
+class RelayMetrics:
+    """Of a site that hands on to headquarters; elsewhere they stay 0."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connected = Gauge(
+            "carbontrack_relay_connected", "Whether the bridge to headquarters is connected.", registry=registry
+        )
+        self.waiting = Gauge(
+            "carbontrack_relay_waiting_records",
+            "Records that headquarters has not confirmed, as far as it has spoken since the start.",
+            registry=registry,
+        )
+        self.oldest = Gauge(
+            "carbontrack_relay_oldest_waiting_seconds",
+            "Age of the oldest record that headquarters has not confirmed; 0: there is none.",
+            registry=registry,
+        )
+        self.last_receipt = Gauge(
+            "carbontrack_relay_last_receipt_timestamp_seconds",
+            "When headquarters confirmed something last.",
+            registry=registry,
+        )
+        self.messages = Counter(
+            "carbontrack_relay_messages",
+            "Messages that were handed to the bridge to headquarters, by channel.",
+            ["channel"],
+            registry=registry,
+        )
+
+
 class Metrics:
     """The metrics of one core. The attribute names are the metrics' names without the prefix and the unit's suffix."""
 
@@ -153,6 +183,7 @@ class Metrics:
             "Changes of devices' accounts that the broker refused.",
             registry=registry,
         )
+        self.relay = RelayMetrics(registry)
         self.loop_lag = Histogram(
             "carbontrack_loop_lag_seconds",
             "How late the event loop woke a timer.",

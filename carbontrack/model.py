@@ -491,7 +491,8 @@ class Message(msgspec.Struct, frozen=True):
     """A decoded payload: the records ``first_seq .. first_seq + count - 1`` of one stream and one boot.
 
     ``numbered`` False: the device does not number its records without gaps; it gets no receipts, and only the
-    database knows what came twice.
+    database knows what came twice. ``relayed`` True: a site's own platform hands on what it has taken
+    already. Its flags and times are the site's, and its gaps and anchors have done their work there.
     """
 
     stream: str
@@ -501,6 +502,7 @@ class Message(msgspec.Struct, frozen=True):
     samples: list[Sample]
     records: list[Record] = []
     numbered: bool = True
+    relayed: bool = False
 
 
 class Measurement(msgspec.Struct, frozen=True, gc=False):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr
 
 from carbontrack.config import Config
 from carbontrack.config.fields import MASK, SECRET_KEY, secrets_in
-from carbontrack.credentials import device_password
+from carbontrack.credentials import bridge_password, device_password
 from carbontrack.model import Site, User
 
 SHORTEST_ANYWHERE = 8
@@ -118,6 +118,8 @@ def redactor_of(config: Config, users: Sequence[User] = (), sites: Sequence[Site
     secrets |= {user.phone_number for user in users}
     if key is not None:
         secrets |= {device_password(key.get_secret_value(), site.device) for site in sites}
+        bridges = config.mqtt.bridges.items()
+        secrets |= {bridge_password(key.get_secret_value(), factory, count) for factory, count in bridges}
     names = {part for user in users for name in (user.first_name, user.last_name) for part in (name, *name.split())}
     kept = {site.device.device_id for site in sites} | {site.factory.slug for site in sites}
     return Redactor(secrets, names, kept)

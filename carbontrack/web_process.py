@@ -104,6 +104,7 @@ async def run_web_process(
             mailer=mail,
             metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
             device_key=config.mqtt.device_key.get_secret_value() if config.mqtt.device_key else None,
+            bridged=frozenset(config.mqtt.bridges),
             max_payload_bytes=config.mqtt.max_payload_bytes,
             firmware_key=lambda: public_key_at(config.firmware.public_key_file),
             storage=lambda: mirror.core.storage if mirror.core else None,

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from carbontrack.certificates import CertificateError, Pair, new_authority, new_server
 from carbontrack.cli import app
-from carbontrack.credentials import device_password
+from carbontrack.credentials import bridge_password, device_password
 from carbontrack.model import DeviceStatus, Site
 from tests.support.deployed import CORE, CORE_PASSWORD, DEVICE_KEY, ROOT, Installation
 from tests.support.world import migrated_store, register
@@ -281,3 +281,68 @@ def test_a_key_that_could_be_guessed_is_refused(installation: Installation) -> N
 
     assert done.exit_code == 2
     assert "at least 32 characters" in done.output
+
+
+# --- the bridge of a site of its own
+
+
+def write_bridge(installation: Installation, factory: str = "kangaita") -> Result:
+    folder = installation.folder / "bridge"
+    return run(installation, "broker", "bridge", factory, "--folder", str(folder), "--host", "mqtt.example.org")
+
+
+def name_bridges(installation: Installation, bridges: str) -> None:
+    path = installation.folder / "carbontrack.yaml"
+    path.write_text(f"{path.read_text()}  bridges: {bridges}\n")
+
+
+def test_the_files_of_a_bridge_are_for_their_owner_alone(installation: Installation, sites: list[Site]) -> None:
+    assert set_up(installation).exit_code == 0
+    name_bridges(installation, "{kangaita: 3}")
+
+    done = write_bridge(installation)
+
+    assert done.exit_code == 0, done.output
+    folder = installation.folder / "bridge"
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+    assert modes == dict.fromkeys(("mosquitto.conf", "acl", "passwords", "secrets.yaml"), 0o600) | {"ca.crt": 0o644}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert (folder / "ca.crt").read_bytes() == (installation.files / "ca.crt").read_bytes()
+    lines = (folder / "mosquitto.conf").read_text().splitlines()
+    assert "address mqtt.example.org:8883" in lines
+    assert f"remote_password {bridge_password(DEVICE_KEY, 'kangaita', 3)}" in lines
+    assert (folder / "secrets.yaml").read_text().split()[1] not in (folder / "passwords").read_text()
+    assert "kept" in write_bridge(installation).output
+
+
+@pytest.mark.parametrize(
+    ("bridges", "factory", "without_key", "told"),
+    [
+        ("{}", "kangaita", "", "mqtt.bridges does not name 'kangaita'"),
+        ("{elsewhere: 1}", "elsewhere", "", "there is no factory 'elsewhere'"),
+        ("{kangaita: 1}", "kangaita", "device_key", "mqtt.device_key"),
+    ],
+)
+def test_a_bridge_that_cannot_be_is_refused_with_what_to_do(
+    installation: Installation, sites: list[Site], bridges: str, factory: str, without_key: str, told: str
+) -> None:
+    assert set_up(installation).exit_code == 0
+    name_bridges(installation, bridges)
+    without(installation, without_key or "nothing")
+
+    done = write_bridge(installation, factory)
+
+    assert done.exit_code != 0
+    assert told in done.output
+    assert not (installation.folder / "bridge").exists()
+
+
+def test_devices_of_a_factory_with_a_bridge_have_no_accounts(installation: Installation, sites: list[Site]) -> None:
+    name_bridges(installation, "{kangaita: 1}")
+
+    assert set_up(installation, "--with-devices").exit_code == 0
+
+    accounts = json.loads((installation.files / "dynamic-security.json").read_text())
+    assert [client["username"] for client in accounts["clients"]] == [CORE, "bridge/kangaita"]
+    written = {acl["topic"] for acl in accounts["roles"][1]["acls"] if acl["acltype"] == "publishClientSend"}
+    assert {topic.split("/")[2] for topic in written} == {"dev-001", "dev-002"}

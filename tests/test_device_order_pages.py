@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import encode_basic_auth
 from playwright.async_api import expect
 
+from carbontrack.credentials import device_password
 from carbontrack.device_settings import ConfigState, DeviceSettings, Limit
 from carbontrack.simulator import Node
 from tests.support.chromium import Chromium
@@ -358,3 +361,27 @@ async def test_the_answer_shows_without_reloading_and_all_fits_on_a_phone(world:
     assert not await tab.evaluate(wide)
     expected = DeviceSettings(sample_s=10, limits=(Limit("rate_high", 0.35),))
     assert world.node.orders.sample_s == expected.sample_s
+
+
+# --- a factory with a platform of its own
+
+
+async def test_a_device_that_its_factorys_own_platform_governs_is_told_nothing_from_here(tmp_path: Path) -> None:
+    """Nor does it speak to us by itself, though somebody may know its password."""
+    key = "a key"
+    url = f"sqlite://{tmp_path / 'web.sqlite3'}"
+    async with running_portal(url, bridged={"kangaita"}, device_key=key) as portal:
+        browser = await portal.browser("hq@example.org")
+        address = f"/devices/{portal.kangaita.device.id}/"
+        text = html.unescape(await page(browser, address))
+        assert "governed by its factory's own platform" in text
+        for form in ("settings", "commands"):
+            assert f'action="{address}{form}' not in text
+        for path, what in (("settings", FORM), ("commands", {"cmd": "identify", "seconds": "10"})):
+            status, text = await send(browser, f"{address}{path}", what)
+            assert (status, "governed by its factory's own platform" in html.unescape(text)) == (422, True)
+
+        auth = encode_basic_auth(DEVICE, device_password(key, portal.kangaita.device))
+        answer = await portal.client().post("/api/emissions/", json={}, headers={"Authorization": auth})
+        assert answer.status == 401
+        assert "its factory's own platform" in (await answer.json())["detail"]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carbontrack.config.fields import MASK
-from carbontrack.credentials import device_password
+from carbontrack.credentials import bridge_password, device_password
 from carbontrack.model import Role
 from carbontrack.passwords import hash_password
 from carbontrack.redact import Redactor
@@ -75,16 +75,17 @@ def register_sensors(plugin):
 """
 
 
-async def house(folder: Path, port: int) -> tuple[Path, str]:
-    """A site with a secret of every kind, a plugin that writes each into the log, and one device's password."""
+async def house(folder: Path, port: int) -> tuple[Path, list[str]]:
+    """A site with a secret of every kind, a plugin that writes each into the log; passwords that are worked out."""
     url = f"sqlite://{folder / 'carbontrack.sqlite3'}"
     async with migrated_store(url) as store:
         (site,) = await register(store, "dev-001")
         who: dict[str, Any] = {"first_name": "Wanjiru", "last_name": "Kamau-Otieno", "phone_number": PERSONAL[2]}
         await store.add_user(PERSONAL[0], hash_password(PASSWORD), Role.OPERATOR, **who)
     password = device_password(DEVICE_KEY, site.device)
+    password_of_bridge = bridge_password(DEVICE_KEY, "kangaita", 2)
     lines = [
-        *(password, *SECRETS, *PERSONAL, *UNKNOWN[:2]),
+        *(password, password_of_bridge, *SECRETS, *PERSONAL, *UNKNOWN[:2]),
         f"postgres://carbontrack:{UNKNOWN[2]}@db.example.com/carbontrack refused",
         f"GET https://portal.example.com/reset?code={UNKNOWN[3]}",
         f"password={UNKNOWN[4]} token: {UNKNOWN[4]}",
@@ -97,7 +98,8 @@ async def house(folder: Path, port: int) -> tuple[Path, str]:
     config = folder / "carbontrack.yaml"
     config.write_text(f"""
 database: {{url: "{url}"}}
-mqtt: {{port: {free_port()}, username: core, password: !secret mqtt_password, device_key: !secret device_key}}
+mqtt: {{port: {free_port()}, username: core, password: !secret mqtt_password, device_key: !secret device_key,
+  bridges: {{kangaita: 2}}}}
 http: {{port: {port}, metrics_token: !secret metrics_token, secret_key: !secret secret_key}}
 mail: {{host: 127.0.0.1, port: {free_port()}, sender: "Wanjiru <{PERSONAL[0]}>", tls: tls, username: {PERSONAL[0]},
   password: !secret mail_password}}
@@ -110,7 +112,7 @@ notifications:
 - {{name: hook, notifier: webhook, options: {{url: !secret webhook}}}}
 reports: {{schedules: [{{name: monthly, to: ["{PERSONAL[0]}"]}}]}}
 """)
-    return config, password
+    return config, [password, password_of_bridge]
 
 
 def by_the_page(port: int) -> tuple[bytes, str]:
@@ -139,7 +141,7 @@ def everything(bundle: bytes) -> dict[str, str]:
 
 async def test_nothing_that_is_to_stay_in_the_house_is_in_a_bundle(tmp_path: Path) -> None:
     port = free_port()
-    config, password = await house(tmp_path, port)
+    config, worked_out = await house(tmp_path, port)
     server = Server(
         [sys.executable, "-m", "carbontrack", "serve", "--config", config],
         log=tmp_path / "core.log",
@@ -154,7 +156,7 @@ async def test_nothing_that_is_to_stay_in_the_house_is_in_a_bundle(tmp_path: Pat
         server.stop()
 
     assert done.returncode == 0, done.stdout + done.stderr
-    planted = [*SECRETS, *PERSONAL, *UNKNOWN, password]
+    planted = [*SECRETS, *PERSONAL, *UNKNOWN, *worked_out]
     assert [it for it in planted if it not in server.log.read_text()] == [], "or this proves nothing"
     for bundle in (downloaded, (tmp_path / "new.zip").read_bytes()):
         files = everything(bundle)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from carbontrack.letters import letter
 from carbontrack.live import Live
 from carbontrack.mail import mailer
 from carbontrack.metrics import Metrics
-from carbontrack.outbound import Ways
+from carbontrack.outbound import Alarms, Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins.notifiers import device, email, portal
 from carbontrack.plugins.notifiers.log import LOG, LogOptions
@@ -337,6 +337,36 @@ async def test_open_pages_hear_of_alerts_of_what_their_people_may_see() -> None:
 
 
 # --- the device's buzzer
+
+
+async def test_a_device_that_connects_is_told_which_of_its_alarms_are_on() -> None:
+    sent: list[tuple[str, Mapping[str, Any]]] = []
+    is_away = False
+
+    async def command(device_id: str, body: Mapping[str, Any]) -> None:
+        if is_away:
+            raise ConnectionError
+        sent.append((device_id, body))
+
+    alarms = Alarms(command)
+    first, second, third = ({"v": 1, "id": number, "cmd": "alarm", "on": True} for number in (1, 2, 3))
+    for device_id, body in (("dev-001", first), ("dev-001", second), ("dev-002", third)):
+        await alarms.command(device_id, body)
+    await alarms.command("dev-001", {**first, "on": False})
+    await alarms.command("dev-002", {"v": 1, "id": "a1", "cmd": "identify", "args": {}})
+    is_away = True
+    with pytest.raises(ConnectionError):
+        await alarms.command("dev-002", {**third, "on": False})  # by the time it connects it is over
+    is_away = False
+    del sent[:]
+
+    job = asyncio.create_task(alarms.keep())
+    for device_id in ("dev-001", "dev-002", "dev-003", "dev-001"):
+        alarms.born(device_id)
+    await eventually(lambda: bool(sent))
+    await end(job)
+
+    assert sent == [("dev-001", second)]
 
 
 async def test_the_device_s_own_alarm_goes_on_and_off(mosquitto: Broker, tmp_path: Path, metrics: Metrics) -> None:

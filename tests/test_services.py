@@ -19,6 +19,7 @@ from tests.support.world import give_schema
 from tests.test_docs import ROOT, check_call
 
 UNITS = ROOT / "deploy" / "systemd"
+BRIDGE = ROOT / "deploy" / "mosquitto" / "carbontrack-bridge.service"
 HEROKU = ROOT / "deploy" / "heroku"
 OWN = "/opt/carbontrack/.venv/bin/carbontrack"
 MOST_EXPOSED = 20
@@ -28,7 +29,8 @@ MOST_EXPOSED = 20
 @pytest.fixture
 def installed(tmp_path: Path) -> list[Path]:
     """The units, for a machine on which the command is where this Python has its own."""
-    for unit in UNITS.iterdir():
+    needs("mosquitto", package="mosquitto")
+    for unit in [*UNITS.iterdir(), BRIDGE]:
         text = unit.read_text().replace(OWN, str(Path(sys.executable).with_name("carbontrack")))
         (tmp_path / unit.name).write_text(text)
     return sorted(tmp_path.iterdir())
@@ -51,7 +53,7 @@ def test_systemd_understands_every_line_of_the_units(installed: list[Path]) -> N
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("unit", sorted(path.name for path in UNITS.glob("*.service")))
+@pytest.mark.parametrize("unit", sorted(path.name for path in [*UNITS.glob("*.service"), BRIDGE]))
 def test_a_service_may_do_little_beside_its_work(unit: str, installed: list[Path]) -> None:
     (path,) = (path for path in installed if path.name == unit)
     done = subprocess.run(

@@ -13,7 +13,7 @@ import typer
 
 from carbontrack.cli.common import ConfigOption, from_here, load, stop, with_store, write_new
 from carbontrack.config import Config
-from carbontrack.model import Device, DeviceStatus
+from carbontrack.model import Device, DeviceStatus, Site
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
     from carbontrack.store import Store
@@ -49,21 +49,21 @@ def broker_set_up(
     Example: carbontrack broker set-up --folder broker-files --host mqtt.example.org
     """
     settings = load(config)
-    active: list[Device] = []
+    sites: list[Site] = []
     if with_devices:
 
         async def command(store: Store) -> None:
-            active.extend(await _active(store))
+            sites.extend(await store.sites())
 
         with_store(config, command)
-    write_broker_files(settings, folder, host or [settings.mqtt.host], active)
+    write_broker_files(settings, folder, host or [settings.mqtt.host], sites)
     typer.echo("Next: put the files in place as deploy/mosquitto/README.md says. Keep ca.key away from the broker.")
 
 
-def write_broker_files(settings: Config, folder: Path, hosts: Sequence[str], devices: Sequence[Device] = ()) -> None:
+def write_broker_files(settings: Config, folder: Path, hosts: Sequence[str], sites: Sequence[Site] = ()) -> None:
     """Certificates for the hosts, and the accounts of the core and of some devices. What is there is kept."""
     from carbontrack.certificates import CertificateError  # noqa: PLC0415  # slow to import, and only needed here
-    from carbontrack.dynamic_security import account_of, whole_file  # noqa: PLC0415  # as above
+    from carbontrack.dynamic_security import accounts_of, whole_file  # noqa: PLC0415  # as above
 
     username, password = _core_of(settings)
     key = device_key(settings)
@@ -74,10 +74,56 @@ def write_broker_files(settings: Config, folder: Path, hosts: Sequence[str], dev
         stop(f"{folder}: {error}")
     except OSError as error:
         stop(f"{error.filename or folder}: {error.strerror}")
-    accounts = [account_of(key, device) for device in devices]
+    accounts = accounts_of(key, sites, settings.mqtt.bridges) if sites else []
     content = json.dumps(whole_file(username, password, accounts), indent=1).encode()
     what = f"the core's account, {username}, and {len(accounts)} devices'"
     _write_new(folder, {"dynamic-security.json": content}, what)
+
+
+@broker_app.command("bridge")
+def broker_bridge(
+    factory: Annotated[str, typer.Argument(help="The factory that has a core of its own, by its name in addresses.")],
+    folder: Annotated[Path, typer.Option(help="Where to write; made if it is not there.")],
+    host: Annotated[
+        str | None, typer.Option(help="The name under which the site reaches this broker. Default: mqtt.host.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Its port. Default: mqtt.port.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """At headquarters: write the files by which a site of its own hands on what its devices measure.
+
+    Example: carbontrack broker bridge kangaita --folder bridge-kangaita --host mqtt.example.org
+    """
+    from carbontrack.bridge import Headquarters, bridge_files  # noqa: PLC0415  # only needed here
+    from carbontrack.credentials import bridge_password  # noqa: PLC0415  # as above
+    from carbontrack.dynamic_security import BRIDGED_SENSOR  # noqa: PLC0415  # as above
+
+    settings = load(config)
+    key, mqtt = device_key(settings), settings.mqtt
+    if mqtt.tls is None:
+        stop("mqtt.tls is not set: a bridge to a broker without TLS would tell its password to whoever listens.")
+    if factory not in mqtt.bridges:
+        stop(f"mqtt.bridges does not name {factory!r}. Put it there and restart the core: bridges: {{{factory}: 1}}")
+
+    async def command(store: Store) -> None:
+        devices = [site.device for site in await store.sites() if site.factory.slug == factory]
+        if not devices and factory not in {each.slug for each in await store.factories()}:
+            stop(f"there is no factory {factory!r}; carbontrack factory list has their names")
+        strange = [device.device_id for device in devices if device.sensor != BRIDGED_SENSOR]
+        if strange:
+            text = "not handed on, because here their sensor format is not"
+            typer.echo(f"look     {', '.join(strange)}: {text} {BRIDGED_SENSOR}, which what comes by a bridge has.")
+
+    with_store(config, command)
+    try:
+        authority = mqtt.tls.ca_file.read_bytes() if mqtt.tls.ca_file else None
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        stop(f"{error.filename or folder}: {error.strerror}")
+    password = bridge_password(key, factory, mqtt.bridges[factory])
+    where = Headquarters(host or mqtt.host, port or mqtt.port, authority)
+    _write_new(folder, bridge_files(factory, password, where), f"for the site of {factory}, to {where.host}")
+    typer.echo("Next: bring the folder to the site by a safe way; docs/deploy/resilient-site.md says where it goes.")
 
 
 def _core_of(settings: Config) -> tuple[str, str]:

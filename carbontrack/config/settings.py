@@ -105,6 +105,11 @@ class Mqtt(Section):
     """Larger messages are refused and counted."""
     device_key: DeviceKey | None = None
     """What the devices' passwords at the broker are worked out from. Whoever has it can sign in as any device."""
+    bridges: dict[Name, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
+    """
+    Factories with a core and a broker of their own, by their names in addresses: an account at this broker speaks for
+    the devices of each, which have none of their own. Another number is another password: `{kangaita: 1}`.
+    """
     keep_accounts: bool = True
     """Whether the core keeps the devices' accounts at the broker, where there is a `device_key`: for mosquitto with its
     dynamic security plugin. Other brokers are told by `carbontrack device passwords`."""
@@ -113,6 +118,25 @@ class Mqtt(Section):
     def _password_of_somebody(self) -> Mqtt:
         if self.password and not self.username:
             raise ValueError("password needs username")
+        return self
+
+
+class Relay(Section):
+    enabled: bool = False
+    """Whether this site hands on to headquarters what its devices measure, by a bridge."""
+    host: Host = "127.0.0.1"
+    """The broker of the bridge, a mosquitto of its own. It is spoken to without TLS, so it is on the same machine."""
+    port: int = Field(1884, ge=1, le=65535)
+    """Its port."""
+    username: Name = "relay"
+    """The name that the core signs in with there."""
+    password: SecretStr | None = None
+    """The password of `relay.username`, as the files of the bridge have it."""
+
+    @model_validator(mode="after")
+    def _with_its_password(self) -> Relay:
+        if self.enabled and not self.password:
+            raise ValueError("a relay needs password, which `carbontrack broker bridge` gives at headquarters")
         return self
 
 
@@ -442,6 +466,8 @@ class Config(Section):
     """The connection to the MQTT broker."""
     http: Http = Field(default_factory=Http)
     """The portals, the HTTP API, health and metrics."""
+    relay: Relay = Field(default_factory=Relay)
+    """Towards headquarters, where this is a site of its own."""
     mail: Mail = Field(default_factory=Mail)
     """How mail goes out."""
     redis: Redis = Field(default_factory=Redis)

@@ -27,8 +27,8 @@ from carbontrack.store.people import People
 from carbontrack.store.photos import MOST_PHOTOS, EntryPhoto, Photos
 from carbontrack.store.postgres import PostgresBackend
 from carbontrack.store.quarantine import Quarantine, QuarantineState
-from carbontrack.store.readings import Readings
 from carbontrack.store.registry import Registry
+from carbontrack.store.relaying import Handed, Relaying
 from carbontrack.store.reports import STEPS, KeptReport, ReportLink, Reports
 from carbontrack.store.schema import SchemaMismatch, is_missing, newest_migration
 from carbontrack.store.sqlite import SqliteBackend
@@ -57,6 +57,7 @@ __all__ = [
     "ConflictError",
     "Entry",
     "EntryPhoto",
+    "Handed",
     "KeptReport",
     "NewConfig",
     "OutboxState",
@@ -91,7 +92,7 @@ class Store(
     Alerts,
     Outbox,
     People,
-    Readings,
+    Relaying,
     Tiers,
     Ledger,
     Photos,
@@ -112,7 +113,7 @@ class Store(
         clock: Callable[[], datetime],
     ) -> None:
         Registry.__init__(self, context, clock)
-        Readings.__init__(self, engine)
+        Relaying.__init__(self, engine)
         self.commits = commits
         self.archive = archive
 

@@ -67,16 +67,28 @@ class Archive(Manifest):
     # --- reading
 
     def rows(self, files: Sequence[ArchiveFile], columns: Sequence[str], **limits: Any) -> list[tuple[Any, ...]]:
-        """The rows of some files; ``stack_id``, ``since_ms`` and ``until_ms`` may limit them."""
+        """The rows of some files; a stack and a time may limit them, or a device, its stream and numbers.
+
+        ``stack_id``; ``since_ms`` and ``until_ms``; ``device_id``, ``stream``, ``first_seq`` and ``last_seq``.
+        """
         found: list[tuple[Any, ...]] = []
         for file in files:
             table = self._read(file, columns, limits)
             found += zip(*(_plain(table.column(name)) for name in columns), strict=True)
         return found
 
+    def spans(self, file: ArchiveFile) -> dict[tuple[str, str], tuple[int, int]]:
+        """The lowest and the highest number of each (device, stream) in a file."""
+        table = self._read(file, _KEY, {}).group_by(["device_id", "stream"]).aggregate([("seq", "min"), ("seq", "max")])
+        names = ("device_id", "stream", "seq_min", "seq_max")
+        rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+        return {(device_id, stream): (low, high) for device_id, stream, low, high in rows}
+
     def _read(self, file: ArchiveFile, columns: Sequence[str], limits: dict[str, Any]) -> pa.Table:
         path = self.folder / file.name
-        filters = [pc.field("stack_id") == limits["stack_id"]] if "stack_id" in limits else []
+        filters = [pc.field(name) == limits[name] for name in ("stack_id", "device_id", "stream") if name in limits]
+        if "first_seq" in limits:
+            filters += [pc.field("seq") >= limits["first_seq"], pc.field("seq") <= limits["last_seq"]]
         if "since_ms" in limits:
             since, until = (pa.scalar(limits[name], pa.int64()).cast(_TIME) for name in ("since_ms", "until_ms"))
             filters += [pc.field("measured_at") >= since, pc.field("measured_at") < until]

@@ -44,7 +44,16 @@ class DeviceAuthenticator:
         if not hmac.compare_digest(password.encode(), expected.encode()) or device is None:
             await self._services.attempts.count("device", account=tried)
             raise web.HTTPUnauthorized(text="Device id and password do not belong together.", headers=_CHALLENGE)
+        if await self._speaks_by_a_bridge(device):
+            text = "This device speaks to its factory's own platform, which hands on what it measures."
+            raise web.HTTPUnauthorized(text=text, headers=_CHALLENGE)
         return device
+
+    async def _speaks_by_a_bridge(self, device: Device) -> bool:
+        if not self._services.bridged:
+            return False
+        factories = await self._services.store.factories()
+        return any(it.id == device.factory_id and it.slug in self._services.bridged for it in factories)
 
 
 def _given(request: web.Request) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, allow, origi
 from carbontrack.web.api.devices import health_of_site
 from carbontrack.web.device_orders import (
     COMMANDERS,
+    ELSEWHERE,
     CommandInput,
     SettingsInput,
     change_settings,
@@ -104,7 +105,12 @@ async def _page(request: web.Request, site: Site, wrong: Form | None = None) -> 
     configs = await services.store.configs(pk, factory_id=own, limit=REVISIONS + 1)
     newest = next(iter(await services.store.configs(pk, limit=1)), None)
     given = [words.given(it) for it in await services.store.commands(pk, factory_id=own, limit=COMMANDS_SHOWN)]
-    standing = _standing(newest, services.device_desk.takes_settings(name))
+    is_elsewhere = site.factory.slug in services.bridged
+    standing = (
+        Standing(gettext("None"), "unknown", gettext(ELSEWHERE), "")
+        if is_elsewhere
+        else _standing(newest, services.device_desk.takes_settings(name))
+    )
     settings = chosen_settings(newest.document if newest is not None else None)
     values = {
         "site": site,
@@ -123,8 +129,8 @@ async def _page(request: web.Request, site: Site, wrong: Form | None = None) -> 
         "commands": given,
         "firmware": await firmware_of(request, site, user),
         "is_under_way": standing.is_under_way or any(it.command.is_open for it in given),
-        "may_set": user.role in REGISTRY_ROLES,
-        "may_tell": commands_of(user),
+        "may_set": user.role in REGISTRY_ROLES and not is_elsewhere,
+        "may_tell": commands_of(user) if not is_elsewhere else frozenset(),
         "forms_of": {
             "settings": _settings_form(settings or DeviceSettings()),
             **{cmd: Form(cmd, {it.name: _number(it.default)} if it else {}) for cmd, it in COMMANDS.items()},

@@ -26,7 +26,7 @@ from carbontrack.web.access import REGISTRY_ROLES, USER, origin, scope
 from carbontrack.web.errors import Problem
 from carbontrack.web.rest import WRONG, Input, path_id
 from carbontrack.web.services import SERVICES
-from carbontrack.words import gettext
+from carbontrack.words import N_, gettext
 
 COMMANDERS = frozenset({*REGISTRY_ROLES, Role.FACTORY_MANAGER})
 """Who may tell devices to do something; what, depends on the role."""
@@ -92,11 +92,24 @@ async def device_site(request: web.Request) -> Site:
     raise Problem(404, gettext("There is no such device for you."))
 
 
+ELSEWHERE = N_(
+    "This device is governed by its factory's own platform: settings and commands are given there. "
+    "What it measures comes from there as well."
+)
+
+
+def check_governs(request: web.Request, site: Site) -> None:
+    """Raise :class:`Problem` for a device that its factory's own platform governs: nothing from here reaches it."""
+    if site.factory.slug in request.app[SERVICES].bridged:
+        raise Problem(422, gettext(ELSEWHERE))
+
+
 async def change_settings(request: web.Request, site: Site, given: SettingsInput) -> DeviceConfig | None:
     """Save settings and have them sent; None where they are those that the device has already.
 
     Raises :class:`Problem` for what no device takes.
     """
+    check_governs(request, site)
     services = request.app[SERVICES]
     try:
         made = await save_settings(services.store, site, given.settings(), by=origin(request), now=services.clock())
@@ -112,6 +125,7 @@ async def tell_device(request: web.Request, site: Site, given: CommandInput) -> 
     services, cmd = request.app[SERVICES], given.cmd
     if cmd not in commands_of(request[USER]):
         raise Problem(403, gettext("Your role does not allow this."))
+    check_governs(request, site)
     try:
         made = await give_command(
             services.store,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from ipaddress import IPv4Network, IPv6Network
@@ -132,6 +132,8 @@ class Services:
     canary_token: str | None = None
     device_key: str | None = field(default=None, repr=False)
     """What the devices' passwords are worked out from; without it no device may send over HTTP."""
+    bridged: Collection[str] = ()
+    """Factories with a platform of their own, by their names in addresses: it governs their devices."""
     max_payload_bytes: int = 262_144
     device_patience_s: float = 10.0
     """How long a device that sends over HTTP waits for the commit at most."""

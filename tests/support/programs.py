@@ -13,9 +13,13 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from tests.support.system import START_S
 
 TIMEOUT_S = 110.0
 _forks = multiprocessing.get_context("forkserver")
@@ -46,6 +50,37 @@ def run(
         _, output, errors = (stream.read_text(encoding="utf-8") for stream in streams)
     assert process.exitcode is not None
     return subprocess.CompletedProcess(arguments, process.exitcode, output, errors)
+
+
+class Running:
+    """A program that goes on: ``python -m module words``, forked anew at each start, with its output in a file."""
+
+    def __init__(self, module: str, *words: str | Path, log: Path, is_ready: Callable[[], bool]) -> None:
+        self.log = log
+        self._arguments = [module, *map(str, words)]
+        self._is_ready = is_ready
+        self._process: BaseProcess | None = None
+
+    def start(self) -> None:
+        """Start, and return when it answers."""
+        self.log.touch()
+        streams = [Path(os.devnull), self.log, self.log]
+        own = (self._arguments, self.log.parent, environment(), streams)
+        self._process = process = _forks.Process(target=_main, args=own)
+        process.start()
+        deadline = time.monotonic() + START_S
+        while not self._is_ready():
+            if not process.is_alive() or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"{self._arguments} did not start:\n{self.log.read_text(errors='replace')}")
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """Crash, by its own id."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        self._process = None
 
 
 def _main(arguments: list[str], cwd: Path, env: Mapping[str, str], streams: Sequence[Path]) -> None:

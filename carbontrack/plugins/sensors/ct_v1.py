@@ -14,6 +14,8 @@
     v    gas velocity, m/s                        pa  absolute pressure, kPa
     m    the node's own rate, kg/s                st  status bits (carbontrack.Flag, bits 0 to 14)
 
+    rel  true: a site's platform hands on what it has taken (decision 27); then st may have some of its flags as well
+
 Blocks "s" hold samples; "m", "h", "e", "g" and "a" hold meters, health, events, gaps and clock anchors.
 """
 
@@ -27,6 +29,7 @@ import msgspec
 
 from carbontrack import (
     DecodeError,
+    Flag,
     Kind,
     Manifest,
     Message,
@@ -59,6 +62,11 @@ MOST_TIME_MS = 253_402_300_799_000
 
 _SAMPLE_COLUMNS = ("ds", "dt", "tq", "co2", "tg", "v", "dp", "pa", "m", "st")
 _NUMBERS = {"m": "meter", "h": "health", "e": "event", "g": "gap", "a": "anchor"}
+_OWN_FLAGS = (1 << 15) - 1
+_RELAYED_FLAGS = _OWN_FLAGS | int(
+    Flag.CLOCK_FUTURE | Flag.CLOCK_UNSET | Flag.TIME_ESTIMATED | Flag.DEVICE_DISAGREES | Flag.PRESSURE_IMPLAUSIBLE
+)
+"""With what a site's platform has found that nobody finds again from the values."""
 _STREAM_ID = re.compile(r"[0-9A-Za-z_-]{1,32}")
 
 # Whole numbers beyond this are no measurement, and no column of a database holds them.
@@ -83,6 +91,7 @@ class _Body(msgspec.Struct):
     n: int
     t: int
     cfg: int = 0
+    rel: bool = False
     s: _Samples | None = None
     m: _Records | None = None
     h: _Records | None = None
@@ -114,7 +123,8 @@ def decode(payload: Payload) -> Message:  # noqa: C901  # one check after the ot
         raise DecodeError("bad_sequence", "seq counts from 1, boot and t from 0")
     covers = (body.sid, first, first + count - 1)
     try:
-        samples = _samples(body.s, first, body.t) if body.s is not None else []
+        flags = _RELAYED_FLAGS if body.rel else _OWN_FLAGS
+        samples = _samples(body.s, first, body.t, flags) if body.s is not None else []
         records = [
             record
             for letter in _NUMBERS
@@ -131,10 +141,10 @@ def decode(payload: Payload) -> Message:  # noqa: C901  # one check after the ot
         _check_numbers(samples, records, first, count, covers)
     elif samples[0].seq != first:
         raise DecodeError("bad_sequence", "the only row must be number seq", covers)
-    return Message(body.sid, body.boot, first, count, samples, records)
+    return Message(body.sid, body.boot, first, count, samples, records, relayed=body.rel)
 
 
-def _samples(block: _Samples, first: int, t: int) -> list[Sample]:
+def _samples(block: _Samples, first: int, t: int, flags: int) -> list[Sample]:
     cols = block.cols
     positions = _positions_of.get(cols)
     if positions is None:
@@ -168,7 +178,7 @@ def _samples(block: _Samples, first: int, t: int) -> list[Sample]:
             and type(sample.clock) is int
             and 0 <= sample.clock <= 3
             and type(sample.status) is int
-            and 0 <= sample.status < 1 << 15
+            and sample.status & flags == sample.status
         ):
             raise ValueError("ds, dt, tq and st must be whole numbers in their ranges")
     return samples
