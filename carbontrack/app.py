@@ -37,6 +37,7 @@ from carbontrack.factory_watch import FactoryWatch
 from carbontrack.fence import Watch
 from carbontrack.firmware import public_key_at
 from carbontrack.fleet import Fleet
+from carbontrack.handout import Handouts
 from carbontrack.health import Birth
 from carbontrack.hookspecs import Outbound
 from carbontrack.ingest import BrokerSettings, Ingest, Receipts
@@ -45,7 +46,7 @@ from carbontrack.mail import Mailer, mailer
 from carbontrack.meters import MeterKeeper
 from carbontrack.metrics import Metrics
 from carbontrack.model import Origin
-from carbontrack.notify import Notices
+from carbontrack.notify import Notices, nobody
 from carbontrack.outbound import Alarms, Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
@@ -501,6 +502,8 @@ def web_services(
         public_url=http.public_url,
         device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
         bridged=frozenset(core.config.mqtt.bridges),
+        handouts=Handouts.of(config),
+        registry_changed=core.accounts.look_soon if core.accounts is not None else nobody,
         max_payload_bytes=core.config.mqtt.max_payload_bytes,
         mailer=core.mailer,
         metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,

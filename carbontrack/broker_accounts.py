@@ -100,6 +100,11 @@ class BrokerAccounts:
         """Factories whose devices speak by a bridge, with the number of its password."""
         self._failed: dict[str, str] = {}
         """Device id -> why its account could not be made or removed, as the broker says."""
+        self._news = asyncio.Event()
+
+    def look_soon(self) -> None:
+        """Look at the registry now: whoever is shut out does not stay until the next look."""
+        self._news.set()
 
     async def keep(self) -> None:
         """Follow the registry until cancelled. Raises ConnectionError when the broker does not do its part."""
@@ -114,6 +119,7 @@ class BrokerAccounts:
         revision, wanted = -1, dict[str, Account]()
         there, listed_at = await control.accounts(), time.monotonic()
         while True:
+            self._news.clear()
             newest = await self._store.revision()
             if newest != revision:
                 wanted, revision = await self._wanted(), newest
@@ -124,7 +130,19 @@ class BrokerAccounts:
             done = await self._change(control, wanted, there)
             self._tell(wanted, there)
             # A long way to go is gone in steps: what changes in the registry meanwhile does not wait for its end.
-            await control.wait(self._poll_s if done else 0.0)
+            await self._wait(control, self._poll_s if done else 0.0)
+
+    async def _wait(self, control: _Control, seconds: float) -> None:
+        """Wait until there is news; a connection that is lost meanwhile ends it with ``MqttError``."""
+        waiting = [asyncio.ensure_future(control.wait(seconds)), asyncio.ensure_future(self._news.wait())]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+            ended = await asyncio.gather(*waiting, return_exceptions=True)
+        if isinstance(ended[0], Exception):
+            raise ended[0]
 
     async def _wanted(self) -> dict[str, Account]:
         sites = await self._store.sites()

@@ -35,6 +35,8 @@ STUCK_MIN_READINGS = 12
 STUCK_MIN_CO2_PPM = 10_000.0
 """Below 1 % CO2 the boiler is off and a constant value is normal."""
 
+OUTSIDE = "outside_its_time"
+"""The cause of what a unit measured before it took over a chimney, or after another one has."""
 _BACKLOG = int(Flag.BACKLOG)
 _CLOCK_UNSET = int(Flag.CLOCK_UNSET)
 _STUCK = int(Flag.STUCK)
@@ -51,6 +53,8 @@ class Batch:
     duplicate: int = 0
     quarantined: int = 0
     refused: int = 0
+    outside: int = 0
+    """Of the quarantined ones, those that a unit measured outside of its time at the chimney."""
     heard: bool = False
     """Whether the device sent data, readable or not."""
     online: bool | None = None
@@ -115,7 +119,17 @@ _device_time_ms = attrgetter("device_time_ms")
 class Intake:
     """One device's way in. ``open_stream`` gives the database's row for a stream id that is new."""
 
-    __slots__ = ("_connection", "_open_stream", "_pressure_kpa", "_stuck", "driver", "site", "streams", "stuck_after_s")
+    __slots__ = (
+        "_connection",
+        "_is_unbounded",
+        "_open_stream",
+        "_pressure_kpa",
+        "_stuck",
+        "driver",
+        "site",
+        "streams",
+        "stuck_after_s",
+    )
 
     def __init__(
         self,
@@ -137,6 +151,8 @@ class Intake:
         self.site = site
         self.driver = driver
         self._pressure_kpa = site_pressure_kpa(site.factory)
+        device = site.device
+        self._is_unbounded = device.measures_from is None and device.measures_until is None
 
     # --- payloads
 
@@ -181,19 +197,28 @@ class Intake:
         kept = await kept_numbers(pk, first, first + message.count - 1) if message.numbered else set()
         kept.update(row.seq for row in work.readings if row.stream_pk == pk)
         kept.update(record.seq for stream_pk, record, _, _ in work.records if stream_pk == pk)
-        self._keep(payload, message, stream, batch, kept.__contains__)
+        self._keep(payload, message, stream, batch, kept.__contains__, again=True)
 
     def _keep(
-        self, payload: Payload, message: Message, stream: Stream, batch: Batch, is_kept: Callable[[int], bool]
+        self,
+        payload: Payload,
+        message: Message,
+        stream: Stream,
+        batch: Batch,
+        is_kept: Callable[[int], bool],
+        *,
+        again: bool = False,
     ) -> None:
         """Make rows of what is not kept yet, and take the numbers as handled."""
         received_at = datetime.fromtimestamp(payload.received_at_ms / 1000, UTC)
         if message.numbered:
             batch.receipts[stream.sid] = stream
-        new_before = len(batch.work.readings) + len(batch.work.records)
+        new_before, outside_before = len(batch.work.readings) + len(batch.work.records), batch.outside
         watermark, beyond = stream.watermark, stream.beyond
         self._add_rows(payload, message, stream, received_at, batch, is_kept)
-        is_new = len(batch.work.readings) + len(batch.work.records) > new_before
+        if outside := batch.outside - outside_before:
+            self._put_aside(payload, outside, received_at, batch, again=again)
+        is_new = bool(outside) or len(batch.work.readings) + len(batch.work.records) > new_before
         if is_new and message.numbered:
             stream.add(message.first_seq, message.first_seq + message.count - 1)
         if is_new or stream.watermark != watermark or stream.beyond is not beyond:
@@ -274,8 +299,7 @@ class Intake:
             batch.clock = _clock_seen(clock, quality, last_ms - payload.received_at_ms)
         added = False
         for sample in samples:
-            if numbered and is_kept(sample.seq):
-                batch.duplicate += 1
+            if not self._is_wanted(sample, clock, is_kept if numbered else None, batch):
                 continue
             reading = self._compute(sample, stream, clock, live, received_at, relayed=message.relayed)
             batch.work.readings.append(reading)
@@ -285,13 +309,41 @@ class Intake:
         if added:
             self._note_times(stream, samples, clock.offset_ms, batch)
         for record in records:
-            if numbered and is_kept(record.seq):
-                batch.duplicate += 1
+            if not self._is_wanted(record, clock, is_kept if numbered else None, batch):
                 continue
             measured_at = datetime.fromtimestamp((record.device_time_ms + clock.offset_ms) / 1000, UTC)
             batch.work.records.append((stream.pk, record, measured_at, received_at))
         for record in statements:  # one that comes again, too: a relay's hole may have grown
             _take_gap(stream, record)
+
+    def _is_wanted(
+        self, item: Sample | Record, clock: Clock, is_kept: Callable[[int], bool] | None, batch: Batch
+    ) -> bool:
+        """Whether a record is to be kept: it is not yet, and it is no measurement outside of the unit's time here."""
+        if is_kept is not None and is_kept(item.seq):
+            batch.duplicate += 1
+            return False
+        if self._is_unbounded or (isinstance(item, Record) and item.kind != "meter"):
+            return True
+        measured_at = datetime.fromtimestamp((item.device_time_ms + clock.offset_ms) / 1000, UTC)
+        if self.site.device.counts_at(measured_at):
+            return True
+        batch.outside += 1
+        return False
+
+    def _put_aside(self, payload: Payload, count: int, received_at: datetime, batch: Batch, *, again: bool) -> None:
+        """Keep what a unit measured outside of its time at the chimney where people see it, and count it nowhere."""
+        device = self.site.device
+        detail = (
+            f"{count} of its records are from after {device.replaced_by} has taken over its chimney"
+            if device.measures_until is not None
+            else f"{count} of its records are from before it took over its chimney"
+        )
+        batch.quarantined += count
+        batch.causes.append(f"{OUTSIDE}: {detail}")
+        if not again:
+            item = Quarantined(device.device_id, OUTSIDE, detail, received_at, payload.body)
+            batch.work.quarantined.append(item)
 
     def _compute(
         self, sample: Sample, stream: Stream, clock: Clock, live: bool, received_at: datetime, *, relayed: bool = False

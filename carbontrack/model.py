@@ -256,6 +256,18 @@ class Device:
     status: DeviceStatus = DeviceStatus.ACTIVE
     password_generation: int = 0
     """Tells its password at the broker from the one before."""
+    measures_from: datetime | None = None
+    """Of a unit that took over a chimney: what it measured before does not count there."""
+    measures_until: datetime | None = None
+    """Of a unit that was replaced: what it measured from then on does not count."""
+    replaced_by: str = ""
+    """The ``device_id`` of the unit that has taken over its chimney."""
+
+    def counts_at(self, moment: datetime) -> bool:
+        """Whether what it measured at this moment counts for its chimney."""
+        return (self.measures_from is None or moment >= self.measures_from) and (
+            self.measures_until is None or moment < self.measures_until
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +391,9 @@ class AuditAction(StrEnum):
     ROLLOUT_RESUMED = "rollout.resumed"
     ROLLOUT_STOPPED = "rollout.stopped"
     ROLLOUT_DONE = "rollout.done"
+    DEVICE_HANDED_OUT = "device.handed_out"
+    DEVICE_REVOKED = "device.revoked"
+    DEVICE_REPLACED = "device.replaced"
     DEVICE_PASSWORD_ROTATED = "device.password_rotated"  # noqa: S105
     ENERGY_ENTRY_ADDED = "energy_entry.added"
     ENERGY_ENTRY_CHANGED = "energy_entry.changed"

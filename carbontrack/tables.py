@@ -107,6 +107,9 @@ class DeviceRow(Model):
     status = fields.CharField(max_length=12)
     registered_at = fields.DatetimeField(auto_now_add=True)
     password_generation = fields.BigIntField(db_default=0)
+    measures_from = fields.DatetimeField(null=True)  # what a unit measured outside of these counts for no chimney
+    measures_until = fields.DatetimeField(null=True)
+    replaced_by = fields.CharField(max_length=64, db_default="")  # the device_id of its successor
 
     class Meta:
         table = "device"

@@ -72,6 +72,12 @@ async def roll_out(store: Store, device: Device) -> None:
     assert await store.keep_rollouts([(second, done)], [], by=HQ)
 
 
+async def put_another_in_place(store: Store, device: Device) -> None:
+    await store.note_handed_out([device], "file", by=HQ)
+    await store.replace_device(device.device_id, "dev-003", NOON, by=HQ)
+    await store.revoke_device("dev-003", by=HQ)
+
+
 async def change_everything(store: Store) -> None:
     """Every change that the store knows, once."""
     kangaita = await store.add_factory(factory(), by=HQ)
@@ -88,6 +94,7 @@ async def change_everything(store: Store) -> None:
     await roll_out(store, site.device)
     await store.change_device("dev-001", status=DeviceStatus.DISABLED, by=HQ)
     await store.rotate_password("dev-001", by=HQ)
+    await put_another_in_place(store, site.device)
     await save_settings(store, site, DeviceSettings(sample_s=10), by=HQ, now=NOON)
     await store.ask_config_again(site.device.id, 1, by=HQ)
     await give_command(store, "dev-001", "identify", {}, by=HQ, now=NOON)

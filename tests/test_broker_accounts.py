@@ -19,8 +19,9 @@ from carbontrack.app import Core, run_core
 from carbontrack.config import Config, load_config
 from carbontrack.credentials import device_password, password_mark
 from carbontrack.dynamic_security import ANSWERS, COMMANDS
+from carbontrack.metrics import Metrics
 from carbontrack.model import Device, DeviceStatus
-from carbontrack.store import RegistryError, Store, migrate
+from carbontrack.store import RegistryError, Store, migrate, open_store
 from tests.support.deployed import CORE, CORE_PASSWORD, DEVICE_KEY, Deployed, Installation, deployed
 from tests.support.mosquitto import Broker
 from tests.support.system import needs
@@ -277,6 +278,30 @@ async def test_rotating_makes_the_old_password_useless_at_once(platform: Platfor
 
     async with platform.signed_in():
         assert not await may_sign_in(platform.broker, DEVICE, old)
+
+
+async def test_who_is_shut_out_is_thrown_out_at_once_and_its_password_opens_nothing_again(
+    broker: Deployed, tmp_path: Path
+) -> None:
+    config = configuration(broker, tmp_path / "core.sqlite3", DEVICES__REGISTRY_POLL_S="600")
+    await migrate(config.database.url)
+    async with open_store(config.database.url, Metrics()) as store:
+        await register(store, DEVICE)
+    async with run_core(config) as core:
+        platform = Platform(core, broker)
+        await platform.in_step(1)
+        old = await platform.password(DEVICE)
+        async with platform.signed_in() as device:
+            await core.store.revoke_device(DEVICE)
+            assert core.accounts is not None
+            core.accounts.look_soon()
+            await thrown_out(device)
+            assert not await may_sign_in(broker, DEVICE, old)
+
+        await core.store.change_device(DEVICE, status=DeviceStatus.ACTIVE)
+        core.accounts.look_soon()
+        async with platform.signed_in():
+            assert not await may_sign_in(broker, DEVICE, old)
 
 
 async def test_another_key_is_another_password_for_every_device(broker: Deployed, tmp_path: Path) -> None:

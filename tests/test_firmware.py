@@ -15,6 +15,9 @@ import pytest
 from carbontrack import Flag
 from carbontrack.app import Core, run_core
 from carbontrack.emissions.rate import INVALIDATING
+from carbontrack.firmware import new_key, public_pem
+from carbontrack.handout import Handouts, Wifi
+from carbontrack.model import Device
 from carbontrack.store import migrate
 from tests.chaos.network import Cable, cables
 from tests.support.firmware import NodeProcess, Talk, build
@@ -119,6 +122,26 @@ class TestFromAfar:
         assert (shown["id"], shown["has_password"], shown["complete"]) == (NODES[0], True, True)
         assert given["password"] not in done.stdout
         return tmp_path / "state"
+
+    def test_what_the_platform_hands_out_sets_it_up(self, program: Path, mosquitto: Broker, tmp_path: Path) -> None:
+        key = tmp_path / "firmware.pub"
+        key.write_bytes(public_pem(new_key().public_key()))
+        handouts = Handouts("mqtt.example.org", 8884, mosquitto.ca_file, key, "k" * 32)
+        line = handouts.line(Device(1, "ct-nyeri-ä", 1, 1), Wifi('Chai "bora"', "simba1234"))
+        done = subprocess.run(
+            [program, "--state", tmp_path / "state", "--provision"],
+            input=line + '{"show":true}\n',
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        taken, shown = (json.loads(line) for line in done.stdout.splitlines())
+        assert taken == {"ok": True}
+        assert (shown["id"], shown["host"], shown["port"], shown["wifi_ssid"]) == (
+            "ct-nyeri-ä", "mqtt.example.org", 8884, 'Chai "bora"',
+        )  # fmt: skip
+        assert all(shown[f"has_{name}"] for name in ("password", "ca", "wifi_password", "firmware_key"))
+        assert shown["complete"]
 
     async def test_it_is_configured_told_what_to_do_and_started_anew(
         self, program: Path, state: Path, mosquitto: Broker, tmp_path: Path

@@ -58,6 +58,7 @@ PAGES_TAKE: dict[str, dict[str, list[str]]] = {
     "GET /hq/calendar.csv": {"year": ["2025"]},
     "GET /hq/compare": {"factory": ["kangaita"], "measure": ["co2"]},
     "GET /hq/compare.csv": {"factory": ["kangaita"], "measure": ["co2"]},
+    "GET /hq/devices/handouts": {"factory_id": ["1", "2"]},
     "GET /factory/{slug}/devices": {"state": ["good", "bad"], "sort": ["factory", "last_seen"], "page": ["2"]},
 }
 """What pages understand in their addresses; the API says that of itself."""

@@ -36,6 +36,7 @@ EVERY = [
     "0015_wood_origin",
     "0016_device_settings",
     "0017_firmware",
+    "0018_replaced_devices",
 ]
 NOON_TEXT = "'2026-03-01 12:00:00+00'"
 OLD_DATA = (

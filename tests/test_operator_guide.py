@@ -31,6 +31,8 @@ GIVEN = {
     "init": ("--public-url", "https://carbon.example.org", "--admin", "chief@example.org", "--password-stdin"),
 }
 """What a person would be asked for."""
+TABLE = "factory,chimney,diameter_m,device_id\nkangaita,Boiler 2,0.9,ct-kangaita-2\n"
+"""What somebody has in a spreadsheet."""
 
 
 def commands() -> list[list[str]]:
@@ -58,6 +60,8 @@ class Machine:
             str(self.root / word.lstrip("/")) if word.startswith(("/etc/", "/var/")) else word for word in words[1:]
         ]
         here = ["localhost" if word == "mqtt.example.org" else word for word in here]
+        if here[:2] == ["device", "import"]:
+            (self.root / here[2]).write_text(TABLE)
         if here[0] == "serve":
             self.stack.enter_context(self._serving(here))
             return
@@ -75,7 +79,9 @@ class Machine:
         site = self.root / "etc" / "carbontrack"
         self.broker = self.stack.enter_context(deployed(site / "broker", self.root / "mosquitto"))
         config = site / "carbontrack.yaml"
-        config.write_text(config.read_text().replace("port: 8883", f"port: {self.broker.port}"))
+        text = config.read_text().replace("port: 8883", f"port: {self.broker.port}")
+        # Devices of another machine would find no broker by the name localhost, so they are not told it.
+        config.write_text(text.replace('broker_host: "localhost"', "broker_host: mqtt.example.org"))
 
     @contextmanager
     def _serving(self, words: list[str]) -> Iterator[None]:
@@ -120,10 +126,11 @@ async def test_every_command_of_the_operators_guide_does_what_it_says(tmp_path: 
 
 
 async def a_device_sends(machine: Machine) -> None:
-    """A device with what `device password` has printed: its reading is confirmed, so it is in the database."""
-    device_id, broker = "ct-kangaita-1", machine.broker
+    """A device with what `device handout` has printed: its reading is confirmed, so it is in the database."""
+    broker, told = machine.broker, json.loads(machine.said["device handout"])["provision"]
     assert broker is not None
-    password = machine.said["device password"].split()[-1]
+    assert (told["host"], told["port"], told["ca"]) == ("mqtt.example.org", broker.port, broker.ca_file.read_text())
+    device_id, password = told["id"], told["password"]
     async with asyncio.timeout(PATIENCE_S):
         while True:
             try:  # the core makes the device's account at the broker within seconds

@@ -16,7 +16,7 @@ from carbontrack.cli.alert import alert_app
 from carbontrack.cli.archive import archive_app
 from carbontrack.cli.audit import audit_app
 from carbontrack.cli.backup import add_commands as add_backup
-from carbontrack.cli.broker import broker_app, device_password, device_passwords
+from carbontrack.cli.broker import broker_app, device_handout, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, load, opened_store, run, stop
 from carbontrack.cli.diagnostics import diagnostics
 from carbontrack.cli.doctor import doctor
@@ -54,6 +54,7 @@ alert_app.command("test")(alert_test)
 alert_app.command("outbox")(alert_outbox)
 device_app.command("password")(device_password)
 device_app.command("passwords")(device_passwords)
+device_app.command("handout")(device_handout)
 
 add_accounting(app)
 add_backup(app)

@@ -210,6 +210,7 @@ def device_password(
         device = next((site.device for site in await store.sites() if site.device.device_id == device_id), None)
         if device is None:
             stop(f"there is no device {device_id!r}")
+        await store.note_handed_out([device], "password", by=from_here())
         typer.echo(password_of(key, device))
 
     with_store(config, command)
@@ -227,6 +228,45 @@ def device_passwords(config: ConfigOption = None) -> None:
     async def command(store: Store) -> None:
         table = csv.writer(sys.stdout, lineterminator="\n")
         table.writerow(("username", "password"))
-        table.writerows((device.device_id, password_of(key, device)) for device in await _active(store))
+        active = await _active(store)
+        await store.note_handed_out(active, "password", by=from_here())
+        table.writerows((device.device_id, password_of(key, device)) for device in active)
+
+    with_store(config, command)
+
+
+def device_handout(
+    device_id: Annotated[str, typer.Argument(help="The device's name on the wire.")],
+    wifi_ssid: Annotated[
+        str, typer.Option(help="The network that the box joins; without it, the one that it has.")
+    ] = "",
+    wifi_password_file: Annotated[
+        Path | None, typer.Option(help="A file with the network's password in its first line.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Print the line that sets a device up, with its password: for its serial line, or carbontrack-node --provision.
+
+    Example: carbontrack device handout ct-kangaita-1
+    """
+    from carbontrack.handout import HandoutError, Handouts, Wifi  # noqa: PLC0415  # loads what only this needs
+
+    handouts = Handouts.of(load(config))
+    try:
+        wifi_password = wifi_password_file.read_text("utf-8").partition("\n")[0] if wifi_password_file else ""
+    except OSError as error:
+        stop(f"{wifi_password_file}: {error.strerror}")
+    wifi = Wifi(wifi_ssid, wifi_password)
+
+    async def command(store: Store) -> None:
+        device = next((site.device for site in await store.sites() if site.device.device_id == device_id), None)
+        if device is None:
+            stop(f"there is no device {device_id!r}")
+        try:
+            line = handouts.line(device, wifi)
+        except HandoutError as error:
+            stop(str(error))
+        await store.note_handed_out([device], "file", by=from_here())
+        typer.echo(line, nl=False)
 
     with_store(config, command)

@@ -36,6 +36,10 @@ mqtt:
   password: !secret mqtt_password
   device_key: !secret mqtt_device_key
 
+devices:
+  # What devices are told of the broker when they are handed out.
+  broker_host: {broker_host}
+
 http:
   host: 127.0.0.1
   port: {port}
@@ -157,6 +161,7 @@ def _write_configuration(path: Path, answers: Answers) -> None:
     text = CONFIG.format(
         path=path,
         port=answers.port,
+        broker_host=json.dumps(answers.broker_host),
         public_url=json.dumps(answers.public_url),
         time_zone=json.dumps(answers.time_zone),
         archive=data / "archive",

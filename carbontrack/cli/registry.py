@@ -24,6 +24,7 @@ from carbontrack.model import DeviceStatus, Factory, MonitoringPlan, Site, slug_
 
 if TYPE_CHECKING:  # the store takes a third of a command's start, and not every command needs it
     from carbontrack.store import Store
+    from carbontrack.web.registering import Judged
 
 device_app = typer.Typer(help="Register, list, disable, move and remove devices.", no_args_is_help=True)
 PATIENCE = timedelta(minutes=35)
@@ -152,7 +153,8 @@ def device_list(config: ConfigOption = None) -> None:
         for site in await store.sites():
             device = site.device
             place = f"{site.factory.name}, {site.stack.name}"
-            typer.echo(f"{device.device_id:24} {device.status.value:9} {device.sensor:10} {place}")
+            replaced = f" (replaced by {device.replaced_by})" if device.replaced_by else ""
+            typer.echo(f"{device.device_id:24} {device.status.value:9} {device.sensor:10} {place}{replaced}")
 
     with_store(config, command)
 
@@ -192,6 +194,111 @@ def device_remove(device_id: str, config: ConfigOption = None) -> None:
         typer.echo(f"Device {device_id} is removed; its readings stay.")
 
     with_store(config, command)
+
+
+@device_app.command("revoke")
+def device_revoke(device_id: str, config: ConfigOption = None) -> None:
+    """Shut a device out for good: it is disabled, and its password never opens anything again.
+
+    The broker ends its connection within seconds. It keeps its readings; enabled again it needs its new password.
+    """
+
+    async def command(store: Store) -> None:
+        await store.revoke_device(device_id, by=from_here())
+        typer.echo(f"Device {device_id} is shut out.")
+
+    with_store(config, command)
+
+
+@device_app.command("replace")
+def device_replace(
+    old: Annotated[str, typer.Argument(help="The unit that is broken.")],
+    new: Annotated[str, typer.Argument(help="The unit in its place: a new name, or a device of the same chimney.")],
+    at: Annotated[
+        str, typer.Option(help="From when on the new one counts, for example 2026-03-01T08:00+03:00; without it, now.")
+    ] = "",
+    sensor: Annotated[str, typer.Option(help="The driver that reads its messages; without it the old one's.")] = "",
+    config: ConfigOption = None,
+) -> None:
+    """Let another unit take over a broken one's chimney. The chimney's history goes on; the old unit is shut out.
+
+    Example: carbontrack device replace ct-kangaita-1 ct-kangaita-9
+    """
+
+    async def command(store: Store) -> None:
+        from carbontrack.replacing import replace_device  # noqa: PLC0415  # see run
+
+        if sensor and sensor not in (known := _sensors(config)):
+            stop(f"No plugin brings the sensor driver {sensor!r}. There are: {', '.join(known)}")
+        moment = moment_named(at, "--at", config) if at else None
+        site = await _site(store, old)
+        done = await replace_device(store, site, new, by=from_here(), now=datetime.now(UTC), at=moment, sensor=sensor)
+        place = f"{site.stack.name} of {site.factory.name}"
+        typer.echo(f"Device {new} measures {place} from {done.at.isoformat(timespec='seconds')} on. {old} is shut out.")
+        if load(config).mqtt.device_key:
+            typer.echo(f"What the new one is told: carbontrack device handout {new}")
+
+    with_store(config, command)
+
+
+@device_app.command("import")
+def device_import(
+    file: Annotated[Path, typer.Argument(help="A table, CSV or .xlsx; see: carbontrack device template")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it comes to.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Register the factories, chimneys and devices of a table: all of it, or nothing where a row is wrong.
+
+    What is there already is left as it is, so the same table may be given again.
+
+    Example: carbontrack device import devices.csv --dry-run
+    """
+    try:
+        body = file.read_bytes()
+    except OSError as error:
+        stop(f"{file}: {error.strerror}")
+
+    async def command(store: Store) -> None:
+        judged = await _judged_table(store, file, body, _sensors(config))
+        new = judged.registration
+        told = f"{len(new.factories)} factories, {len(new.stacks)} chimneys and {len(new.devices)} devices"
+        if dry_run:
+            typer.echo(f"{told} would be registered; {judged.there} of {judged.rows} rows are there already.")
+            return
+        await store.register_all(new, by=from_here())
+        typer.echo(f"{told} are registered; {judged.there} of {judged.rows} rows were there already.")
+
+    with_store(config, command)
+
+
+async def _judged_table(store: Store, file: Path, body: bytes, sensors: list[str]) -> Judged:
+    """What a table would register. Stops with all that is wrong with it."""
+    from carbontrack.web.errors import Problem  # noqa: PLC0415  # see run
+    from carbontrack.web.registering import judge  # noqa: PLC0415  # see run
+    from carbontrack.web.spreadsheets import Unreadable, read_table  # noqa: PLC0415  # see run
+
+    try:
+        table = await read_table(body, asyncio.Semaphore(1))
+        judged = await judge(table, store, sensors, datetime.now(UTC))
+    except Unreadable as error:
+        stop(f"{file}: {error}")
+    except Problem as problem:
+        stop("\n".join([f"{file}: {problem.detail}", *(f"{name} {text}" for name, text in problem.errors)]))
+    if judged.errors:
+        told = [f"{file}, row {it.row}: {it.field} {it.message}" for it in judged.errors]
+        stop("\n".join([*told, "Nothing was registered."]))
+    return judged
+
+
+@device_app.command("template")
+def device_template() -> None:
+    """Print a table to begin with, for carbontrack device import.
+
+    Example: carbontrack device template
+    """
+    from carbontrack.web.registering import template  # noqa: PLC0415  # see run
+
+    typer.echo(template(), nl=False)
 
 
 @device_app.command("settings")

@@ -237,6 +237,12 @@ class Devices(Section):
     """How often a synthetic message is sent through broker, database and live page to measure the way; 0 is never."""
     registry_poll_s: float = Field(5.0, gt=0)
     """How often the registry is asked for new, changed and removed devices."""
+    broker_host: Host | None = None
+    """The name or address by which devices reach the broker, for what they are handed out; without it `mqtt.host`."""
+    broker_port: int | None = Field(None, ge=1, le=65535)
+    """The port by which devices reach the broker, with TLS; without it `mqtt.port` if that has TLS, else 8883."""
+    broker_ca_file: FilePath | None = None
+    """The certificate (PEM) of the authority that signed the broker's, for devices; without it `mqtt.tls.ca_file`."""
     stuck_after_s: float = Field(600.0, gt=0)
     """A CO2 sensor that gives the very same value for so long, while the boiler fires, is marked as stuck."""
 

@@ -27,7 +27,7 @@ from carbontrack.store.people import People
 from carbontrack.store.photos import MOST_PHOTOS, EntryPhoto, Photos
 from carbontrack.store.postgres import PostgresBackend
 from carbontrack.store.quarantine import Quarantine, QuarantineState
-from carbontrack.store.registry import Registry
+from carbontrack.store.registry import Registration, Registry
 from carbontrack.store.relaying import Handed, Relaying
 from carbontrack.store.reports import STEPS, KeptReport, ReportLink, Reports
 from carbontrack.store.schema import SchemaMismatch, is_missing, newest_migration
@@ -63,6 +63,7 @@ __all__ = [
     "OutboxState",
     "Outlook",
     "QuarantineState",
+    "Registration",
     "RegistryError",
     "ReportLink",
     "SchemaMismatch",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from datetime import datetime
@@ -23,7 +23,7 @@ from carbontrack.model import (
     Site,
     Stack,
 )
-from carbontrack.store.audit import Audit, Journal
+from carbontrack.store.audit import Audit, Journal, Noted
 from carbontrack.store.context import RegistryError, in_context
 from carbontrack.tables import AlertRow, AlertStandingRow, DeviceRow, FactoryRow, PlanRow, RegistryRow, StackRow
 from carbontrack.words import gettext
@@ -39,6 +39,17 @@ class _Register:
     factories: tuple[Factory, ...]
     stacks: tuple[Stack, ...]
     sites: tuple[Site, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What is to be registered at once; factories are named by their slugs, stacks by their names."""
+
+    factories: Sequence[Factory] = ()
+    stacks: Sequence[tuple[str, str, MonitoringPlan]] = ()
+    """Factory, name and first plan."""
+    devices: Sequence[tuple[str, str, str, str]] = ()
+    """Factory, stack, device id and driver."""
 
 
 class Registry(Audit):
@@ -113,12 +124,9 @@ class Registry(Audit):
     @in_context
     async def add_factory(self, factory: Factory, *, by: Origin = PLATFORM) -> Factory:
         """Add a factory; its ``id`` is given by the store. Raises :class:`RegistryError` for a name that is taken."""
-        values = {field.name: getattr(factory, field.name) for field in dataclass_fields(Factory) if field.name != "id"}
         try:
             async with self._changing(by) as journal:
-                row = await FactoryRow.create(**values)
-                await count_change()
-                await journal.note(AuditAction.FACTORY_ADDED, "factory", row.id, row.id, after=values)
+                row = await _add_factory(journal, factory)
         except IntegrityError as error:
             raise RegistryError(_taken(factory.name)) from error
         return _factory(row)
@@ -195,14 +203,9 @@ class Registry(Audit):
     @in_context
     async def add_stack(self, factory_id: int, name: str, plan: MonitoringPlan, *, by: Origin = PLATFORM) -> Stack:
         """Add a stack with its first monitoring plan. Raises :class:`RegistryError` for a name that is taken."""
-        values = _plan_values(plan)
         try:
             async with self._changing(by) as journal:
-                stack = await StackRow.create(factory_id=factory_id, name=name)
-                await PlanRow.create(stack_id=stack.id, **values)
-                await count_change()
-                after = {"name": name, "plan": values}
-                await journal.note(AuditAction.STACK_ADDED, "stack", stack.id, factory_id, after=after)
+                stack = await _add_stack(journal, factory_id, name, plan)
         except IntegrityError as error:
             raise RegistryError(
                 gettext("this factory has a stack named %(name)s already, or there is no such factory", name=repr(name))
@@ -228,26 +231,36 @@ class Registry(Audit):
     @in_context
     async def add_device(self, device_id: str, stack_id: int, sensor: str, *, by: Origin = PLATFORM) -> Device:
         """Register a device on a stack. Raises :class:`RegistryError` when that cannot be."""
-        if not 1 <= len(device_id) <= 64 or not device_id.isprintable() or any(sign in device_id for sign in "/+#$ "):
-            raise RegistryError(
-                gettext("a device id has 1 to 64 characters and none of / + # $ or space: it is part of a topic")
-            )
         try:
             async with self._changing(by) as journal:
-                stack = await _stack_row(stack_id)
-                row = await DeviceRow.create(
-                    device_id=device_id,
-                    factory_id=stack.factory_id,
-                    stack_id=stack_id,
-                    sensor=sensor,
-                    status=DeviceStatus.ACTIVE,
-                    # Grows for ever: a device that is removed and added again does not get its old password back.
-                    password_generation=await count_change(),
-                )
-                await _note_device(journal, AuditAction.DEVICE_ADDED, row, after=_device_values(row))
+                row = await _add_device(journal, device_id, stack_id, sensor)
         except IntegrityError as error:
-            raise RegistryError(gettext("a device %(name)s is registered already", name=repr(device_id))) from error
+            raise RegistryError(_device_taken(device_id)) from error
         return _device(row)
+
+    @in_context
+    async def register_all(self, new: Registration, *, by: Origin = PLATFORM) -> list[Device]:
+        """Register factories, stacks and devices, all of them or none; the devices, in their order.
+
+        Raises :class:`RegistryError` where somebody has registered one of them meanwhile.
+        """
+        try:
+            async with self._changing(by) as journal:
+                for factory in new.factories:
+                    await _add_factory(journal, factory)
+                factories = {row.slug: row.id for row in await FactoryRow.all()}
+                for slug, name, plan in new.stacks:
+                    await _add_stack(journal, factories[slug], name, plan)
+                stacks = {(row.factory_id, row.name): row.id for row in await StackRow.all()}
+                rows = [
+                    await _add_device(journal, device_id, stacks[factories[slug], stack], sensor)
+                    for slug, stack, device_id, sensor in new.devices
+                ]
+        except (IntegrityError, KeyError) as error:
+            raise RegistryError(
+                gettext("the registry has changed meanwhile, and nothing of the table was taken: upload it again")
+            ) from error
+        return [_device(row) for row in rows]
 
     @in_context
     async def change_device(
@@ -271,6 +284,9 @@ class Registry(Audit):
                 if stack.factory_id != row.factory_id:
                     await self._leave_alerts(row)
                 row.stack_id, row.factory_id = stack.id, stack.factory_id
+                if row.replaced_by and stack.id != before["stack_id"]:
+                    # Mended, it begins anew at another chimney: what it still has of the old one is none of this one's.
+                    row.measures_from, row.measures_until, row.replaced_by = self.clock(), None, ""
             row.status = status or row.status
             row.sensor = sensor or row.sensor
             await row.save()
@@ -296,6 +312,62 @@ class Registry(Audit):
             await row.save(update_fields=["password_generation"])
             await _note_device(journal, AuditAction.DEVICE_PASSWORD_ROTATED, row)
         return _device(row)
+
+    @in_context
+    async def revoke_device(self, device_id: str, *, by: Origin = PLATFORM) -> Device:
+        """Shut a device out: it is disabled, and the password that it has never opens anything again."""
+        async with self._changing(by) as journal:
+            row = await _device_row(device_id)
+            await _shut_out(row)
+            await _note_device(journal, AuditAction.DEVICE_REVOKED, row)
+        return _device(row)
+
+    @in_context
+    async def replace_device(
+        self, old_id: str, new_id: str, at: datetime, *, sensor: str = "", by: Origin = PLATFORM
+    ) -> tuple[Device, Device]:
+        """Let the unit ``new_id`` measure the chimney of ``old_id`` from ``at`` on; the old and the new one.
+
+        The old one is shut out and kept. The new one is registered, with the old one's driver where ``sensor`` names
+        none, or is one of the same chimney. Raises :class:`RegistryError` where it is another's, or the old one was
+        replaced already.
+        """
+        async with self._changing(by) as journal:
+            old = await _device_row(old_id)
+            if old.replaced_by:
+                raise RegistryError(
+                    gettext("%(old)s was replaced by %(new)s already", old=repr(old_id), new=repr(old.replaced_by))
+                )
+            if new_id == old_id:
+                raise RegistryError(gettext("the new unit needs a name of its own, other than that of the old one"))
+            new = await DeviceRow.get_or_none(device_id=new_id)
+            if new is None:
+                new = await _add_device(journal, new_id, old.stack_id, sensor or old.sensor, measures_from=at)
+            elif new.stack_id != old.stack_id:
+                raise RegistryError(
+                    gettext("%(new)s measures another chimney: move it here first, or take another", new=repr(new_id))
+                )
+            else:
+                if new.replaced_by:  # a mended unit comes back
+                    new.measures_from, new.measures_until, new.replaced_by = at, None, ""
+                new.status = DeviceStatus.ACTIVE
+                await new.save()
+            old.measures_until, old.replaced_by = at, new_id
+            await _shut_out(old)
+            after = {"replaced_by": new_id, "measures_until": at.isoformat()}
+            await _note_device(journal, AuditAction.DEVICE_REPLACED, old, after=after)
+        return _device(old), _device(new)
+
+    @in_context
+    async def note_handed_out(self, devices: Sequence[Device], what: str, *, by: Origin = PLATFORM) -> None:
+        """Write down that somebody was given the configuration of devices, password and all; ``what`` says as what."""
+        async with self._changing(by) as journal:
+            await journal.note_many(
+                [
+                    Noted(AuditAction.DEVICE_HANDED_OUT, "device", it.device_id, it.factory_id, after={"as": what})
+                    for it in devices
+                ]
+            )
 
     @in_context
     async def remove_device(self, device_id: str, *, by: Origin = PLATFORM) -> None:
@@ -334,6 +406,55 @@ async def _read_register(revision: int) -> _Register:
         if row.stack_id in stack_of and row.factory_id in factory_of  # else they were removed during this
     ]
     return _Register(revision, tuple(factories), tuple(stacks), tuple(sites))
+
+
+async def _add_factory(journal: Journal, factory: Factory) -> FactoryRow:
+    values = {field.name: getattr(factory, field.name) for field in dataclass_fields(Factory) if field.name != "id"}
+    row = await FactoryRow.create(**values)
+    await count_change()
+    await journal.note(AuditAction.FACTORY_ADDED, "factory", row.id, row.id, after=values)
+    return row
+
+
+async def _add_stack(journal: Journal, factory_id: int, name: str, plan: MonitoringPlan) -> StackRow:
+    values = _plan_values(plan)
+    stack = await StackRow.create(factory_id=factory_id, name=name)
+    await PlanRow.create(stack_id=stack.id, **values)
+    await count_change()
+    await journal.note(AuditAction.STACK_ADDED, "stack", stack.id, factory_id, after={"name": name, "plan": values})
+    return stack
+
+
+async def _add_device(
+    journal: Journal, device_id: str, stack_id: int, sensor: str, *, measures_from: datetime | None = None
+) -> DeviceRow:
+    """Register a device. Raises :class:`RegistryError` for a name that cannot be, IntegrityError for one there is."""
+    if not 1 <= len(device_id) <= 64 or not device_id.isprintable() or any(sign in device_id for sign in "/+#$ "):
+        raise RegistryError(
+            gettext("a device id has 1 to 64 characters and none of / + # $ or space: it is part of a topic")
+        )
+    stack = await _stack_row(stack_id)
+    row = await DeviceRow.create(
+        device_id=device_id,
+        factory_id=stack.factory_id,
+        stack_id=stack_id,
+        sensor=sensor,
+        status=DeviceStatus.ACTIVE,
+        # Grows for ever: a device that is removed and added again does not get its old password back.
+        password_generation=await count_change(),
+        measures_from=measures_from,
+    )
+    await _note_device(journal, AuditAction.DEVICE_ADDED, row, after=_device_values(row))
+    return row
+
+
+async def _shut_out(row: DeviceRow) -> None:
+    row.status, row.password_generation = DeviceStatus.DISABLED, await count_change()
+    await row.save()
+
+
+def _device_taken(device_id: str) -> str:
+    return gettext("a device %(name)s is registered already", name=repr(device_id))
 
 
 async def _device_row(device_id: str) -> DeviceRow:
@@ -390,4 +511,7 @@ def _device(row: DeviceRow) -> Device:
         row.sensor,
         DeviceStatus(row.status),
         row.password_generation,
+        row.measures_from,
+        row.measures_until,
+        row.replaced_by,
     )

@@ -37,6 +37,7 @@ from carbontrack.web import (
     people_pages,
     plugin_pages,
     quality_pages,
+    register_pages,
     report_pages,
     setup_pages,
     static_files,
@@ -44,6 +45,7 @@ from carbontrack.web import (
     telling_pages,
     templating,
     trend_pages,
+    unit_pages,
     upload_pages,
 )
 from carbontrack.web.access import check_access
@@ -120,6 +122,8 @@ def _add_routes(app: web.Application) -> None:
         setup_pages,
         device_pages,
         device_order_pages,
+        unit_pages,
+        register_pages,
         upload_pages,
     )
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages, firmware_pages)

@@ -14,7 +14,7 @@ from pydantic import Field
 from carbontrack.fleet import NOT_STARTED
 from carbontrack.health import DeviceHealth, HealthState, health_of_absent, severity
 from carbontrack.model import MIN_DATETIME, Site
-from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, allow
+from carbontrack.web.access import EVERYBODY, NETWORK_ROLES, REGISTRY_ROLES, USER, allow
 from carbontrack.web.forms import Form, without_blanks
 from carbontrack.web.ledger_pages import page_factory
 from carbontrack.web.present import ASPECT_TITLES, HEALTH_TITLES
@@ -131,6 +131,7 @@ def _page(
         "after": _turned(request, query.page + 1) if len(found) > begin + SHOWN else "",
         "health_titles": HEALTH_TITLES,
         "aspect_titles": ASPECT_TITLES,
+        "may_register": request.path == DEVICES and request[USER].role in REGISTRY_ROLES,
     }
     return render(request, template, values | more)
 

@@ -72,6 +72,18 @@ async def posted(request: web.Request) -> MultiDictProxy[Any]:
         raise Problem(400, gettext("The form cannot be read. Open the page anew and send it again.")) from None
 
 
+async def uploaded(request: web.Request, name: str) -> bytes:
+    """The content of a file that a form has sent; nothing where it has sent none. Raises :class:`Problem` as above.
+
+    The file is closed here: aiohttp closes those of the request that it made, and behind a proxy ours is another.
+    """
+    sent = (await posted(request)).get(name)
+    if not isinstance(sent, web.FileField):
+        return b""
+    with sent.file as file:
+        return file.read()
+
+
 async def typed(request: web.Request, *several: str) -> dict[str, Any]:
     """What was typed into a form, a list for those in ``several``. Raises :class:`Problem` as :func:`posted`."""
     sent = await posted(request)

@@ -120,6 +120,7 @@ CAUSE_TEXTS: Mapping[str, str] = {
     "row_count_mismatch": N_("The message has more or fewer records than it says."),
     "empty": N_("The message has no records."),
     "too_many_records": N_("The message has too many records."),
+    "outside_its_time": N_("It was measured before the unit took over the chimney, or after another one has."),
     "bad_time": N_("The times of one message lie too far apart."),
     "wrong_device": N_("The message names another device than the one that sent it."),
     "unknown_frame": N_("No plugin that runs reads one of the sensors' frames."),

@@ -15,11 +15,13 @@ from carbontrack.bookkeeping import Books
 from carbontrack.device_desk import DeviceDesk
 from carbontrack.firmware import public_key_at
 from carbontrack.fleet import Fleet
+from carbontrack.handout import Handouts
 from carbontrack.live import Live
 from carbontrack.mail import Mailer
 from carbontrack.metrics import Metrics
 from carbontrack.model import Device, Flood, Site, Snapshot, StorageStatus, Stranger
 from carbontrack.months import Shelf
+from carbontrack.notify import nobody
 from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.report_desk import ReportDesk
@@ -134,11 +136,15 @@ class Services:
     """What the devices' passwords are worked out from; without it no device may send over HTTP."""
     bridged: Collection[str] = ()
     """Factories with a platform of their own, by their names in addresses: it governs their devices."""
+    handouts: Handouts = field(default_factory=Handouts)
+    """What devices are told when they are set up."""
     max_payload_bytes: int = 262_144
     device_patience_s: float = 10.0
     """How long a device that sends over HTTP waits for the commit at most."""
     firmware_key: Callable[[], EllipticCurvePublicKey] = lambda: public_key_at(None)
     """Whose images are taken. Raises :class:`~carbontrack.firmware.FirmwareError` where there is no key."""
+    registry_changed: Callable[[], None] = nobody
+    """Called when the registry was changed here; it never waits."""
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
     problems: Callable[[], Sequence[str]] = tuple

@@ -155,12 +155,13 @@ async def _setup_page(request: web.Request, factory: Factory, wrong: Form | None
     if wrong is not None:
         forms[shown] = wrong
     snapshots = services.fleet.snapshots()
+    active = [site for site in sites if site.device.status is DeviceStatus.ACTIVE]
     values = {
         "factory": factory,
         "pressure_kpa": site_pressure_kpa(factory),
         "stacks": [_of_stack(services, stack, sites, snapshots) for stack in stacks],
-        "device_count": len(sites),
-        "heard": sum(_is_heard(snapshots, site) for site in sites),
+        "device_count": len(active),
+        "heard": sum(_is_heard(snapshots, site) for site in active),
         "forms_of": forms,
         "wrong": shown,
         "regions": REGIONS,

@@ -212,6 +212,18 @@ CALLS: Mapping[str, Call] = {
     "POST /api/firmware/rollouts/{id}/pause/": Call(),
     "POST /api/firmware/rollouts/{id}/resume/": Call(),
     "POST /api/firmware/rollouts/{id}/stop/": Call(),
+    "POST /hq/devices/import": Call(form=lambda _: table("factory\nKangaita\n"), unaudited="It only shows a table."),
+    "POST /hq/devices/import/keep": Call(
+        form=lambda it: {
+            "table": f'{{"head":["factory","altitude_m"],"rows":[[2,["Table {it.number}","1900"]]],"separator":","}}'
+        }
+    ),
+    "POST /hq/devices/handouts": Call(form=lambda it: {"as": "zip", "ids": it.made}, made=make.device),
+    "POST /devices/{id}/handout": Call(form={"as": "file"}),
+    "POST /devices/{id}/credentials": Call(form={"what": "revoke", "confirmed": "true"}),
+    "POST /devices/{id}/replace": Call(
+        form=lambda it: {"device_id": f"put-{it.number}", "sensor": "ct_v1", "confirmed": "true"}
+    ),
     "POST /devices/{id}/settings": Call(form=lambda it: SETTINGS | {"sample_s": str(6 + it.number % 3000)}),
     "POST /devices/{id}/settings/send-again": Call(form={"rev": "1"}),
     "POST /devices/{id}/commands": Call(form={"cmd": "identify", "seconds": "30"}),
@@ -322,6 +334,9 @@ CALLS: Mapping[str, Call] = {
     "PATCH /api/mcu-devices/{id}/": Call(json={"status": "disabled"}),
     "DELETE /api/mcu-devices/{id}/": Call(),
     "POST /api/mcu-devices/{id}/credentials/": Call(),
+    "DELETE /api/mcu-devices/{id}/credentials/": Call(),
+    "POST /api/mcu-devices/{id}/handout/": Call(json={}),
+    "POST /api/mcu-devices/{id}/replace/": Call(json=lambda it: {"device_id": f"{it.side.word}-put-{it.number}"}),
     "PUT /api/mcu-devices/{id}/settings/": Call(json=lambda it: {"sample_s": 6 + it.number % 3000}),
     "POST /api/mcu-devices/{id}/settings/send-again/": Call(json={"rev": 1}),
     "POST /api/mcu-devices/{id}/commands/": Call(json={"cmd": "identify", "args": {"seconds": 30}}),

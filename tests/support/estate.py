@@ -35,6 +35,7 @@ from carbontrack.firmware import (
     write_manifest,
 )
 from carbontrack.firmware import Plan as RolloutPlan
+from carbontrack.handout import Handouts
 from carbontrack.ledger import EnergyEntry, EnergyType, Metric, ProductionEntry, Target, WoodPrice, WoodUnit
 from carbontrack.metrics import Metrics
 from carbontrack.model import (
@@ -191,6 +192,7 @@ async def running_estate(url: str, **changed: Any) -> AsyncIterator[Estate]:
     """A portal whose two factories have one of everything, two hours after noon."""
     options: dict[str, Any] = {
         "device_key": DEVICE_KEY,
+        "handouts": Handouts("mqtt.example.org", key=DEVICE_KEY),
         "attempts": Patient(),
         "firmware_key": FIRMWARE_KEY.public_key,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Literal
@@ -12,13 +12,15 @@ from pydantic import Field
 
 from carbontrack.credentials import device_password
 from carbontrack.fleet import NOT_STARTED
+from carbontrack.handout import HandoutError, Wifi
 from carbontrack.health import AspectName, DeviceHealth, HealthState, health_of_absent
 from carbontrack.model import Device, DeviceStatus, Scope, Site
+from carbontrack.replacing import replace_device
 from carbontrack.web.access import EVERYBODY, REGISTRY_ROLES, USER, origin, scope
 from carbontrack.web.api.registry import registry_changed
 from carbontrack.web.contract import Tag, operation
 from carbontrack.web.errors import Problem
-from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, page_of, path_id
+from carbontrack.web.rest import WRONG, Id, Input, Output, Page, Paged, page_of, path_id, zoned
 from carbontrack.web.services import SERVICES, Services
 from carbontrack.words import gettext
 
@@ -32,6 +34,9 @@ def add_routes(app: web.Application) -> None:
     app.router.add_delete("/api/mcu-devices/{id:\\d{1,9}}/", remove_device)
     app.router.add_get("/api/mcu-devices/{id:\\d{1,9}}/health/", device_health)
     app.router.add_post("/api/mcu-devices/{id:\\d{1,9}}/credentials/", new_credentials)
+    app.router.add_delete("/api/mcu-devices/{id:\\d{1,9}}/credentials/", revoke_credentials)
+    app.router.add_post("/api/mcu-devices/{id:\\d{1,9}}/handout/", hand_out)
+    app.router.add_post("/api/mcu-devices/{id:\\d{1,9}}/replace/", replace)
 
 
 class DeviceOut(Output):
@@ -51,6 +56,12 @@ class DeviceOut(Output):
     """Its actor: `starting`, `running`, `backing_off`, `parked`, `stopped`, or `disabled`."""
     health: HealthState
     """How it is doing: the worst of what is known. The parts of it are at `health/`."""
+    measures_from: datetime | None
+    """Of a unit that took over a chimney: what it measured before does not count there."""
+    measures_until: datetime | None
+    """Of a unit that was replaced: what it measured from then on does not count."""
+    replaced_by: str = Field(examples=[""])
+    """The `device_id` of the unit that has taken over its chimney; empty where none has."""
 
     @classmethod
     def all_of(cls, sites: Iterable[Site], services: Services) -> list[DeviceOut]:
@@ -259,3 +270,111 @@ async def new_credentials(request: web.Request) -> Credentials:
     shown = Credentials.of(device, services)
     assert shown is not None
     return shown
+
+
+@operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(409,))
+async def revoke_credentials(request: web.Request) -> None:
+    """Shut a device out: it is disabled, and the password that it has never opens anything again.
+
+    The core takes nothing from it from now on, and the broker ends its connection within seconds. It keeps its
+    readings. Setting `status` to `active` lets it in again, with another password.
+    """
+    await revoke(request, await _site(request))
+
+
+async def revoke(request: web.Request, site: Site) -> None:
+    """Shut a device out; the same for the API and for pages."""
+    services = request.app[SERVICES]
+    await services.store.revoke_device(site.device.device_id, by=origin(request))
+    await registry_changed(services)
+
+
+class WifiInput(Input):
+    """The network that the box joins. It is kept nowhere; what is left out stays in the box as it is."""
+
+    wifi_ssid: str = Field("", max_length=32, examples=["Kangaita"])
+    """The network's name."""
+    wifi_password: str = Field("", max_length=64)
+    """The network's password."""
+
+
+class Handout(Output):
+    """The line that a node's serial line, and `carbontrack-node --provision`, take."""
+
+    provision: dict[str, str | int] = Field(
+        examples=[{"id": "ct-kangaita-1", "password": "...", "host": "mqtt.example.org", "port": 8883}]
+    )
+    """What the device is told, by the names that its firmware knows."""
+
+
+@operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, problems=(409,), is_secret=True)
+async def hand_out(request: web.Request, body: WifiInput) -> Handout:
+    """A device's configuration, with its password, as the node takes it. The audit log says who was given it.
+
+    409: the platform does not know what to tell devices; `detail` says what the operator has to set.
+    """
+    line = await handout_line(request, await _site(request), body, "api")
+    return Handout.model_validate_json(line)
+
+
+async def handout_line(request: web.Request, site: Site, given: WifiInput, what: str) -> str:
+    """The line that sets a device up, when it is written down that it was given; the same for the API and for pages.
+
+    ``what`` says as what it is given. Raises :class:`Problem` where there is none.
+    """
+    (line,) = await handout_lines(request, [site], given, what)
+    return line
+
+
+async def handout_lines(request: web.Request, sites: Sequence[Site], given: WifiInput, what: str) -> list[str]:
+    """The same for several devices."""
+    services, wifi = request.app[SERVICES], Wifi(given.wifi_ssid, given.wifi_password)
+    try:
+        lines = [services.handouts.line(site.device, wifi) for site in sites]
+    except HandoutError as error:
+        if error.name:
+            raise Problem(422, WRONG, ((error.name, str(error)),)) from None
+        raise Problem(409, str(error)) from None
+    await services.store.note_handed_out([site.device for site in sites], what, by=origin(request))
+    return lines
+
+
+class Replacement(Input):
+    device_id: str = Field(min_length=1, max_length=64, examples=["ct-kangaita-9"])
+    """The new unit: a name that nobody has yet, or a device of the same chimney."""
+    at: datetime | None = None
+    """From when on the new unit counts, with zone; now without it. After the old unit's newest reading."""
+    sensor: str = Field("", max_length=60)
+    """The driver that reads its messages; without it the old unit's."""
+
+
+@operation(Tag.DEVICES, REGISTRY_ROLES, scope=Scope.REGISTRY, status=201, problems=(409,), is_secret=True)
+async def replace(request: web.Request, body: Replacement) -> DeviceAdded:
+    """Let another unit take over this one's chimney; the answer is the new one.
+
+    The old one is shut out and kept: its readings, and the chimney's hours, stay as they are. Should it be let in
+    again to hand in what it still has, what it measured before `at` counts, and the rest goes into quarantine.
+    409: it was replaced already, the moment cannot be, or the name is another chimney's.
+    """
+    services = request.app[SERVICES]
+    site = await put_in_place(request, await _site(request), body)
+    shown = dict(DeviceOut.of(site, services))
+    return DeviceAdded(**shown, credentials=Credentials.of(site.device, services))
+
+
+async def put_in_place(request: web.Request, old: Site, given: Replacement) -> Site:
+    """Replace a unit; the new one. The same for the API and for pages."""
+    services = request.app[SERVICES]
+    _check_sensor(given.sensor or None, services)
+    at = zoned("at", given.at) if given.at is not None else None
+    done = await replace_device(
+        services.store,
+        old,
+        given.device_id,
+        by=origin(request),
+        now=services.clock(),
+        at=at,
+        sensor=given.sensor,
+    )
+    await registry_changed(services)
+    return Site(old.factory, old.stack, done.new)

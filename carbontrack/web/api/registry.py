@@ -40,6 +40,7 @@ StackName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1
 
 async def registry_changed(services: Services) -> None:
     """The actors follow at once; other processes find the change by its revision."""
+    services.registry_changed()
     await services.fleet.sync(await services.store.sites())
 
 
