@@ -14,7 +14,9 @@ from benchmarks import (
     plugins,
     recompute,
     reports,
+    restore,
     score,
+    upgrade,
     watchers,
 )
 
@@ -29,7 +31,9 @@ BENCHMARKS = {
     "plugins": plugins.main,
     "recompute": recompute.main,
     "reports": reports.main,
+    "restore": restore.main,
     "score": score.main,
+    "upgrade": upgrade.main,
     "watchers": watchers.main,
 }
 

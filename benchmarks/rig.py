@@ -48,9 +48,14 @@ def mosquitto(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A server that keeps what it has said to keep, as one in production does."""
-    with postgres_server(fsync="on", full_page_writes="on", shared_buffers="256MB", max_wal_size="2GB") as server:
+def postgres(parent: Path | None = None) -> Iterator[Postgres]:
+    """A server that keeps what it has said to keep, as one in production does.
+
+    ``parent`` is a folder for its data, which everybody may enter; without it they are in memory, where there is room.
+    """
+    with postgres_server(
+        parent, fsync="on", full_page_writes="on", shared_buffers="256MB", max_wal_size="2GB"
+    ) as server:
         yield server
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -145,6 +146,10 @@ class Actor(Generic[M]):
         """Have :meth:`on_idle` called once more, so soon."""
         asyncio.get_running_loop().call_later(seconds, self._be_idle)
 
+    def log_context(self) -> Mapping[str, str]:
+        """What every line of the log says that is written by this actor."""
+        return {"actor": self.name}
+
     def is_turning_point(self, message: M) -> bool:  # noqa: ARG002  # for subclasses
         """Whether what came before a message must be handled before it, in whatever lane it waits."""
         return False
@@ -172,6 +177,9 @@ class Actor(Generic[M]):
 
     async def _run(self) -> None:  # one loop, which reads best in one piece
         loop = asyncio.get_running_loop()
+        # Whoever started it, perhaps by a request, has lines of their own.
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(**self.log_context())
         taken: list[M] = []
         self._await_idle(loop)
         started = False
@@ -244,12 +252,12 @@ class Actor(Generic[M]):
         if self.failures == 1:
             # All actors have an outage at once: one line each is enough.
             told = None if self.is_outage(error) else error
-            log.warning("actor failed, will retry", actor=self.name, error=self.last_error, exc_info=told)
+            log.warning("actor failed, will retry", error=self.last_error, exc_info=told)
         if self._stopping:
             return
         if self.failures >= self.max_failures and not self.is_outage(error):
             self.state = ActorState.PARKED
-            log.error("actor parked", actor=self.name, error=self.last_error, failures=self.failures)
+            log.error("actor parked", error=self.last_error, failures=self.failures)
             while self.state is ActorState.PARKED:
                 await self._wait()
             return

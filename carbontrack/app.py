@@ -50,6 +50,7 @@ from carbontrack.notify import Notices, nobody
 from carbontrack.outbound import Alarms, Ways
 from carbontrack.overload import Drain
 from carbontrack.plugins import Limits, PluginHost
+from carbontrack.redact import redactor_of
 from carbontrack.relay_desk import Relay
 from carbontrack.reloading import Reloader, note_reload
 from carbontrack.report_desk import ReportDesk
@@ -58,11 +59,13 @@ from carbontrack.rollouts import Limits as RolloutLimits
 from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.seal import key_at
+from carbontrack.sentry import errors_reported, sentry_problems
 from carbontrack.shared import CoreStatus, RedisShelf, Teller, opened_redis
-from carbontrack.store import Store, StoreUnavailable, open_store
-from carbontrack.tasks import end
+from carbontrack.store import SchemaMismatch, Store, StoreUnavailable, open_store
+from carbontrack.tasks import end, first_of
 from carbontrack.tiers import Summariser
 from carbontrack.tls import ServerCertificate
+from carbontrack.tracing import TracedBackend, Tracer, traced, tracing_problems
 from carbontrack.upkeep import Upkeep
 from carbontrack.web import CoreDoor, CoreParts, DemoAccount, check_pages, create_app
 from carbontrack.web import Services as WebServices
@@ -106,6 +109,8 @@ class Core:
     notices: Notices
     device_desk: DeviceDesk
     rollouts: RolloutDesk
+    outdated: asyncio.Event
+    """Set when the database has another schema than this version works with: it was migrated while the core ran."""
     relay: Relay | None
 
     def not_ready(self) -> list[str]:
@@ -137,6 +142,10 @@ class Core:
             *self.rules.problems,
             *self.rollouts.problems(),
         ]
+
+
+Diagnose = Callable[[Core], Awaitable[bytes]]
+"""Makes the bundle of diagnostics of a running core (:mod:`carbontrack.diagnostics`)."""
 
 
 @asynccontextmanager
@@ -231,6 +240,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             notices,
             device_desk,
             rollouts,
+            asyncio.Event(),
             relay_of(config, store, metrics, fleet),
         )
         try:
@@ -249,6 +259,7 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
                 meters=lambda: _keep_meters(MeterKeeper(store, zone), upkeep),
                 reports=schedules_of(config, desk, mail, metrics).keep,
                 lag=lambda: _measure_lag(metrics, plugins.watch),
+                schema=lambda: watch_schema(store, core.outdated, devices.registry_poll_s),
                 drain=lambda: _adjust(drain, fleet),
                 **({"accounts": accounts.keep} if accounts else {}),
                 **({"relay": core.relay.keep} if core.relay else {}),
@@ -261,12 +272,39 @@ async def run_core(config: Config, read: Callable[[], Config] | None = None) -> 
             await fleet.close()
 
 
-async def serve(config: Config, read: Callable[[], Config]) -> None:
-    """Run core and web until SIGINT or SIGTERM. SIGHUP has it read the configuration anew, by ``read``."""
-    async with stop_signal() as stop, run_core(config, read) as core, run_web(core) as url, reload_signal(core):
+async def serve(config: Config, read: Callable[[], Config], diagnose: Diagnose | None = None) -> None:
+    """Run core and web until SIGINT or SIGTERM. SIGHUP has it read the configuration anew, by ``read``.
+
+    Raises :class:`~carbontrack.store.SchemaMismatch` when a newer version has migrated the database: what this one
+    would go on to write was meant for another schema. The devices keep what they measure until the newer one runs.
+    """
+    async with (
+        stop_signal() as stop,
+        run_core(config, read) as core,
+        watched(config, core.store) as tracer,
+        run_web(core, diagnose=diagnose, tracer=tracer) as url,
+        reload_signal(core),
+    ):
         log.info("serving", url=url, devices=len(core.fleet.states()))
-        await stop.wait()
+        await first_of(stop.wait(), core.outdated.wait())
         log.info("stopping")
+        if core.outdated.is_set():
+            await core.store.check_schema()
+
+
+@asynccontextmanager
+async def watched(config: Config, store: Store) -> AsyncIterator[Tracer | None]:
+    """Errors go to Sentry and commits are traced, where that is wanted; what requests are traced with.
+
+    What Sentry is told has nothing of what the registry knows of people by now.
+    """
+    for problem in (*sentry_problems(config), *tracing_problems(config)):
+        log.error(problem)
+    redactor = redactor_of(config, await store.users(), await store.sites())
+    with errors_reported(config, redactor), traced(config) as tracer:
+        if tracer is not None:
+            store.commits.wrap(lambda backend: TracedBackend(backend, tracer))
+        yield tracer
 
 
 @asynccontextmanager
@@ -332,8 +370,16 @@ async def running_plugins(
 
 
 @asynccontextmanager
-async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> AsyncIterator[str]:
-    """The portals, the API and the metrics of a core; the address that they are at."""
+async def run_web(
+    core: Core,
+    demo_accounts: Sequence[DemoAccount] = (),
+    diagnose: Diagnose | None = None,
+    tracer: Tracer | None = None,
+) -> AsyncIterator[str]:
+    """The portals, the API and the metrics of a core; the address that they are at.
+
+    ``diagnose`` makes the bundle of diagnostics that operators download.
+    """
     http = core.config.http
     certificate = certificate_of(core) if http.tls else None
 
@@ -345,7 +391,7 @@ async def run_web(core: Core, demo_accounts: Sequence[DemoAccount] = ()) -> Asyn
         counted_attempts(core.metrics, redis_url) as attempts,
         opened_redis(redis_url) if redis_url else contextlib.nullcontext() as redis,
     ):
-        services = web_services(core, attempts, demo_accounts, certificate)
+        services = web_services(core, attempts, demo_accounts, certificate, diagnose, tracer)
         if redis:
             services = replace(services, shelf=RedisShelf(redis), door=lambda: CoreDoor("", token))
         async with served(services, http, certificate) as url:
@@ -416,7 +462,12 @@ def certificate_of(core: Core) -> ServerCertificate:
 
 
 def web_services(
-    core: Core, attempts: Attempts, demo_accounts: Sequence[DemoAccount], certificate: ServerCertificate | None
+    core: Core,
+    attempts: Attempts,
+    demo_accounts: Sequence[DemoAccount],
+    certificate: ServerCertificate | None,
+    diagnose: Diagnose | None,
+    tracer: Tracer | None,
 ) -> WebServices:
     """What the pages and the API of a core use."""
     config = core.config
@@ -463,6 +514,8 @@ def web_services(
         storage=lambda: core.upkeep.status,
         problems=problems,
         canary_token=core.canary.token,
+        diagnose=partial(diagnose, core) if diagnose else None,
+        tracer=tracer,
     )
 
 
@@ -619,6 +672,18 @@ async def _follow_registry(store: Store, fleet: Fleet, rules: RuleBook, reloader
                 await note_reload(store, Origin("command line"), result)
             seen = revision
         await asyncio.sleep(every_s)
+
+
+async def watch_schema(store: Store, outdated: asyncio.Event, every_s: float) -> None:
+    """See when somebody else has migrated the database."""
+    while not outdated.is_set():
+        await asyncio.sleep(every_s)
+        try:
+            await store.check_schema()
+        except SchemaMismatch as error:
+            log.error("the schema is another one, ending", error=str(error))  # noqa: TRY400  # the text says all
+            outdated.set()
+    await asyncio.Event().wait()  # it ends with the core
 
 
 async def _tidy(upkeep: Upkeep, store: Store) -> None:

@@ -16,7 +16,9 @@ from carbontrack.hookspecs import AlertRule, FactoryRule, Notifier
 from carbontrack.hours_of_day import Hours, read_hours
 from carbontrack.notify import NotifierInstance
 from carbontrack.plugins import Contributions, load_plugins
+from carbontrack.sentry import sentry_problems
 from carbontrack.tls import problems_of as tls_problems
+from carbontrack.tracing import tracing_problems
 
 
 def problems_of(config: Config) -> list[str]:
@@ -30,6 +32,8 @@ def problems_of(config: Config) -> list[str]:
         *(f"plugin {status.name}: {status.error}" for status in plugins.statuses if status.error),
         *left_out,
         *tls_problems(config),
+        *sentry_problems(config),
+        *tracing_problems(config),
     ]
 
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from carbontrack.app import broker_settings, reload_signal, run_core, run_web, stop_signal
+from carbontrack.app import Diagnose, broker_settings, reload_signal, run_core, run_web, stop_signal
 from carbontrack.broker import BrokerStartError, embedded_broker
 from carbontrack.config import Config, load_config
 from carbontrack.credentials import device_password
@@ -32,6 +32,7 @@ from carbontrack.simulator import DemoFactory, demo_fleet, run_fleet
 from carbontrack.simulator.books import simulated_entries
 from carbontrack.simulator.ota import FAILS, HARDWARE, ROLLS_BACK
 from carbontrack.store import Store, migrate, open_store
+from carbontrack.tasks import first_of
 from carbontrack.tiers import local_day
 from carbontrack.web import DemoAccount
 from carbontrack.words import N_
@@ -97,12 +98,13 @@ def _print(text: str) -> None:
     print(text, flush=True)  # noqa: T201  # this is for a person to read
 
 
-async def run_demo(options: DemoOptions, say: Callable[[str], object] = _print) -> None:
+async def run_demo(
+    options: DemoOptions, say: Callable[[str], object] = _print, diagnose: Diagnose | None = None
+) -> None:
     """Run until Ctrl-C. ``say`` is told what a person should read.
 
     Raises :class:`BrokerStartError` when the broker or the port of the pages is not to be had.
     """
-    set_up_logging("warning", "console")
     _check_port(options.port)
     folder = options.data_dir.resolve()
     if options.fresh:
@@ -124,13 +126,13 @@ async def run_demo(options: DemoOptions, say: Callable[[str], object] = _print) 
         accounts = _accounts(fleet)
         async with (
             run_core(config, read) as core,
-            run_web(core, accounts) as url,
+            run_web(core, accounts, diagnose) as url,
             reload_signal(core),
             _simulator(options, folder, settings) as simulator,
         ):
             core.rollouts.base_url = core.rollouts.base_url or url
             say(_banner(url, accounts, fleet, folder))
-            await _first_of(stop.wait(), simulator.wait())
+            await first_of(stop.wait(), simulator.wait())
             if not stop.is_set():
                 say(f"The simulated fleet ended by itself. The pages go on. See {folder / LOG}")
                 await stop.wait()
@@ -358,15 +360,6 @@ def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value for name, value in environ.items() if not name.startswith("CARBONTRACK_") and name not in theirs
     }
-
-
-async def _first_of(*waits: object) -> None:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]  # coroutines of any result
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def _stop_at_eof(stop: asyncio.Event) -> None:

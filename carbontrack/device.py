@@ -303,6 +303,9 @@ class DeviceActor(Actor[Payload]):
     def is_own_fault(self, error: Exception) -> bool:
         return isinstance(error, StoreBusy) or not self.is_outage(error)
 
+    def log_context(self) -> Mapping[str, str]:
+        return {"device": self.name}
+
     def is_turning_point(self, message: Payload) -> bool:
         """A birth and a gap declare records lost that may be in the backlog that waits: that is taken first."""
         return message.channel == "state" or b'"g"' in message.body

@@ -21,12 +21,19 @@ import aiohttp
 from cryptography import x509
 
 from carbontrack.app import bridge_settings, broker_settings
-from carbontrack.config import Config
+from carbontrack.config import Config, Http
 from carbontrack.configured import problems_of
 from carbontrack.ingest import BrokerSettings, sign_in
 from carbontrack.metrics import Metrics
 from carbontrack.relay_desk import look_at_bridge
-from carbontrack.store import SchemaMismatch, StoreUnavailable, open_store
+from carbontrack.store import (
+    SchemaMismatch,
+    StoreUnavailable,
+    is_missing,
+    newest_migration,
+    open_store,
+    schema_of,
+)
 
 ENDS_SOON = timedelta(days=30)
 CLOCKS_AGREE_S = 2.0
@@ -118,15 +125,18 @@ def secrets_of(config: Config, folder: Path | None) -> Iterable[Finding]:
 async def database(config: Config, clock: Callable[[], datetime]) -> AsyncIterator[Finding]:
     """Whether it is there, has our schema, and has the same time as we have."""
     url = config.database.url
-    if url.startswith("sqlite://") and not (file := Path(url.removeprefix("sqlite://"))).is_file():
-        yield wrong("database", f"There is no {file} yet.", "Run: carbontrack migrate --config FILE")
+    if is_missing(url):
+        yield wrong(
+            "database", f"There is no {url.removeprefix('sqlite://')} yet.", "Run: carbontrack migrate --config FILE"
+        )
         return
     try:
         async with open_store(url, Metrics()) as store:
             began = time.perf_counter()
             theirs, ours = await store.server_time(), clock()
             took_ms = 1000 * (time.perf_counter() - began)
-            yield fine("database", f"It answers in {took_ms:.1f} ms, and its schema is that of this version.")
+            schema = f"its schema is that of this version, {newest_migration()}"
+            yield fine("database", f"It answers in {took_ms:.1f} ms, and {schema}.")
             apart_s = abs((theirs - ours).total_seconds())
             if apart_s > CLOCKS_AGREE_S:
                 text = f"This machine's clock and the database's are {apart_s:.0f} s apart."
@@ -134,7 +144,9 @@ async def database(config: Config, clock: Callable[[], datetime]) -> AsyncIterat
             else:
                 yield fine("clock", "This machine and the database have the same time.")
     except SchemaMismatch as error:
-        yield wrong("database", str(error), "Make a backup first where there are data: carbontrack backup")
+        has, knows = await schema_of(url) or "none", newest_migration()
+        text = f"{error} (Its newest is {has}, this version's {knows}.)"
+        yield wrong("database", text, "Make a backup first where there are data: docs/deploy/upgrading.md")
     except (StoreUnavailable, OSError, ValueError) as error:
         yield wrong("database", f"It cannot be used: {error}", "Is it running, and are name and password right?")
 
@@ -234,11 +246,15 @@ def rooms(config: Config) -> Iterable[Finding]:
             yield fine("disk", text)
 
 
+def own_address(http: Http) -> str:
+    """Where a core of this machine listens."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(http.host, http.host)  # noqa: S104  # compared, not listened on
+    return f"{'https' if http.tls else 'http'}://{host}:{http.port}"
+
+
 async def core(config: Config) -> Finding:
     """What the core itself says, if it is running here."""
-    http = config.http
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(http.host, http.host)  # noqa: S104  # compared, not listened on
-    url = f"{'https' if http.tls else 'http'}://{host}:{http.port}/readyz"
+    http, url = config.http, f"{own_address(config.http)}/readyz"
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(ANSWER_S)) as session,

@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import deque
 from typing import Any, Literal
 
 import structlog
 
+KEPT_LINES = 2000
+"""Of the log, in memory: for who asks for diagnostics, as nobody knows where standard error has gone."""
+LONGEST_LINE = 8000
+"""Characters of a line that is kept; a traceback may be long."""
 
-def set_up_logging(level: str, form: Literal["auto", "console", "json"]) -> None:
-    """Send structlog's and the standard library's records to standard error in one form."""
+
+class RecentLines(logging.Handler):
+    """The newest lines of the log as JSON, whatever form they are written in; older ones are forgotten."""
+
+    def __init__(self, most: int = KEPT_LINES) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=most)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record)[:LONGEST_LINE])
+        except Exception:  # noqa: BLE001  # as logging's own handlers: a line that cannot be written stops nobody
+            self.handleError(record)
+
+    def lines(self) -> list[str]:
+        """What is kept, oldest first."""
+        return list(self._lines)
+
+
+def set_up_logging(level: str, form: Literal["auto", "console", "json"]) -> RecentLines:
+    """Send structlog's and the standard library's records to standard error in one form; what keeps the newest."""
     as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -24,22 +48,21 @@ def set_up_logging(level: str, form: Literal["auto", "console", "json"]) -> None
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         cache_logger_on_first_use=True,
     )
-    last: list[Any] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if as_json
-        # Plain tracebacks: the pretty ones show local variables, and those hold passwords.
-        else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
-        )
-    )
+    lines: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    # Plain tracebacks: the pretty ones show local variables, and those hold passwords.
+    for_people: list[Any] = [
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    ]
+
+    def formatter(last: list[Any]) -> logging.Formatter:
+        without_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+        return structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[without_meta, *last])
+
+    handler, recent = logging.StreamHandler(sys.stderr), RecentLines()
+    handler.setFormatter(formatter(lines if as_json else for_people))
+    recent.setFormatter(formatter(lines))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, recent]
     root.setLevel(level.upper())
     logging.getLogger("mqtt").setLevel(logging.WARNING)  # paho tells of every packet
+    return recent

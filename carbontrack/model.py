@@ -426,6 +426,7 @@ class AuditAction(StrEnum):
     QUARANTINE_REPLAYED = "quarantine.replayed"
     QUARANTINE_DISMISSED = "quarantine.dismissed"
     PLUGINS_RELOADED = "plugins.reloaded"
+    DIAGNOSTICS_TAKEN = "diagnostics.taken"
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,7 @@ class Notices:
                 tasks[name] = asyncio.create_task(self._keep_sending(name), name=f"notify:{name}")
 
     async def _keep_sending(self, name: str) -> None:
+        structlog.contextvars.clear_contextvars()  # it may have begun with somebody's request to reload
         while True:
             self._sendable[name].clear()
             try:

@@ -17,6 +17,16 @@ T = TypeVar("T")
 ASK_AGAIN_S = 0.2
 
 
+async def first_of(*waits: Awaitable[object]) -> None:
+    """Return when one of them has ended; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
 async def end(*tasks: asyncio.Task[Any]) -> None:
     """Cancel tasks and return when they have ended; whatever they raise is dropped.
 

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from carbontrack.app import books_of, kept_running, running_plugins, served, stop_signal
+from carbontrack.app import books_of, kept_running, running_plugins, served, stop_signal, watch_schema, watched
 from carbontrack.config import Config
 from carbontrack.configured import all_instances
 from carbontrack.firmware import public_key_at
@@ -27,7 +27,8 @@ from carbontrack.plugins import Limits, PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.rule_book import RuleBook
 from carbontrack.shared import Mirror, RedisShelf, opened_redis
-from carbontrack.store import Store, open_store
+from carbontrack.store import SchemaMismatch, Store, open_store
+from carbontrack.tasks import first_of
 from carbontrack.tls import ServerCertificate
 from carbontrack.web import CoreDoor
 from carbontrack.web import Services as WebServices
@@ -38,13 +39,20 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def run_web_process(
-    config: Config, read: Callable[[], Config], clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    config: Config,
+    read: Callable[[], Config],
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    outdated: asyncio.Event | None = None,
 ) -> AsyncIterator[str]:
-    """The portals and the API beside a core; the address that they are at. ``read`` reads the configuration anew."""
+    """The portals and the API beside a core; the address that they are at. ``read`` reads the configuration anew.
+
+    ``outdated`` is set when the database has another schema than this version works with.
+    """
     assert config.redis.url is not None, "the command line has looked"
     metrics, database = Metrics(), config.database
     async with (
         open_store(database.url, metrics, archive_folder=config.retention.archive_folder) as store,
+        watched(config, store) as tracer,
         running_plugins(config, metrics) as plugins,
         mailer(config, metrics) as mail,
         counted_attempts(metrics, config.redis.url) as attempts,
@@ -103,13 +111,16 @@ async def run_web_process(
             problems=problems,
             shelf=RedisShelf(redis),
             door=door,
+            tracer=tracer,
         )
+        every_s, outdated = config.devices.registry_poll_s, outdated or asyncio.Event()
         try:
             async with (
                 served(services, http, certificate) as url,
                 kept_running(
                     mirror=mirror.keep,
-                    registry=lambda: _follow_site(store, mirror, rules, reloader, config.devices.registry_poll_s),
+                    registry=lambda: _follow_site(store, mirror, rules, reloader, every_s),
+                    schema=lambda: watch_schema(store, outdated, every_s),
                     redis=attempts.keep,
                 ),
             ):
@@ -119,11 +130,17 @@ async def run_web_process(
 
 
 async def serve_web(config: Config, read: Callable[[], Config]) -> None:
-    """Run a web process until SIGINT or SIGTERM."""
-    async with stop_signal() as stop, run_web_process(config, read) as url:
+    """Run a web process until SIGINT or SIGTERM.
+
+    Raises :class:`~carbontrack.store.SchemaMismatch` when a newer version has migrated the database.
+    """
+    outdated = asyncio.Event()
+    async with stop_signal() as stop, run_web_process(config, read, outdated=outdated) as url:
         log.info("serving beside the core", url=url)
-        await stop.wait()
+        await first_of(stop.wait(), outdated.wait())
         log.info("stopping")
+    if outdated.is_set():
+        raise SchemaMismatch("Another version of Carbon Track has migrated the database meanwhile: run that one.")
 
 
 def _follow_plugins(config: Config, plugins: PluginHost, rules: RuleBook) -> tuple[str, ...]:

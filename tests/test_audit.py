@@ -173,6 +173,7 @@ async def change_people(store: Store) -> None:
         AuditAction.USER_CODE_REFUSED,
         AuditAction.DEVICE_UNPARKED,
         AuditAction.PLUGINS_RELOADED,
+        AuditAction.DIAGNOSTICS_TAKEN,
     ):
         await store.note(HQ, action, "user", user.id)
 

@@ -215,6 +215,8 @@ def plain(answer: tuple[int, bytes], side: Side) -> tuple[int, bytes]:
     """An answer without what the request said itself, and without when it was given."""
     status, text = answer
     text = re.sub(rb"'(Date|Content-Length|ETag)': '[^']*'", b"", text)
+    if (request_id := re.search(rb"'X-Request-ID': '([^']*)'", text)) is not None:
+        text = text.replace(request_id[1], b"")
     return status, text.replace(side.factory.slug.encode(), b"").replace(side.word.encode(), b"")
 
 

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from carbontrack.metrics import DELIVERIES, OUTCOMES
+from carbontrack.store.schema import known_migrations
 from tests.support.web import Portal, running_portal
 from tests.support.world import body, eventually
 
@@ -31,9 +32,21 @@ async def samples(portal: Portal) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-async def test_the_process_is_alive_and_says_its_version(portal: Portal) -> None:
+async def test_the_process_is_alive_and_says_its_version_and_schema(portal: Portal) -> None:
     answer = await portal.client().get("/healthz")
-    assert await answer.json() == {"status": "alive", "version": "test"}
+    assert await answer.json() == {"status": "alive", "version": "test", "schema": max(known_migrations())}
+
+
+async def test_version_and_schema_stand_below_the_pages_of_those_who_run_the_platform(portal: Portal) -> None:
+    schema = f"schema {max(known_migrations())}"
+    operators, clerks = [
+        await (await (await portal.browser(f"{who}@example.org")).get(path)).text()
+        for who, path in (("operator", "/hq/"), ("clerk", "/factory/kangaita/"))
+    ]
+
+    assert f"Carbon Track test · {schema}</span>" in operators
+    assert "Carbon Track test</span>" in clerks
+    assert schema not in clerks
 
 
 async def test_readiness_turns_false_with_its_reasons(portal: Portal) -> None:

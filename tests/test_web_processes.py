@@ -13,8 +13,10 @@ from typing import Any
 
 import msgspec
 import pytest
+import structlog
 from aiohttp import ClientResponse, ClientSession, DummyCookieJar
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from carbontrack.cli import app as cli
@@ -314,6 +316,17 @@ async def test_the_core_believes_where_a_request_came_from_only_from_a_process_o
     assert user is not None
     sessions = await site.estate.store.sessions(user.id, site.estate.portal.now)
     assert max(sessions, key=lambda it: it.id).address == address
+
+
+async def test_a_request_that_is_handed_on_has_one_id_in_both_logs(site: Site) -> None:
+    with capture_logs([structlog.contextvars.merge_contextvars]) as log:
+        async with site.one.get("/api/mcu-devices/", headers={"X-Request-ID": "chosen-by-a-stranger"}) as answer:
+            assert answer.status == 401
+            told = (await answer.json())["request_id"]
+
+    assert told == answer.headers["X-Request-ID"] != "chosen-by-a-stranger"
+    of_it = [line["request_id"] for line in log if line["event"] == "answered" and line["path"] == "/api/mcu-devices/"]
+    assert of_it == [told, told], "the core's line, and the web process's"
 
 
 async def test_what_a_stranger_says_to_a_web_process_of_himself_is_not_handed_on(site: Site) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +18,7 @@ from carbontrack.cli.audit import audit_app
 from carbontrack.cli.backup import add_commands as add_backup
 from carbontrack.cli.broker import broker_app, device_handout, device_password, device_passwords
 from carbontrack.cli.common import ConfigOption, load, opened_store, run, stop
+from carbontrack.cli.diagnostics import diagnostics
 from carbontrack.cli.doctor import doctor
 from carbontrack.cli.firmware import firmware_app
 from carbontrack.cli.first_setup import init
@@ -58,7 +61,57 @@ add_backup(app)
 app.command()(reload)
 app.command()(openapi)
 app.command()(doctor)
+app.command()(diagnostics)
 app.command()(init)
+
+# --- which version
+
+
+def _show_version(*, wanted: bool) -> None:
+    """Print version and schema, and end: before a command is looked for."""
+    if wanted:
+        typer.echo(_of_this_version())
+        raise typer.Exit
+
+
+def _of_this_version() -> str:
+    from carbontrack.store import newest_migration  # noqa: PLC0415  # see run
+
+    return f"Carbon Track {importlib.metadata.version('carbontrack')}, schema {newest_migration()}"
+
+
+@app.callback()
+def every_command(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and its schema.", is_eager=True)
+    ] = False,
+) -> None:
+    """Continuous CO2 measurement for the chimneys of tea factories."""
+    _show_version(wanted=version)
+
+
+@app.command()
+def version(config: ConfigOption = None) -> None:
+    """Say the version, the schema that it works with, and the schema that the database has.
+
+    It ends with 1 where the two are not the same.
+
+    Example: carbontrack version --config config/carbontrack.yaml
+    """
+    from carbontrack.store import newest_migration, schema_of  # noqa: PLC0415  # see run
+
+    typer.echo(_of_this_version())
+    there = ""
+
+    async def main() -> None:
+        nonlocal there
+        there = await schema_of(load(config).database.url)
+
+    run(main)
+    typer.echo(f"The database has {there or 'no schema yet'}.")
+    if there != newest_migration():
+        raise typer.Exit(1)
+
 
 # --- running
 
@@ -70,10 +123,13 @@ def serve(config: ConfigOption = None) -> None:
     Example: carbontrack serve --config config/carbontrack.yaml
     """
     from carbontrack.app import serve as serve_core  # noqa: PLC0415  # see run
+    from carbontrack.diagnostics import of_core  # noqa: PLC0415  # see run
+    from carbontrack.logs import set_up_logging  # noqa: PLC0415  # see run
 
     settings = load(config)
-    _set_up_logging(settings)
-    run(lambda: serve_core(settings, lambda: load_config(config, os.environ)))
+    recent = set_up_logging(settings.logging.level, settings.logging.format)
+    diagnose = partial(of_core, config.parent if config else None, recent.lines)
+    run(lambda: serve_core(settings, lambda: load_config(config, os.environ), diagnose))
 
 
 @app.command("web")
@@ -88,6 +144,7 @@ def serve_web(
 
     Example: carbontrack web --config config/carbontrack.yaml --port 8081
     """
+    from carbontrack.logs import set_up_logging  # noqa: PLC0415  # see run
     from carbontrack.web_process import serve_web  # noqa: PLC0415  # see run
 
     settings = load(config)
@@ -98,7 +155,7 @@ def serve_web(
             "redis.url: a web process hears through a Redis what the core tells. Set it for both, and start the core "
             "(carbontrack serve) first."
         )
-    _set_up_logging(settings)
+    set_up_logging(settings.logging.level, settings.logging.format)
     run(lambda: serve_web(settings, lambda: load_config(config, os.environ)))
 
 
@@ -119,8 +176,12 @@ def demo(
     Example: carbontrack demo --factories 5 --port 8081
     """
     from carbontrack.demo import DemoOptions, run_demo  # noqa: PLC0415  # see run
+    from carbontrack.diagnostics import of_core  # noqa: PLC0415  # see run
+    from carbontrack.logs import set_up_logging  # noqa: PLC0415  # see run
 
-    run(lambda: run_demo(DemoOptions(factories, speed, port, data_dir, fresh=fresh)))
+    recent = set_up_logging("warning", "console")
+    diagnose = partial(of_core, None, recent.lines)
+    run(lambda: run_demo(DemoOptions(factories, speed, port, data_dir, fresh=fresh), diagnose=diagnose))
 
 
 @app.command()
@@ -236,9 +297,3 @@ def show_config_schema(
         typer.echo(text)
     else:
         output.write_text(f"{text}\n", "utf-8")
-
-
-def _set_up_logging(config: Config) -> None:
-    from carbontrack.logs import set_up_logging  # noqa: PLC0415  # see run
-
-    set_up_logging(config.logging.level, config.logging.format)

@@ -139,7 +139,7 @@ def _time_zone(name: str) -> str:
     return name
 
 
-_SECRET_KEY = re.compile(r"secret|passw|token|credential|dsn|(^|_)key$", re.IGNORECASE)
+SECRET_KEY = re.compile(r"secret|passw|token|credential|dsn|(^|_)key$", re.IGNORECASE)
 
 
 def masked(given: Any, validated: BaseModel | None) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def without_secrets(text: str, secrets: Iterable[str]) -> str:
 
 
 def _shown(key: str, value: Any, secrets: frozenset[str]) -> Any:
-    if value is not None and _SECRET_KEY.search(key):
+    if value is not None and SECRET_KEY.search(key):
         return MASK
     if isinstance(value, dict):
         return {inner: _shown(str(inner), part, secrets) for inner, part in value.items()}

@@ -213,7 +213,15 @@ class Redis(Section):
 
 class Sentry(Section):
     dsn: SecretStr | None = None
-    """Where to report errors; nothing is reported without it."""
+    """Where to report errors; without it nothing is. Needs the package `sentry-sdk`."""
+
+
+class Tracing(Section):
+    endpoint: PublicUrl | None = None
+    """Where to send traces: the address of a collector that takes OTLP over HTTP; without it nothing is traced. Needs
+    the packages `opentelemetry-sdk` and `opentelemetry-exporter-otlp-proto-http`."""
+    share: float = Field(1.0, gt=0, le=1)
+    """The share of requests and commits that are traced."""
 
 
 class Devices(Section):
@@ -472,6 +480,8 @@ class Config(Section):
     """What several web processes of one site share."""
     sentry: Sentry = Field(default_factory=Sentry)
     """Reports of errors."""
+    tracing: Tracing = Field(default_factory=Tracing)
+    """Traces of requests and commits."""
     devices: Devices = Field(default_factory=Devices)
     """How the core treats devices."""
     firmware: Firmware = Field(default_factory=Firmware)

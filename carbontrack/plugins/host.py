@@ -99,6 +99,7 @@ class Life:
         self._jobs.append(asyncio.create_task(self._run_job(job, name), name=f"plugin:{self.name}:{name}"))
 
     async def _run_job(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        self._begin_log()
         try:
             await self.fence.run(job, f"job {name}")
         except Exception as error:  # noqa: BLE001  # a plugin's job may raise whatever it likes
@@ -124,7 +125,13 @@ class Life:
             await end(self._task)
             self._task = None
 
+    def _begin_log(self) -> None:
+        """Lines of its tasks have its name, and nothing of the request that may have reloaded it."""
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(plugin=self.name)
+
     async def _live(self) -> None:
+        self._begin_log()
         attempt = 0
         while True:
             try:

@@ -30,13 +30,13 @@ from carbontrack.store.quarantine import Quarantine, QuarantineState
 from carbontrack.store.registry import Registration, Registry
 from carbontrack.store.relaying import Handed, Relaying
 from carbontrack.store.reports import STEPS, KeptReport, ReportLink, Reports
-from carbontrack.store.schema import SchemaMismatch
+from carbontrack.store.schema import SchemaMismatch, is_missing, newest_migration
 from carbontrack.store.sqlite import SqliteBackend
 from carbontrack.store.telemetry import ADJOINING, Engine
 from carbontrack.store.tiers import Tiers
 from carbontrack.store.wood_prices import WoodPrices
-from carbontrack.store.work import TIER_MS, StoreBusy, StoreFull, StoreUnavailable, StreamState, Work
-from carbontrack.store.writer import GroupCommit
+from carbontrack.store.work import TIER_MS, Batch, StoreBusy, StoreFull, StoreUnavailable, StreamState, Work
+from carbontrack.store.writer import Backend, GroupCommit
 from carbontrack.words import gettext
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ __all__ = [
     "STEPS",
     "TIER_MS",
     "ArchiveError",
+    "Backend",
     "Backlog",
+    "Batch",
     "Choice",
     "ConflictError",
     "Entry",
@@ -73,8 +75,11 @@ __all__ = [
     "Work",
     "audit_record",
     "chained",
+    "is_missing",
     "migrate",
+    "newest_migration",
     "open_store",
+    "schema_of",
 ]
 
 
@@ -130,6 +135,13 @@ class Store(
             raise RegistryError(gettext("there are readings of this stack: it stays, so that they do"))
         await Registry.remove_stack(self, stack_id, by=by)
 
+    async def check_schema(self) -> None:
+        """Return while the schema is the one that this version knows: somebody may have migrated it meanwhile.
+
+        Raises :class:`SchemaMismatch`, and :class:`StoreUnavailable` where the database is away.
+        """
+        await schema.check(self._engine.connection)
+
     async def save(self, work: Work) -> None:
         """Return when an actor's work is committed; raises :class:`StoreUnavailable` when it is not."""
         await self.commits.save(work)
@@ -156,6 +168,14 @@ async def migrate(url: str, report: Callable[[str], object] = lambda _: None) ->
     """Bring a database's schema up to date; the names of the migrations that were applied."""
     async with _connected(url) as context:
         return await schema.migrate(context.db(), report)
+
+
+async def schema_of(url: str) -> str:
+    """The newest migration of a database; "" where it has none. Raises :class:`StoreUnavailable`."""
+    if is_missing(url):
+        return ""
+    async with _connected(url) as context:
+        return max(await schema.applied(context.db()), default="")
 
 
 @asynccontextmanager

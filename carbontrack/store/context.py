@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+import structlog
 from tortoise.exceptions import ValidationError
 
 from carbontrack.store.work import outages
@@ -58,6 +59,8 @@ def in_context(
         # A copy for each call: a transaction is a variable of the context, and its neighbours must not be in it.
         context = self._context.copy()
         context.run(write_for, reader())  # whoever asks reads why it is refused
+        if about := structlog.contextvars.get_contextvars():  # and finds what is logged by the request's id
+            context.run(structlog.contextvars.bind_contextvars, **about)
         with outages(), _refusals():
             return await asyncio.get_running_loop().create_task(method(self, *args, **kwargs), context=context)
 

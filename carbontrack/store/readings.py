@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from carbontrack.model import Flag, Measurement
-from carbontrack.store.retention import Retention
+from carbontrack.store.sizes import Sizes
 from carbontrack.store.sqlite import to_ms
 
 _FROM_PITOT = int(Flag.VELOCITY_FROM_PITOT)
@@ -53,7 +53,7 @@ class RawRow(msgspec.Struct, frozen=True, gc=False):
 M = TypeVar("M", Measurement, RawRow)
 
 
-class Readings(Retention):
+class Readings(Sizes):
     """Every query on raw readings."""
 
     async def readings(

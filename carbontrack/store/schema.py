@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -74,13 +75,25 @@ def sqlite_path(url: str) -> str:
     return url.removeprefix("sqlite://")
 
 
+def is_missing(url: str) -> bool:
+    """Whether there is no file yet of a SQLite database: to open it would make one."""
+    return url.startswith("sqlite://") and not Path(sqlite_path(url)).is_file()
+
+
 def known_migrations() -> set[str]:
     """The migrations that this version has."""
     folder = Path(__file__).parent.parent / "migrations"
     return {path.stem for path in folder.glob("[0-9]*.py")}
 
 
-async def _applied(connection: BaseDBAsyncClient) -> set[str]:
+@cache
+def newest_migration() -> str:
+    """The name of the schema that this version works with."""
+    return max(known_migrations())
+
+
+async def applied(connection: BaseDBAsyncClient) -> set[str]:
+    """The migrations that a database has."""
     # The recorder takes every error for an empty database, one that is away as well.
     with outages():
         await connection.execute_query("SELECT 1")
@@ -92,14 +105,14 @@ async def check(connection: BaseDBAsyncClient) -> None:
 
     Raises :class:`SchemaMismatch` with what to do, and :class:`StoreUnavailable` where the database is away.
     """
-    known, applied = known_migrations(), await _applied(connection)
-    if unknown := sorted(applied - known):
+    known, there = known_migrations(), await applied(connection)
+    if unknown := sorted(there - known):
         raise SchemaMismatch(
             f"The database has the migration {unknown[-1]}, which this version of Carbon Track does not know. "
             "A newer version has migrated it: install that version, or restore a backup from before."
         )
-    if missing := sorted(known - applied):
-        what = "is empty" if not applied else f"lacks the migration {missing[0]}"
+    if missing := sorted(known - there):
+        what = "is empty" if not there else f"lacks the migration {missing[0]}"
         raise SchemaMismatch(f"The database {what}. Run: carbontrack migrate --config FILE")
 
 
@@ -108,8 +121,8 @@ async def migrate(connection: BaseDBAsyncClient, report: Callable[[str], object]
 
     Raises :class:`SchemaMismatch` for a database that a newer version has migrated.
     """
-    known, applied = known_migrations(), await _applied(connection)
-    if unknown := sorted(applied - known):
+    known, there = known_migrations(), await applied(connection)
+    if unknown := sorted(there - known):
         raise SchemaMismatch(
             f"The database has the migration {unknown[-1]}, which this version of Carbon Track does not know."
         )
@@ -121,4 +134,4 @@ async def migrate(connection: BaseDBAsyncClient, report: Callable[[str], object]
     await MigrationExecutor(connection, _apps(connection.connection_name)).migrate(
         [MigrationTarget(app_label=APP, name="__latest__")], direction="forward", progress=progress
     )
-    return sorted(known - applied)
+    return sorted(known - there)

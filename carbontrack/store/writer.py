@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -75,6 +75,10 @@ class GroupCommit:
         self._wake.set()
         if self._task is not None:
             await self._task
+
+    def wrap(self, around: Callable[[Backend], Backend]) -> None:
+        """Put something around the engine, from the next commit on."""
+        self._backend = around(self._backend)
 
     async def save(self, work: Work) -> None:
         """Return when the work is committed.

@@ -19,6 +19,7 @@ from carbontrack.web import (
     compare_pages,
     device_order_pages,
     device_pages,
+    diagnostics_pages,
     door,
     edge,
     entry_pages,
@@ -64,6 +65,7 @@ LARGEST_BODY = 1024 * 1024
 def create_app(services: Services) -> web.Application:
     """The application. Its routes are closed unless they say who may come in (:mod:`carbontrack.web.access`)."""
     middlewares = [
+        edge.numbered(services.trusted_proxies),
         edge.behind(services.trusted_proxies),
         edge.compress,
         templating.write_in_their_language,
@@ -74,6 +76,8 @@ def create_app(services: Services) -> web.Application:
         templating.count_waiting,
         show_plugin_page,
     ]
+    if services.tracer is not None:
+        middlewares.insert(1, edge.traced_by(services.tracer))
     app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
     app[SERVICES] = services
     app[AUTHENTICATOR] = Authenticator(services)
@@ -123,7 +127,8 @@ def _add_routes(app: web.Application) -> None:
         upload_pages,
     )
     of_the_network = (leaderboard_pages, network_map, network_pages, compare_pages, firmware_pages)
-    for part in (*of_people, api, *of_factories, *of_the_network, firmware_files, installed, ops, static_files):
+    of_the_platform = (firmware_files, diagnostics_pages, installed, ops, static_files)
+    for part in (*of_people, api, *of_factories, *of_the_network, *of_the_platform):
         part.add_routes(app)
 
 

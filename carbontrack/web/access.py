@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import structlog
 from aiohttp import web
 
 from carbontrack.model import ApiToken, Device, Origin, Role, Scope, User
@@ -103,6 +104,7 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         await _check_token(request, services.canary_token, "the core's own canary")
     if access.devices and request.headers.get("Authorization", "").lower().startswith("basic "):
         request[DEVICE] = await request.app[DEVICES].sign_in(request)
+        structlog.contextvars.bind_contextvars(device=request[DEVICE].device_id)
         return await handler(request)
     await _check_person(request, access)
     return await handler(request)
@@ -112,6 +114,7 @@ async def _check_person(request: web.Request, access: _Access) -> None:
     caller = await _who_asks(request, access)
     if caller is not None:
         request[USER] = caller.user
+        structlog.contextvars.bind_contextvars(user=caller.user.id)  # a number: the log names nobody
         if caller.token is not None:
             request[TOKEN] = caller.token
         else:  # from here on: who is refused something reads why

@@ -88,6 +88,7 @@ ACTION_TITLES: Mapping[str, str] = {
     AuditAction.QUARANTINE_REPLAYED: N_("Quarantine handed in once more"),
     AuditAction.QUARANTINE_DISMISSED: N_("Quarantine dismissed"),
     AuditAction.PLUGINS_RELOADED: N_("Configuration reloaded"),
+    AuditAction.DIAGNOSTICS_TAKEN: N_("Diagnostics taken"),
 }
 ASKED = N_("Asked for an account")
 FIELD_TITLES: Mapping[str, str] = {

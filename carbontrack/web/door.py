@@ -14,7 +14,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, F
 from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 
-from carbontrack.web.services import SERVICES, CoreDoor
+from carbontrack.web.services import ID_HEADER, REQUEST_ID, SERVICES, CoreDoor
 from carbontrack.words import gettext
 
 TOKEN_HEADER = "X-Carbontrack-Door"  # noqa: S105  # a header's name
@@ -25,7 +25,7 @@ OF_CORE = (
     re.compile(r"/(api/firmware|hq/firmware|firmware)/.*"),
     re.compile(r"/(api/reports|reports|shared)/.*"),  # what is being made, and how far it is; the key that signs
     re.compile(r"/(api/plugins|hq/plugins)(/.*)?"),
-    re.compile(r"/hq/unpark/?|/api/quarantine/\d+/replay/"),
+    re.compile(r"/hq/unpark/?|/hq/diagnostics|/api/quarantine/\d+/replay/"),
 )
 DEVICES_SEND = "/api/emissions/"
 """Posted to: readings, whose answer is the receipt."""
@@ -76,6 +76,7 @@ async def _handed_on(request: web.Request, door: CoreDoor) -> web.StreamResponse
         if name.lower() not in _HOP and not name.lower().startswith(("x-forwarded-", "x-carbontrack-"))
     )
     headers[TOKEN_HEADER] = door.token
+    headers[ID_HEADER] = request[REQUEST_ID]  # both logs have it under the same
     for name, value in zip(FROM_HEADERS, (request.remote or "", request.scheme, request.host), strict=True):
         headers[name] = value
     body = request.content if request.body_exists else None

@@ -1,18 +1,24 @@
-"""The edge of the web part: who really asks when proxies stand between, and the headers that every answer carries."""
+"""The edge of the web part: each request's id, who really asks behind proxies, and what every answer carries."""
 
 from __future__ import annotations
 
 import re
+import secrets
+import time
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
+import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import MultiMapping
 
+from carbontrack.tracing import Tracer
 from carbontrack.web.door import told_by_web_process
-from carbontrack.web.services import SERVICES
+from carbontrack.web.services import ID_HEADER, REQUEST_ID, SERVICES
+
+log = structlog.get_logger(__name__)
 
 Network = IPv4Network | IPv6Network
 
@@ -64,6 +70,11 @@ COMPRESSED = frozenset(
 LEAST_BYTES = 1000
 """Less than this fits into a packet anyway."""
 
+PROBES = frozenset({"/healthz", "/readyz"})
+"""Asked for every few seconds by whoever watches over the process."""
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{7,63}", re.ASCII)
+_SECRET = ("token",)
+"""Variables of addresses that open something to whoever knows them."""
 _SECURE = web.RequestKey("secure", bool)
 _HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?", re.ASCII)
 
@@ -104,6 +115,73 @@ def origin_of(direct: Origin, headers: MultiMapping[str], trusted: Sequence[Netw
     )
 
 
+def numbered(trusted: Sequence[Network]) -> Middleware:
+    """A middleware that gives each request an id, and every line of its log with it; a trusted proxy may choose it."""
+
+    @web.middleware
+    async def give_id(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get(ID_HEADER, "")
+        is_believed = _is_trusted(request.remote or "", trusted) or told_by_web_process(request) is not None
+        request[REQUEST_ID] = given if is_believed and _ID.fullmatch(given) else secrets.token_hex(6)
+        # A connection is one task, and has one request after the other.
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(
+            request_id=request[REQUEST_ID], method=request.method, path=path_without_secrets(request)
+        )
+        began, status = time.perf_counter(), 500
+        try:
+            answer = await handler(request)
+            status = answer.status
+            return answer
+        except web.HTTPException as raised:
+            status = raised.status
+            raise
+        finally:
+            tell = log.info if _is_worth_a_line(request, status) else log.debug
+            tell("answered", status=status, took_ms=round(1000 * (time.perf_counter() - began), 1))
+
+    return give_id
+
+
+def traced_by(tracer: Tracer) -> Middleware:
+    """A middleware that makes each request a span, by its route; its lines of the log then have the trace as well."""
+
+    @web.middleware
+    async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        route = resource.canonical if resource is not None else "none of ours"
+        with tracer.start_as_current_span(f"{request.method} {route}") as span:
+            structlog.contextvars.bind_contextvars(trace_id=f"{span.get_span_context().trace_id:032x}")
+            span.set_attribute("http.request.method", request.method)
+            span.set_attribute("http.route", route)
+            span.set_attribute("carbontrack.request_id", request[REQUEST_ID])
+            answer = await handler(request)
+            span.set_attribute("http.response.status_code", answer.status)
+            return answer
+
+    return trace
+
+
+def path_without_secrets(request: web.Request) -> str:
+    """A request's path for the log: without a query, and without what opens something to whoever knows it.
+
+    Of an address that is none of ours nothing is known, perhaps it is such a one with a mistake: it is left out.
+    """
+    found = request.match_info
+    if found.http_exception is not None:
+        return "none of ours"
+    secret = {found[name] for name in _SECRET if name in found}
+    return "/".join("***" if part in secret else part for part in request.path.split("/"))
+
+
+def _is_worth_a_line(request: web.Request, status: int) -> bool:
+    """Whether something was changed or refused; what devices send is counted and not told, and who asks for ever."""
+    if request.path in PROBES:
+        return False
+    by_a_device = "device" in structlog.contextvars.get_contextvars()
+    return status >= 400 or (request.method not in {"GET", "HEAD", "OPTIONS"} and not by_a_device)
+
+
 def behind(trusted: Sequence[Network]) -> Middleware:
     """A middleware that gives handlers a request as the outermost trusted proxy got it."""
 
@@ -124,6 +202,8 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """Add what every answer carries; a header that the answer has already stays as it is."""
     headers = response.headers
     headers["Server"] = SERVER
+    if REQUEST_ID in request:
+        headers[ID_HEADER] = request[REQUEST_ID]
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
     if not request.path.startswith("/static/"):

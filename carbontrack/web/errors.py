@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -16,6 +15,7 @@ from pydantic_core import ErrorDetails
 from carbontrack.store import RegistryError, StoreUnavailable
 from carbontrack.web.access import Handler
 from carbontrack.web.attempts import TooManyAttempts
+from carbontrack.web.services import REQUEST_ID
 from carbontrack.web.templating import render
 from carbontrack.words import N_, gettext
 
@@ -117,12 +117,12 @@ def _problem(request: web.Request, error: Exception) -> Problem:
         text = gettext("The body cannot be read: it is not encoded as its headers say, or was cut off.")
         return Problem(400, text)
     if isinstance(error, StoreUnavailable):
-        log.warning("the database is away", path=request.path, error=str(error))
+        log.warning("the database is away", error=str(error))
         text = gettext("The database does not answer at the moment. Devices keep their readings; try again soon.")
         return Problem(503, text)
-    reference = secrets.token_hex(4)
-    log.error("request failed", path=request.path, method=request.method, reference=reference, exc_info=error)
-    return Problem(500, gettext("That is our mistake. The log has it under %(reference)s.", reference=reference))
+    log.error("request failed", exc_info=error)
+    text = gettext("That is our mistake. The log has it under %(reference)s.", reference=request[REQUEST_ID])
+    return Problem(500, text)
 
 
 def field_errors(error: ValidationError) -> tuple[tuple[str, str], ...]:
@@ -147,6 +147,7 @@ def _answer(request: web.Request, problem: Problem) -> web.Response:
         body: dict[str, Any] = {"type": problem.type, "title": title, "status": problem.status}
         if detail:
             body["detail"] = detail
+        body["request_id"] = request[REQUEST_ID]
         if problem.errors:
             body["errors"] = [{"field": field, "message": message} for field, message in problem.errors]
         for error, row in zip(body.get("errors", ()), problem.rows, strict=False):
@@ -160,7 +161,8 @@ def _answer(request: web.Request, problem: Problem) -> web.Response:
     if problem.status == HTTPStatus.UNAUTHORIZED and "text/html" in request.headers.get("Accept", ""):
         raise web.HTTPSeeOther(_sign_in_url(request))
     title = gettext(TITLES.get(problem.status, title))
-    page = render(request, "error.html", {"status": problem.status, "title": title, "detail": detail})
+    values = {"status": problem.status, "title": title, "detail": detail, "request_id": request[REQUEST_ID]}
+    page = render(request, "error.html", values)
     page.set_status(problem.status)
     page.headers.update(problem.headers)
     return page

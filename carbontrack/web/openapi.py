@@ -90,6 +90,8 @@ class ProblemDocument(BaseModel):
     detail: str = ""
     """What is wrong, and what to do."""
     errors: list[FieldError] = []
+    request_id: str
+    """The operator finds what the log says of it under this; the header `X-Request-ID` has it too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from carbontrack.store import newest_migration
 from carbontrack.web.access import for_metrics, public
 from carbontrack.web.services import SERVICES
 
@@ -18,8 +19,9 @@ def add_routes(app: web.Application) -> None:
 
 @public
 async def healthz(request: web.Request) -> web.StreamResponse:
-    """The process answers: that is all that liveness means."""
-    return web.json_response({"status": "alive", "version": request.app[SERVICES].version})
+    """The process answers: that is all that liveness means. With it, what runs: both are in the public source."""
+    body = {"status": "alive", "version": request.app[SERVICES].version, "schema": newest_migration()}
+    return web.json_response(body)
 
 
 @public

@@ -96,7 +96,7 @@ def _page_of(view: FencedView) -> Handler:
             raise Problem(503, _with_details(request, text, str(error))) from error
         except Exception as error:
             whose, told = view.fence.name, view.fence.hide(traceback.format_exc())
-            log.error("page failed", page=view.name, plugin=whose, path=request.path, traceback=told)  # noqa: TRY400  # with the exception it would tell secrets
+            log.error("page failed", page=view.name, plugin=whose, traceback=told)  # noqa: TRY400  # with the exception it would tell secrets
             text = gettext("The plugin %(name)s, which brings this page, failed. The log says how.", name=whose)
             details = view.fence.hide(f"{type(error).__name__}: {error}")
             raise Problem(500, _with_details(request, text, details)) from error

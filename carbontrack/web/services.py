@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from ipaddress import IPv4Network, IPv6Network
@@ -28,6 +28,7 @@ from carbontrack.report_desk import ReportDesk
 from carbontrack.rollouts import RolloutDesk
 from carbontrack.rule_book import RuleBook
 from carbontrack.store import Store
+from carbontrack.tracing import Tracer
 from carbontrack.web.attempts import Attempts
 from carbontrack.words import gettext
 
@@ -147,6 +148,10 @@ class Services:
     demo_accounts: Sequence[DemoAccount] = ()
     storage: Callable[[], StorageStatus | None] = lambda: None
     problems: Callable[[], Sequence[str]] = tuple
+    diagnose: Callable[[], Awaitable[bytes]] | None = None
+    """Makes the bundle of diagnostics, where whoever composed this can."""
+    tracer: Tracer | None = None
+    """What requests are traced with, where they are to be."""
     shelf: Shelf | None = None
     """Where all processes of the site keep what was worked out for everybody; None: each keeps its own."""
     door: Callable[[], CoreDoor | None] = lambda: None
@@ -180,3 +185,6 @@ class Services:
 
 
 SERVICES = web.AppKey("services", Services)
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+"""What a request is called in the log, in its answer's header ``X-Request-ID`` and on pages that tell of an error."""
+ID_HEADER = "X-Request-ID"

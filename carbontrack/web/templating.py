@@ -13,6 +13,7 @@ from aiohttp import web
 from carbontrack.health import FLAG_TEXTS
 from carbontrack.model import User, UserStatus
 from carbontrack.passwords import SHORTEST_PASSWORD
+from carbontrack.store import newest_migration
 from carbontrack.web import present, static_files
 from carbontrack.web.access import HQ_ONLY, NETWORK_ROLES, REGISTRY_ROLES, USER, Handler, scope
 from carbontrack.web.notices import forget_notice, waiting_notice
@@ -97,6 +98,7 @@ def set_up(app: web.Application, services: Services) -> None:
     environment.globals["static_url"] = static_files.url
     environment.globals["module"] = static_files.module
     environment.globals["version"] = services.version
+    environment.globals["schema"] = newest_migration()
     environment.globals["shortest_password"] = SHORTEST_PASSWORD
 
 
@@ -133,6 +135,7 @@ def render(request: web.Request, template: str, values: Mapping[str, Any], folde
         "role_title": gettext(present.ROLE_TITLES[user.role]) if user else "",
         "script_words": _script_words(services),
         "menu": _menu(request, services, user),
+        "sees_network": user is not None and user.role in NETWORK_ROLES,
         "path": request.path_qs,
         "languages": LANGUAGE_TITLES,
         "rate_units": list(RATES),

@@ -47,7 +47,13 @@ class Device:
     """One device with its account: ``readings`` has the CO2 of each reading by its number."""
 
     def __init__(
-        self, device_id: str, cable: Cable, broker: BrokerSettings, password_of: Callable[[str], str], sample_s: float
+        self,
+        device_id: str,
+        cable: Cable,
+        broker: BrokerSettings,
+        password_of: Callable[[str], str],
+        sample_s: float,
+        patience_ms: int = PATIENCE_MS,
     ) -> None:
         self.device_id = device_id
         self.cable = cable
@@ -60,7 +66,8 @@ class Device:
         self._broker = replace(broker, port=cable.port)
         self._password_of = password_of
         self._sample_s = sample_s
-        self._node = _Node(device_id, capacity=CAPACITY, patience_ms=PATIENCE_MS)
+        self._patience_ms = patience_ms
+        self._node = _Node(device_id, capacity=CAPACITY, patience_ms=self._patience_ms)
         self._node.on_receipt = self._note_receipts
         self._taken_at: dict[int, float] = {}
         self._told = 0
@@ -94,11 +101,19 @@ class Device:
 
     # --- what happens to it
 
-    def fill(self, hours: float, step_ms: int) -> None:
-        """Readings of the past, as if the device had stood without a network for so long."""
+    def fill(self, hours: float, step_ms: int) -> list[int]:
+        """Readings of the past, as if the device had stood without a network for so long; when each was taken."""
         now_ms = _now_ms()
-        for at_ms in range(now_ms - round(hours * 3_600_000), now_ms, step_ms):
+        times = list(range(now_ms - round(hours * 3_600_000), now_ms, step_ms))
+        for at_ms in times:
             self._take(at_ms)
+        return times
+
+    def has_sent(self, seq: int, *, receipted: int) -> None:
+        """As if it had sent everything up to ``seq`` to a core of before, and had been told of less than that."""
+        self._node.sent = seq
+        told = self._node.take_receipt(b'{"v":1,"sid":"%s","seq":%d}' % (self.sid.encode(), receipted), _now_ms())
+        assert told, "the receipt is not one"
 
     @asynccontextmanager
     async def running(self, first_delay_s: float) -> AsyncIterator[None]:
@@ -120,7 +135,7 @@ class Device:
         self._node = _Node(
             self.device_id,
             capacity=CAPACITY,
-            patience_ms=PATIENCE_MS,
+            patience_ms=self._patience_ms,
             state=self._node.state(),
             booted_ms=_now_ms(),
             clock_set=clock_set,

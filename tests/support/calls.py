@@ -169,6 +169,7 @@ CALLS: Mapping[str, Call] = {
     "POST /reports/links/{id}/revoke": Call(form={}),
     "POST /hq/unpark/": Call(form=lambda it: {"device_id": it.side.device.device_id}),
     "POST /hq/plugins/reload": Call(form={}),
+    "POST /hq/diagnostics": Call(form={}),
     "GET /hq/compare.csv": Call(query={"factory": ["kangaita", "mungania"]}),
     "POST /register": Call(
         form=lambda it: {

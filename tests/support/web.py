@@ -97,6 +97,11 @@ SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 OTHER_SITE = {"Sec-Fetch-Site": "cross-site"}
 
 
+async def no_diagnostics() -> bytes:
+    """An empty bundle: what is in one is for tests of it alone."""
+    return b"PK"
+
+
 @asynccontextmanager
 async def running_portal(
     url: str, config: Config | None = None, *, read: Callable[[], Config] | None = None, **changed: Any
@@ -146,6 +151,7 @@ async def running_portal(
                 "refused": metrics.refused,
                 "time_zone": ZoneInfo("Africa/Nairobi"),
                 "version": "test",
+                "diagnose": no_diagnostics,
                 "clock": lambda: portal.now + timedelta(seconds=1),
             }
             reports = ReportDesk(
