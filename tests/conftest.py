@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ calm_garbage_collection()
 def pytest_collection_finish() -> None:
     """Whatever was imported and collected stays to the end."""
     gc.freeze()
+
+
+_ended = count(1)
+
+
+def pytest_runtest_logfinish() -> None:
+    """Every application that a test has made is a cycle of its own."""
+    if next(_ended) % 200 == 0:
+        gc.collect()
 
 
 # What a test provokes is logged with a plain traceback: a pretty one takes a fifth of a second to draw.
