@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
+from typing import cast
 
 import pytest
+from tortoise.backends.base.client import BaseDBAsyncClient, Capabilities
 from tortoise.migrations.autodetector import MigrationAutodetector
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
 
 from carbontrack.metrics import Metrics
 from carbontrack.model import Finding, Origin, Role, UserStatus
-from carbontrack.store import RegistryError, SchemaMismatch, _connected, migrate, open_store, schema
+from carbontrack.store import RegistryError, SchemaMismatch, StoreUnavailable, _connected, migrate, open_store, schema
 from carbontrack.tables import APP
 from tests.support.world import ALWAYS, NOON, execute, factory, summarise_touched
 
@@ -238,6 +240,26 @@ async def test_alerts_of_before_the_factories_had_their_own_are_kept_there_and_b
         assert await store.alerts() == [before], "a factory's alert has no place in the older schema"
         await store.raise_alert("dev-001", "hot", "warning", Finding("again"), NOON)
         assert await store.alerts() == [before], "one open alert for a device and a rule"
+
+
+@dataclass
+class Dying:
+    """A connection to a PostgreSQL that is there for a few queries, and then away."""
+
+    queries: int
+    capabilities: Capabilities = field(default_factory=lambda: Capabilities("postgres"))
+
+    async def execute_query(self, query: str) -> tuple[int, list[dict[str, str]]]:
+        self.queries -= 1
+        if self.queries < 0:
+            raise ConnectionRefusedError(query)
+        return 1, [{"name": "0001_registry"}]
+
+
+@pytest.mark.parametrize("queries", [0, 1])
+async def test_a_database_that_goes_away_while_it_is_asked_is_not_taken_for_an_empty_one(queries: int) -> None:
+    with pytest.raises(StoreUnavailable):
+        await schema.applied(cast(BaseDBAsyncClient, Dying(queries)))
 
 
 async def test_a_newer_database_is_refused_with_what_to_do(empty_url: str, metrics: Metrics) -> None:

@@ -10,7 +10,6 @@ from urllib.parse import unquote, urlsplit
 
 from tortoise.backends.base.client import BaseDBAsyncClient
 from tortoise.migrations.executor import MigrationExecutor, MigrationTarget
-from tortoise.migrations.recorder import MigrationRecorder
 
 from carbontrack.store.work import outages
 from carbontrack.tables import APP
@@ -80,6 +79,12 @@ def is_missing(url: str) -> bool:
     return url.startswith("sqlite://") and not Path(sqlite_path(url)).is_file()
 
 
+_RECORD = "tortoise_migrations"
+_THERE_SQLITE = f"SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{_RECORD}'"  # noqa: S608  # names of ours
+_THERE_POSTGRES = f"SELECT 1 WHERE to_regclass('{_RECORD}') IS NOT NULL"
+_APPLIED = f"SELECT name FROM {_RECORD} WHERE app = '{APP}'"  # noqa: S608  # as above
+
+
 def known_migrations() -> set[str]:
     """The migrations that this version has."""
     folder = Path(__file__).parent.parent / "migrations"
@@ -93,11 +98,16 @@ def newest_migration() -> str:
 
 
 async def applied(connection: BaseDBAsyncClient) -> set[str]:
-    """The migrations that a database has."""
-    # The recorder takes every error for an empty database, one that is away as well.
+    """The migrations that a database has. Raises :class:`StoreUnavailable` where it is away.
+
+    Tortoise's own recorder takes every error for an empty database: a core would take one that goes away for that.
+    """
+    there = _THERE_SQLITE if connection.capabilities.dialect == "sqlite" else _THERE_POSTGRES
     with outages():
-        await connection.execute_query("SELECT 1")
-    return {key.name for key in await MigrationRecorder(connection).applied_migrations() if key.app_label == APP}
+        if not (await connection.execute_query(there))[1]:
+            return set()
+        _, rows = await connection.execute_query(_APPLIED)
+    return {row["name"] for row in rows}
 
 
 async def check(connection: BaseDBAsyncClient) -> None:

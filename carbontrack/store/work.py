@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from asyncpg import InterfaceError, PostgresError
+from asyncpg import InterfaceError, InternalClientError, PostgresError
 from tortoise.exceptions import BaseORMException, DoesNotExist, IntegrityError
 
 from carbontrack.model import Quarantined, Reading, Record, Unavailable
@@ -42,7 +42,8 @@ def outages() -> Iterator[None]:
     """Turn what drivers raise when the database is away into :class:`StoreUnavailable`."""
     try:
         yield
-    except (BaseORMException, PostgresError, InterfaceError, OSError, TimeoutError) as error:
+    # InternalClientError: a connection was lost in the midst of a query, and another one was to begin on it.
+    except (BaseORMException, PostgresError, InterfaceError, InternalClientError, OSError, TimeoutError) as error:
         if isinstance(error, IntegrityError | DoesNotExist):
             raise
         raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
