@@ -67,7 +67,7 @@ from carbontrack.tiers import Summariser
 from carbontrack.tls import ServerCertificate
 from carbontrack.tracing import TracedBackend, Tracer, traced, tracing_problems
 from carbontrack.upkeep import Upkeep
-from carbontrack.web import CoreDoor, CoreParts, DemoAccount, check_pages, create_app
+from carbontrack.web import CoreDoor, CoreParts, DemoAccount, FleetView, check_pages, create_app
 from carbontrack.web import Services as WebServices
 from carbontrack.web.attempts import Attempts, counted_attempts
 
@@ -300,8 +300,8 @@ async def watched(config: Config, store: Store) -> AsyncIterator[Tracer | None]:
     """
     for problem in (*sentry_problems(config), *tracing_problems(config)):
         log.error(problem)
-    redactor = redactor_of(config, await store.users(), await store.sites())
-    with errors_reported(config, redactor), traced(config) as tracer:
+    known = (await store.users(), await store.sites()) if config.sentry.dsn else ()
+    with errors_reported(config, redactor_of(config, *known)), traced(config) as tracer:
         if tracer is not None:
             store.commits.wrap(lambda backend: TracedBackend(backend, tracer))
         yield tracer
@@ -471,7 +471,6 @@ def web_services(
 ) -> WebServices:
     """What the pages and the API of a core use."""
     config = core.config
-    http = config.http
 
     def now() -> datetime:
         return datetime.now(UTC)
@@ -480,42 +479,69 @@ def web_services(
         own = certificate.problems(now()) if certificate else ()
         return [*core.problems(), *own, *([attempts.problem] if attempts.problem else [])]
 
-    return WebServices(
-        store=core.store,
-        books=core.books,
-        rules=core.rules,
-        fleet=core.fleet,
+    common = services_of(
+        config, core.store, core.books, core.rules, core.fleet, core.live, core.plugins, core.reloader, attempts,
+        core.metrics, core.mailer, now,
+    )  # fmt: skip
+    return replace(
+        common,
         core=CoreParts(core.fleet, core.device_desk, core.rollouts, core.desk),
-        firmware_key=partial(public_key_at, config.firmware.public_key_file),
-        live=core.live,
-        plugins=core.plugins,
-        report_limits=Limits.of(config.plugins),
-        attempts=attempts,
-        reloader=core.reloader,
-        metrics=core.metrics,
         readiness=core.not_ready,
-        refused=core.metrics.refused,
-        session_hours=http.session_hours,
-        secure_cookies=http.secure_cookies,
-        trusted_proxies=tuple(map(ip_network, http.trusted_proxies)),
-        hsts_s=http.hsts_s,
-        public_url=http.public_url,
-        device_key=core.config.mqtt.device_key.get_secret_value() if core.config.mqtt.device_key else None,
-        bridged=frozenset(core.config.mqtt.bridges),
         handouts=Handouts.of(config),
         registry_changed=core.accounts.look_soon if core.accounts is not None else nobody,
-        max_payload_bytes=core.config.mqtt.max_payload_bytes,
-        mailer=core.mailer,
-        metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
-        time_zone=ZoneInfo(config.site.time_zone),
         demo_accounts=demo_accounts,
-        version=version("carbontrack"),
-        clock=now,
         storage=lambda: core.upkeep.status,
         problems=problems,
         canary_token=core.canary.token,
         diagnose=partial(diagnose, core) if diagnose else None,
         tracer=tracer,
+    )
+
+
+def services_of(
+    config: Config,
+    store: Store,
+    books: Books,
+    rules: RuleBook,
+    fleet: FleetView,
+    live: Live,
+    plugins: PluginHost,
+    reloader: Reloader,
+    attempts: Attempts,
+    metrics: Metrics,
+    mailer: Mailer | None,
+    clock: Callable[[], datetime],
+) -> WebServices:
+    """What the pages and the API of every process use; the core, or who stands beside it, adds its own."""
+    http, key = config.http, config.mqtt.device_key
+    return WebServices(
+        store=store,
+        books=books,
+        rules=rules,
+        fleet=fleet,
+        core=None,
+        live=live,
+        plugins=plugins,
+        report_limits=Limits.of(config.plugins),
+        reloader=reloader,
+        attempts=attempts,
+        metrics=metrics,
+        mailer=mailer,
+        clock=clock,
+        readiness=tuple,
+        refused=metrics.refused,
+        firmware_key=partial(public_key_at, config.firmware.public_key_file),
+        session_hours=http.session_hours,
+        secure_cookies=http.secure_cookies,
+        trusted_proxies=tuple(map(ip_network, http.trusted_proxies)),
+        hsts_s=http.hsts_s,
+        public_url=http.public_url,
+        metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
+        device_key=key.get_secret_value() if key else None,
+        bridged=frozenset(config.mqtt.bridges),
+        max_payload_bytes=config.mqtt.max_payload_bytes,
+        time_zone=ZoneInfo(config.site.time_zone),
+        version=version("carbontrack"),
     )
 
 

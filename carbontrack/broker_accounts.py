@@ -32,6 +32,7 @@ from carbontrack.dynamic_security import (
 from carbontrack.ingest import BrokerSettings, client_beside
 from carbontrack.metrics import Metrics
 from carbontrack.store import Store
+from carbontrack.tasks import first_of
 
 log = structlog.get_logger(__name__)
 
@@ -130,19 +131,7 @@ class BrokerAccounts:
             done = await self._change(control, wanted, there)
             self._tell(wanted, there)
             # A long way to go is gone in steps: what changes in the registry meanwhile does not wait for its end.
-            await self._wait(control, self._poll_s if done else 0.0)
-
-    async def _wait(self, control: _Control, seconds: float) -> None:
-        """Wait until there is news; a connection that is lost meanwhile ends it with ``MqttError``."""
-        waiting = [asyncio.ensure_future(control.wait(seconds)), asyncio.ensure_future(self._news.wait())]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in waiting:
-                each.cancel()
-            ended = await asyncio.gather(*waiting, return_exceptions=True)
-        if isinstance(ended[0], Exception):
-            raise ended[0]
+            await first_of(control.wait(self._poll_s if done else 0.0), self._news.wait())
 
     async def _wanted(self) -> dict[str, Account]:
         sites = await self._store.sites()

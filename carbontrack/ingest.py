@@ -27,7 +27,7 @@ from carbontrack.fleet import Fleet
 from carbontrack.metrics import Metrics
 from carbontrack.model import Payload
 from carbontrack.overload import Drain
-from carbontrack.tasks import end
+from carbontrack.tasks import first_of
 
 log = structlog.get_logger(__name__)
 
@@ -286,15 +286,8 @@ class Ingest:
 
     async def _until_disconnected(self, client: aiomqtt.Client) -> None:
         """Publish receipts until the link is lost, which ends this with :class:`aiomqtt.MqttError`."""
-        receipts = asyncio.create_task(self._receipts.publish(client), name="ingest:receipts")
         # Waiting for a message that never comes is the public way to learn of a disconnect.
-        watcher = asyncio.create_task(_next_message(client), name="ingest:watch")
-        try:
-            done, _ = await asyncio.wait((receipts, watcher), return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            await end(receipts, watcher)
+        await first_of(self._receipts.publish(client), _next_message(client))
 
 
 async def _next_message(client: aiomqtt.Client) -> None:

@@ -24,7 +24,7 @@ from carbontrack.metrics import Metrics
 from carbontrack.relay import Courier, decode_receipt
 from carbontrack.store import ArchiveError, Handed, Store
 from carbontrack.streams import Stream
-from carbontrack.tasks import end
+from carbontrack.tasks import first_of
 
 log = structlog.get_logger(__name__)
 
@@ -125,7 +125,7 @@ class Relay:
                     raise ConnectionError(f"the bridge's broker does not let {self._settings.username} read {ACKS}")
                 self._is_connected, self._is_linked = True, None
                 self._connect_again()
-                await _first_to_end(self._receive(client), self._send(client))
+                await first_of(self._receive(client), self._send(client))
         except (aiomqtt.MqttError, OSError, ssl.SSLError) as error:
             raise ConnectionError(f"the broker of the bridge to headquarters: {error}") from error
         finally:
@@ -228,16 +228,6 @@ class Relay:
                 if rows and (oldest_ms is None or rows[0].device_time_ms < oldest_ms):
                     oldest_ms = rows[0].device_time_ms
         self._metrics.oldest.set(0 if oldest_ms is None else max(0.0, (_now_ms() - oldest_ms) / 1000))
-
-
-async def _first_to_end(*parts: Any) -> None:
-    tasks = [asyncio.create_task(part) for part in parts]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await end(*tasks)
-    for task in done:
-        task.result()
 
 
 async def look_at_bridge(settings: BrokerSettings, patience_s: float) -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import structlog
 
-from carbontrack.live import Live, ToldAlert
+from carbontrack.live import MOST_ALERTS, Live, ToldAlert
 from carbontrack.model import Device, Flood, Site, Snapshot, StorageStatus, Stranger
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Teller:
             pipe.hset(DEVICES, mapping=kept)
         if alerts:
             pipe.rpush(ALERTS, *map(_pack, alerts))
-            pipe.ltrim(ALERTS, -50, -1)
+            pipe.ltrim(ALERTS, -MOST_ALERTS, -1)
 
 
 class Mirror:

@@ -9,22 +9,12 @@ import signal
 import sys
 import threading
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 ASK_AGAIN_S = 0.2
-
-
-async def first_of(*waits: Awaitable[object]) -> None:
-    """Return when one of them has ended; the others are cancelled."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:
@@ -48,6 +38,17 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
                 task.exception()  # fetched, so that nobody warns that it was not
     if interrupted:
         raise asyncio.CancelledError
+
+
+async def first_of(*parts: Coroutine[Any, Any, object]) -> None:
+    """Run all of them until one ends; the others are ended then, and what that one has raised is raised."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(*tasks)
+    for task in done:
+        task.result()
 
 
 async def look_at_news(

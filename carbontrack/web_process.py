@@ -9,21 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
-from ipaddress import ip_network
-from zoneinfo import ZoneInfo
 
 import structlog
 
-from carbontrack.app import books_of, kept_running, running_plugins, served, stop_signal, watch_schema, watched
+from carbontrack.app import (
+    books_of,
+    kept_running,
+    running_plugins,
+    served,
+    services_of,
+    stop_signal,
+    watch_schema,
+    watched,
+)
 from carbontrack.config import Config
 from carbontrack.configured import all_instances
-from carbontrack.firmware import public_key_at
 from carbontrack.live import Live
 from carbontrack.mail import mailer
 from carbontrack.metrics import Metrics
-from carbontrack.plugins import Limits, PluginHost
+from carbontrack.plugins import PluginHost
 from carbontrack.reloading import Reloader
 from carbontrack.rule_book import RuleBook
 from carbontrack.shared import Mirror, RedisShelf, opened_redis
@@ -31,7 +37,6 @@ from carbontrack.store import SchemaMismatch, Store, open_store
 from carbontrack.tasks import first_of
 from carbontrack.tls import ServerCertificate
 from carbontrack.web import CoreDoor
-from carbontrack.web import Services as WebServices
 from carbontrack.web.attempts import counted_attempts
 
 log = structlog.get_logger(__name__)
@@ -78,35 +83,10 @@ async def run_web_process(
             core = mirror.core
             return CoreDoor(core.url, core.door, core.fingerprint) if core else None
 
-        http = config.http
-        services = WebServices(
-            store=store,
-            books=books,
-            rules=rules,
-            fleet=mirror,
-            core=None,
-            live=live,
-            metrics=metrics,
-            plugins=plugins,
-            reloader=reloader,
-            report_limits=Limits.of(config.plugins),
-            attempts=attempts,
+        services = replace(
+            services_of(config, store, books, rules, mirror, live, plugins, reloader, attempts, metrics, mail, clock),
             readiness=mirror.not_ready,
             refused=lambda: dict(mirror.core.refused) if mirror.core else {},
-            time_zone=ZoneInfo(config.site.time_zone),
-            version=version("carbontrack"),
-            clock=clock,
-            session_hours=http.session_hours,
-            secure_cookies=http.secure_cookies,
-            trusted_proxies=tuple(map(ip_network, http.trusted_proxies)),
-            hsts_s=http.hsts_s,
-            public_url=http.public_url,
-            mailer=mail,
-            metrics_token=http.metrics_token.get_secret_value() if http.metrics_token else None,
-            device_key=config.mqtt.device_key.get_secret_value() if config.mqtt.device_key else None,
-            bridged=frozenset(config.mqtt.bridges),
-            max_payload_bytes=config.mqtt.max_payload_bytes,
-            firmware_key=lambda: public_key_at(config.firmware.public_key_file),
             storage=lambda: mirror.core.storage if mirror.core else None,
             problems=problems,
             shelf=RedisShelf(redis),
@@ -116,7 +96,7 @@ async def run_web_process(
         every_s, outdated = config.devices.registry_poll_s, outdated or asyncio.Event()
         try:
             async with (
-                served(services, http, certificate) as url,
+                served(services, config.http, certificate) as url,
                 kept_running(
                     mirror=mirror.keep,
                     registry=lambda: _follow_site(store, mirror, rules, reloader, every_s),

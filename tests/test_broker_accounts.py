@@ -22,9 +22,8 @@ from carbontrack.dynamic_security import ANSWERS, COMMANDS
 from carbontrack.metrics import Metrics
 from carbontrack.model import Device, DeviceStatus
 from carbontrack.store import RegistryError, Store, migrate, open_store
-from tests.support.deployed import CORE, CORE_PASSWORD, DEVICE_KEY, Deployed, Installation, deployed
+from tests.support.deployed import CORE, CORE_PASSWORD, DEVICE_KEY, Deployed, Installation, deployed, set_up_files
 from tests.support.mosquitto import Broker
-from tests.support.system import needs
 from tests.support.world import body, eventually, migrated_store, register, sample
 
 pytest_plugins = ["tests.support.world"]
@@ -36,11 +35,7 @@ QUEUED_BYTES = 2_000_000
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `carbontrack broker set-up` writes."""
-    needs("mosquitto", package="mosquitto")
-    installation = Installation(tmp_path_factory.mktemp("installation"), "sqlite://unused.sqlite3")
-    done = installation.set_up("--host", "localhost")
-    assert done.returncode == 0, done.stderr
-    return installation.files
+    return set_up_files(tmp_path_factory.mktemp("installation"))
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ from carbontrack.tasks import end
 from carbontrack.tiers import Measured as Computed
 from carbontrack.tiers import reading_of
 from tests.support import programs
-from tests.support.deployed import CORE, CORE_PASSWORD, Deployed, Installation, deployed
+from tests.support.deployed import CORE, CORE_PASSWORD, Deployed, deployed, set_up_files
 from tests.support.system import Server, accepts_connections, free_port, needs
 from tests.support.world import (
     Clock,
@@ -63,11 +63,7 @@ PART = 240
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `carbontrack broker set-up` writes; the two sides have the same authority, and that is all they share."""
-    needs("mosquitto", package="mosquitto")
-    installation = Installation(tmp_path_factory.mktemp("installation"), "sqlite://unused.sqlite3")
-    done = installation.set_up("--host", "localhost")
-    assert done.returncode == 0, done.stderr
-    return installation.files
+    return set_up_files(tmp_path_factory.mktemp("installation"))
 
 
 @dataclass

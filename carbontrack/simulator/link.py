@@ -7,8 +7,7 @@ import contextlib
 import random
 import ssl
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import aiohttp
 import aiomqtt
@@ -17,7 +16,7 @@ import structlog
 from carbontrack.ingest import BrokerSettings
 from carbontrack.simulator.node import Node
 from carbontrack.simulator.ota import Offer, fetch, report
-from carbontrack.tasks import end
+from carbontrack.tasks import end, first_of
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +111,7 @@ class Link:
                     await self._publish(client, "res", told)
                     self._on_open()
             try:
-                await self._first_to_end(
+                await first_of(
                     self._receive(client),
                     self._send_live(client),
                     self._send_backlog(client),
@@ -125,16 +124,6 @@ class Link:
             why = self._node.wants_reboot or "stopped"
             async with asyncio.timeout(GOODBYE_S):  # a TimeoutError is an OSError
                 await self._publish(client, "state", self._node.goodbye(why), retain=True)
-
-    async def _first_to_end(self, *parts: Coroutine[Any, Any, object]) -> None:
-        """Run all parts until one of them ends, and raise what it raised."""
-        tasks = [asyncio.create_task(part) for part in parts]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end(*tasks)
-        for task in done:
-            task.result()
 
     async def _receive(self, client: aiomqtt.Client) -> None:
         """Take what comes, until the node is told to restart."""

@@ -85,13 +85,13 @@ _THERE_POSTGRES = f"SELECT 1 WHERE to_regclass('{_RECORD}') IS NOT NULL"
 _APPLIED = f"SELECT name FROM {_RECORD} WHERE app = '{APP}'"  # noqa: S608  # as above
 
 
-def known_migrations() -> set[str]:
+@cache
+def known_migrations() -> frozenset[str]:
     """The migrations that this version has."""
     folder = Path(__file__).parent.parent / "migrations"
-    return {path.stem for path in folder.glob("[0-9]*.py")}
+    return frozenset(path.stem for path in folder.glob("[0-9]*.py"))
 
 
-@cache
 def newest_migration() -> str:
     """The name of the schema that this version works with."""
     return max(known_migrations())

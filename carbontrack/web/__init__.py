@@ -54,10 +54,10 @@ from carbontrack.web.auth import AUTHENTICATOR, Authenticator
 from carbontrack.web.device_auth import DEVICES, DeviceAuthenticator
 from carbontrack.web.errors import answer_errors
 from carbontrack.web.plugin_pages import PLUGIN_PAGES, PluginPages, find_plugin_page, show_plugin_page
-from carbontrack.web.services import SERVICES, CoreDoor, CoreParts, DemoAccount, Services
+from carbontrack.web.services import SERVICES, CoreDoor, CoreParts, DemoAccount, FleetView, Services
 from carbontrack.web.spreadsheets import WORKBOOKS, WORKBOOKS_AT_ONCE
 
-__all__ = ["CoreDoor", "CoreParts", "DemoAccount", "Services", "check_pages", "create_app"]
+__all__ = ["CoreDoor", "CoreParts", "DemoAccount", "FleetView", "Services", "check_pages", "create_app"]
 
 LARGEST_BODY = 1024 * 1024
 

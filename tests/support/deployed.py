@@ -56,6 +56,15 @@ class Installation:
         return self.run("broker", "set-up", "--folder", str(self.files), *words)
 
 
+def set_up_files(folder: Path) -> Path:
+    """What `carbontrack broker set-up` writes for a site that is installed in this folder."""
+    needs("mosquitto", package="mosquitto")
+    installation = Installation(folder, "sqlite://unused.sqlite3")
+    done = installation.set_up("--host", "localhost")
+    assert done.returncode == 0, done.stderr
+    return installation.files
+
+
 @dataclass
 class Deployed:
     """The running broker."""
