@@ -8,6 +8,7 @@ import json
 import secrets
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -31,12 +32,14 @@ from carbontrack.emissions.rate import site_pressure_kpa
 from carbontrack.ingest import BrokerSettings, client_beside, is_refused, tls_context
 from carbontrack.metrics import Metrics
 from carbontrack.model import Device, Flag, Record, Site, Stack
+from carbontrack.relay import PATIENCE_S as RELAY_PATIENCE_S
 from carbontrack.relay_desk import Relay
 from carbontrack.simulator.instruments import Measured
 from carbontrack.simulator.link import Link
 from carbontrack.simulator.node import Node
 from carbontrack.store import Store, open_store
 from carbontrack.tasks import end
+from carbontrack.testing.core import PATIENCE_S
 from carbontrack.tiers import Measured as Computed
 from carbontrack.tiers import reading_of
 from tests.support import programs
@@ -187,7 +190,11 @@ class World:
         await eventually(lambda: all(not len(node.ring) for node in self.nodes), "the site has not confirmed all")
 
     async def hq_has(self, number: int) -> None:
-        await eventually(lambda: self._hq_has(number), f"headquarters has not {number} records of each device")
+        """What came to headquarters' core while it was killed is sent again after the relay's patience, not before."""
+        deadline = time.monotonic() + RELAY_PATIENCE_S + PATIENCE_S
+        while not await self._hq_has(number):
+            assert time.monotonic() < deadline, f"headquarters has not {number} records of each device"
+            await asyncio.sleep(0.05)
 
     async def _hq_has(self, number: int) -> bool:
         connection = await asyncpg.connect(self.hq.database_url)
@@ -238,6 +245,7 @@ async def nodes_at(site: Side) -> AsyncIterator[tuple[list[Node], list[Link]]]:
 HOUR_MS = round(HOUR.timestamp() * 1000)
 
 
+@pytest.mark.timeout(400)  # the relay's patience may be needed after each of the cuts
 async def test_headquarters_has_what_the_site_has_whatever_is_cut_or_killed(world: World) -> None:
     world.measure(PART)
     await world.hq_has(world.records)
